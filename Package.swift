@@ -1,0 +1,61 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The instruction set comes from here and nowhere else. `SKEIN_MARCH` is clang's -march value:
+// `native` for the machine that builds, `x86-64-v3` for a mixed fleet. On arm64 the default target
+// already has the vector unit, so nothing is passed. The C settings of `CKernels` and Swift's own code
+// generation (through -Xcc) must agree, or ranks would not be comparable in the handshake.
+#if arch(x86_64)
+let march = Context.environment["SKEIN_MARCH"] ?? "native"
+let isaC: [CSetting] = [.unsafeFlags(["-march=\(march)"])]
+let isaSwift: [SwiftSetting] = [.unsafeFlags(["-Xcc", "-march=\(march)"])]
+#else
+let isaC: [CSetting] = []
+let isaSwift: [SwiftSetting] = []
+#endif
+
+let swiftSettings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatWarning("StrictMemorySafety", as: .error),
+    .enableExperimentalFeature("Lifetimes"),
+] + isaSwift
+
+/// One row of the house's table: a room, what it may import, and its tests beside it.
+func room(_ name: String, _ imports: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: imports, swiftSettings: swiftSettings)
+}
+
+func tests(_ room: String, _ imports: [Target.Dependency]) -> Target {
+    .testTarget(name: room + "Tests", dependencies: imports, swiftSettings: swiftSettings)
+}
+
+/// A system library: a module map and a header, nothing else.
+func system(_ name: String, pkgConfig: String, apt: String) -> Target {
+    .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([apt])])
+}
+
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let tomlKit: Target.Dependency = .product(name: "TOMLKit", package: "TOMLKit")
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+    name: "skein",
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+    ],
+    targets: [
+        // C, one Swift owner each. CChecksum is built for the plainest CPU on purpose: it holds the
+        // check that this CPU has what everything else was compiled for.
+        .target(name: "CChecksum"),
+        .target(name: "CKernels", cSettings: isaC),
+        system("COpenBLAS", pkgConfig: "openblas", apt: "libopenblas-dev"),
+
+        room("Base", ["CChecksum"]),
+        room("Wire", ["Base"]),
+
+        tests("Base", ["Base"]),
+    ]
+)
