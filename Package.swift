@@ -54,6 +54,9 @@ let package = Package(
         system("COpenBLAS", pkgConfig: "openblas", apt: "libopenblas-dev"),
 
         room("Base", ["CChecksum"]),
+        room("Recipe", ["Base", tomlKit]),
+        room("Tensor", ["Base", "COpenBLAS", "CKernels"]),
+        room("Model", ["Base", "Tensor", "Recipe"]),
         room("Wire", ["Base"]),
 
         tests("Base", ["Base"]),

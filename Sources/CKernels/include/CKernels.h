@@ -6,4 +6,63 @@
 /// One bit for each CPU feature that this build was compiled to use; the order is cpu_check.c's.
 extern const uint32_t skein_compiled_features;
 
+/// A small matrix product on operands that are in cache, without packing: the inner tile of attention.
+///
+///     C[m, n] = beta * C[m, n] + A[m, k] B[k, n]         beta is 0 or 1
+///
+/// A[i, p] is a[i * a_row + p * a_column], so a transposed A costs nothing; B and C are row-major with n
+/// contiguous floats a row. Any m, n, k >= 0. Each element is one chain of fused multiply-adds over k in
+/// ascending order (starting from C when beta is 1), whatever the shape of the registers' tiling: the
+/// result does not depend on m, n or the instruction set, as long as it has FMA.
+void skein_tile_gemm(size_t m, size_t n, size_t k,
+                     const float *a, size_t a_row, size_t a_column,
+                     const float *b, size_t b_row,
+                     float *c, size_t c_row, int beta);
+
+/// Sixteen floats; imported by Swift as SIMD16<Float>. The functions below are single instructions that
+/// Swift's own `replacing(with:where:)` turns into a dozen, by moving the lanes through 128-bit registers.
+typedef float skein_lanes __attribute__((ext_vector_type(16)));
+
+/// The larger of each pair of lanes. Where one is NaN, the other is taken.
+static inline __attribute__((always_inline)) skein_lanes skein_larger(skein_lanes a, skein_lanes b) {
+    return __builtin_elementwise_max(a, b);
+}
+
+static inline __attribute__((always_inline)) skein_lanes skein_smaller(skein_lanes a, skein_lanes b) {
+    return __builtin_elementwise_min(a, b);
+}
+
+/// `x` where `key` < `limit`, else `otherwise`, lane by lane.
+static inline __attribute__((always_inline)) skein_lanes
+skein_where_less(skein_lanes key, skein_lanes limit, skein_lanes x, skein_lanes otherwise) {
+    return key < limit ? x : otherwise;
+}
+
+/// The sum of sixteen lanes, folding halves: (((8 + 8) folded to 4) folded to 2) folded to 1.
+static inline __attribute__((always_inline)) float skein_total(skein_lanes x) {
+    typedef float eight __attribute__((ext_vector_type(8)));
+    typedef float four __attribute__((ext_vector_type(4)));
+    eight a = x.lo + x.hi;
+    four b = a.lo + a.hi;
+    return (b.x + b.z) + (b.y + b.w);
+}
+
+static inline __attribute__((always_inline)) float skein_largest(skein_lanes x) {
+    return __builtin_reduce_max(x);
+}
+
+/// 0, 1, 2, ... 15
+static inline __attribute__((always_inline)) skein_lanes skein_positions(void) {
+    return (skein_lanes){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+}
+
+/// Tells the CPU that this is a spin loop, so that it leaves the core's resources to the other thread.
+static inline void skein_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 #endif

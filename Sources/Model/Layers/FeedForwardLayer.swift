@@ -1,0 +1,54 @@
+import Recipe
+import Tensor
+
+/// out = middle + down(swiGLU(gateUp(norm(middle)))): the second half of a block.
+struct FeedForwardLayer {
+    let epsilon: Float
+    let pool: Pool
+
+    /// Reads saved.middle; writes saved.middleInverse, saved.gateUp and `out`.
+    func forward(_ out: Matrix, _ saved: LayerSaved, _ weights: Parameters.Layer, _ scratch: Scratch) {
+        let tiles = Tiles(tokens: out.rows)
+        let epsilon = epsilon
+        pool.run(tiles.count) { tile, _ in
+            let (start, count) = tiles.range(tile)
+            let normed = scratch.normed.rows(start, count), gateUp = saved.gateUp.rows(start, count)
+            let hidden = scratch.hidden.rows(start, count), middle = saved.middle.rows(start, count)
+            rmsNorm(normed, inverse: saved.middleInverse.slice(start, count), x: middle,
+                    gain: weights.middleGain, epsilon: epsilon)
+            Gemm.timesTransposed(gateUp, normed, weights.gateUp)
+            swiGLU(hidden, gateUp: gateUp)
+            let out = out.rows(start, count)
+            out.copy(middle)
+            Gemm.timesTransposed(out, hidden, weights.down, accumulate: true)
+        }
+    }
+
+    /// scratch.dResidual holds d(out) and becomes d(middle). Weight gradients are added to `gradients`.
+    ///
+    /// The down projection's gradient needs d(out), which the same pass over the tiles turns into d(middle); so
+    /// the norm's backward, which does that, comes after the weight gradients.
+    func backward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ gradients: Parameters.Layer, _ scratch: Scratch) {
+        let tiles = Tiles(tokens: scratch.dResidual.rows)
+        pool.run(tiles.count) { tile, _ in
+            let (start, count) = tiles.range(tile)
+            let hidden = scratch.hidden.rows(start, count), dGateUp = scratch.dGateUp.rows(start, count)
+            Gemm.times(hidden, scratch.dResidual.rows(start, count), weights.down)
+            swiGLUBackward(dGateUp, recomputed: hidden, dH: hidden, gateUp: saved.gateUp.rows(start, count))
+            Gemm.times(scratch.dNormed.rows(start, count), dGateUp, weights.gateUp)
+            rmsNormScale(scratch.normed.rows(start, count), x: saved.middle.rows(start, count),
+                         inverse: saved.middleInverse.slice(start, count), gain: weights.middleGain)
+        }
+        WeightGradient.run(WeightGradient(dW: gradients.down, dY: scratch.dResidual, x: scratch.hidden),
+                           WeightGradient(dW: gradients.gateUp, dY: scratch.dGateUp, x: scratch.normed), pool: pool)
+        pool.run(tiles.count) { tile, _ in
+            let (start, count) = tiles.range(tile)
+            let share = scratch.dGains.row(tile)
+            share.fill(0)
+            rmsNormBackward(scratch.dResidual.rows(start, count), dGain: share,
+                            dOut: scratch.dNormed.rows(start, count), x: saved.middle.rows(start, count),
+                            inverse: saved.middleInverse.slice(start, count), gain: weights.middleGain)
+        }
+        addShares(gradients.middleGain, scratch.dGains)
+    }
+}

@@ -1,0 +1,46 @@
+import Tensor
+
+/// Who computes attention over the tokens of a task: this rank alone, or several that share a sequence. Called
+/// once a layer, so an existential costs nothing that could be measured.
+public protocol AttentionStrategy: AnyObject {
+    /// out: [T, H * headDim], overwritten. logSum: [H, T], overwritten, for the backward.
+    /// qkv: [T, C] in `AttentionShape`'s layout, rotated.
+    func forward(_ out: Matrix, logSum: Matrix, qkv: Matrix, shape: AttentionShape, segments: Segments)
+
+    /// dQKV: [T, C], overwritten. The rest as the forward had and left them.
+    func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, qkv: Matrix,
+                  shape: AttentionShape, segments: Segments)
+}
+
+/// Whoever reduces gradients over ranks, or nobody. Blocks are those of `ParameterTable`.
+public protocol GradientSink: AnyObject {
+    /// The gradient of `block` holds this task's contribution in full and is not written again by it. Called
+    /// last block first, from the thread that runs the backward, which goes on at once: the sink must not block.
+    func ready(_ block: Int)
+}
+
+/// Attention of one rank over its own rows.
+public final class LocalAttention: AttentionStrategy {
+    private let pool: Pool
+    private let scratch: Matrix
+
+    /// `memory` gives `floats(shape:longest:threads:)` floats. `longest`: tokens of the longest segment.
+    public init(shape: AttentionShape, longest: Int, pool: Pool, memory: Arena) {
+        self.pool = pool
+        scratch = memory.take(rows: pool.threads, columns: shape.scratchFloats(segment: longest))
+    }
+
+    public static func floats(shape: AttentionShape, longest: Int, threads: Int) -> Int {
+        Arena.padded(threads * shape.scratchFloats(segment: longest))
+    }
+
+    public func forward(_ out: Matrix, logSum: Matrix, qkv: Matrix, shape: AttentionShape, segments: Segments) {
+        attention(out, logSum: logSum, qkv: qkv, shape: shape, segments: segments, scratch: scratch, pool: pool)
+    }
+
+    public func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, qkv: Matrix,
+                         shape: AttentionShape, segments: Segments) {
+        attentionBackward(dQKV, dOut: dOut, out: out, logSum: logSum, qkv: qkv, shape: shape,
+                          segments: segments, scratch: scratch, pool: pool)
+    }
+}

@@ -1,0 +1,48 @@
+import Recipe
+import Tensor
+
+/// The fixed cuts of work: functions of the shapes alone, so that results do not depend on the threads.
+struct Tiles: Sendable {
+    let tokens: Int
+
+    var count: Int { (tokens + ActivationSlots.tileRows - 1) / ActivationSlots.tileRows }
+
+    /// First token and number of tokens of a tile.
+    func range(_ tile: Int) -> (start: Int, count: Int) {
+        let start = tile * ActivationSlots.tileRows
+        return (start, min(ActivationSlots.tileRows, tokens - start))
+    }
+}
+
+/// A weight's gradient, dW[out, in] += dY[T, out]^T X[T, in], cut into strips of 256 output rows.
+struct WeightGradient: Sendable {
+    static let strip = 256
+    let dW: Matrix
+    let dY: Matrix
+    let x: Matrix
+
+    var tiles: Int { (dW.rows + Self.strip - 1) / Self.strip }
+
+    func run(_ tile: Int) {
+        let start = tile * Self.strip
+        let rows = min(Self.strip, dW.rows - start)
+        Gemm.transposedTimes(dW.rows(start, rows), dY.columns(start, rows), x)
+    }
+
+    /// Several gradients in one run of the pool, so that its threads have enough to share.
+    static func run(_ gradients: WeightGradient..., pool: Pool) {
+        let all = gradients
+        pool.run(all.reduce(0) { $0 + $1.tiles }) { tile, _ in
+            var rest = tile
+            for gradient in all {
+                if rest < gradient.tiles { return gradient.run(rest) }
+                rest -= gradient.tiles
+            }
+        }
+    }
+}
+
+/// gain += the tiles' shares, in ascending order.
+func addShares(_ gain: Row, _ shares: Matrix) {
+    for tile in 0..<shares.rows { add(gain, shares.row(tile)) }
+}

@@ -1,0 +1,128 @@
+import Base
+import Recipe
+import Tensor
+
+/// The tokens of one forward and backward: whole rows of one length, laid out one after the other.
+public struct Task: Sendable {
+    public let inputs: Targets
+    public let targets: Targets
+    public let segments: Segments
+    public let sequence: Int
+
+    public var tokens: Int { inputs.count }
+
+    /// inputs, targets: T ids each (a negative target is none). segments: where documents begin, and rows do.
+    /// sequence: tokens of a row; positions start again at 0 with each row.
+    public init(inputs: Targets, targets: Targets, segments: Segments, sequence: Int) {
+        precondition(inputs.count == targets.count && inputs.count % sequence == 0, "a task is whole rows")
+        self.inputs = inputs
+        self.targets = targets
+        self.segments = segments
+        self.sequence = sequence
+    }
+}
+
+/// A decoder-only transformer in Llama's layout: RMSNorm before each half of a block, rotary positions,
+/// grouped-query attention, SwiGLU.
+///
+/// It owns its activations and scratch memory, but neither weights nor gradients, and knows of no rank.
+public final class Transformer {
+    public let table: ParameterTable
+    public let maxTokens: Int
+    private let workspace: Workspace
+    private let attentionLayer: AttentionLayer
+    private let feedForward: FeedForwardLayer
+    private let headLayer: HeadLayer
+    private let pool: Pool
+    private let arena: Arena
+    /// Views for the task sizes seen so far: a full micro-batch and perhaps a smaller last one.
+    private var views: [Int: (Saved, Scratch)] = [:]
+
+    /// Memory for tasks of up to `maxTokens` tokens in rows of up to `sequence`. `attention` replaces the local
+    /// strategy.
+    public init(_ table: ParameterTable, maxTokens: Int, sequence: Int, pool: Pool,
+                attention: (any AttentionStrategy)? = nil) throws(OutOfMemory) {
+        self.table = table
+        self.maxTokens = maxTokens
+        self.pool = pool
+        let shape = table.shape
+        let slots = ActivationSlots(shape, vocabulary: table.vocabulary, tokens: maxTokens)
+        let attentionShape = AttentionShape(heads: shape.heads, keyHeads: shape.keyHeads, headDim: shape.headDim)
+        arena = try Arena(name: "activations", capacity: slots.totalFloats
+            + RotaryTable.floats(positions: sequence, headDim: shape.headDim)
+            + LocalAttention.floats(shape: attentionShape, longest: sequence, threads: pool.threads))
+        workspace = Workspace(slots, shape: shape, memory: arena)
+        let rotaryTable = RotaryTable(arena, positions: sequence, headDim: shape.headDim, theta: shape.ropeTheta)
+        let epsilon = Float(shape.normEpsilon)
+        attentionLayer = AttentionLayer(
+            shape: attentionShape, rotaryTable: rotaryTable, epsilon: epsilon, pool: pool,
+            strategy: attention ?? LocalAttention(shape: attentionShape, longest: sequence, pool: pool, memory: arena))
+        feedForward = FeedForwardLayer(epsilon: epsilon, pool: pool)
+        headLayer = HeadLayer(epsilon: epsilon, pool: pool, losses: Doubles(count: Tiles(tokens: maxTokens).count))
+    }
+
+    private func views(_ tokens: Int) -> (Saved, Scratch) {
+        precondition(tokens <= maxTokens, "a task of \(tokens) tokens, but memory for \(maxTokens)")
+        if let known = views[tokens] { return known }
+        let made = (workspace.saved(tokens: tokens), workspace.scratch(tokens: tokens))
+        views[tokens] = made
+        return made
+    }
+
+    /// The residual stream through all layers. What the backward needs stays in this model's memory until the
+    /// next forward.
+    public func forward(_ task: Task, weights: Parameters) {
+        let (saved, scratch) = views(task.tokens)
+        let tiles = Tiles(tokens: task.tokens)
+        let first = saved.layers[0].input
+        pool.run(tiles.count) { tile, _ in
+            let (start, count) = tiles.range(tile)
+            gatherRows(first.rows(start, count), table: weights.embedding, tokens: task.inputs.slice(start, count))
+        }
+        for (index, layer) in saved.layers.enumerated() {
+            attentionLayer.forward(layer, weights.layers[index], task, scratch)
+            let out = index + 1 < saved.layers.count ? saved.layers[index + 1].input : saved.final
+            feedForward.forward(out, layer, weights.layers[index], scratch)
+        }
+    }
+
+    /// The sum of the token losses in nats, after `forward` of the same task.
+    public func loss(_ task: Task, weights: Parameters) -> Double {
+        head(task, weights, weights, nil)
+    }
+
+    /// The sum of the token losses, and all gradients of scale * loss, added to `gradients`, after `forward` of
+    /// the same task. `scale` is 1 over the step's count of targets on all ranks. `sink` hears of each block
+    /// when it is complete, last block first.
+    public func backward(_ task: Task, weights: Parameters, gradients: Parameters, scale: Float,
+                         into sink: (any GradientSink)? = nil) -> Double {
+        let (saved, scratch) = views(task.tokens)
+        let loss = head(task, weights, gradients, scale)
+        let layers = saved.layers.count
+        sink?.ready(layers + 1)
+        for index in (0..<layers).reversed() {
+            let layer = saved.layers[index]
+            feedForward.backward(layer, weights.layers[index], gradients.layers[index], scratch)
+            attentionLayer.backward(layer, weights.layers[index], gradients.layers[index], task, scratch)
+            sink?.ready(index + 1)
+        }
+        embeddingBackward(task, gradients, scratch)
+        sink?.ready(0)
+        return loss
+    }
+
+    private func head(_ task: Task, _ weights: Parameters, _ gradients: Parameters, _ scale: Float?) -> Double {
+        let (saved, scratch) = views(task.tokens)
+        return headLayer.run(saved, weights, gradients, task, scratch, chunkRows: workspace.slots.logitRows,
+                             gradientScale: scale)
+    }
+
+    /// Two tokens of a tile may be the same, so the work is cut by columns and not by tokens.
+    private func embeddingBackward(_ task: Task, _ gradients: Parameters, _ scratch: Scratch) {
+        let width = table.shape.dim
+        pool.run((width + 63) / 64) { tile, _ in
+            scatterRows(gradients.embedding, dOut: scratch.dResidual, tokens: task.inputs,
+                        columns: (tile * 64)..<min(width, tile * 64 + 64))
+        }
+    }
+}

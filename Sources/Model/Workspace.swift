@@ -1,0 +1,95 @@
+import Recipe
+import Tensor
+
+/// What a forward leaves for its backward in one layer. T tokens of the task at hand.
+struct LayerSaved {
+    let input: Matrix            // [T, D] the residual stream before the layer
+    let inputInverse: Row        // [T]    RMSNorm's 1 / root
+    let qkv: Matrix              // [T, C] rotated queries and keys, values
+    let attended: Matrix         // [T, H * headDim]
+    let logSum: Matrix           // [H, T]
+    let middle: Matrix           // [T, D] the residual stream between attention and MLP
+    let middleInverse: Row       // [T]
+    let gateUp: Matrix           // [T, 2F]
+}
+
+/// What a forward leaves for its backward in the whole model: named slots of one arena.
+public struct Saved {
+    let layers: [LayerSaved]
+    let final: Matrix            // [T, D] the residual stream after the last layer
+    let finalInverse: Row        // [T]
+}
+
+/// Memory that one layer after the other uses, and nobody keeps.
+struct Scratch {
+    let normed: Matrix           // [T, D] normalised activations; made again in the backward
+    let hidden: Matrix           // [T, F] SwiGLU's output; in the backward first its gradient, then itself
+    let dResidual: Matrix        // [T, D] gradient of the residual stream, from the head down to the embedding
+    let dNormed: Matrix          // [T, D]
+    let dQKV: Matrix             // [T, C]
+    let dAttended: Matrix        // [T, H * headDim]
+    let dGateUp: Matrix          // [T, 2F]
+    let dGains: Matrix           // [tiles, D] each tile's share of a gain's gradient
+    let logits: Row              // logitRows x V
+}
+
+/// The activations' memory, carved once for the largest task; a task of fewer tokens uses the first rows.
+struct Workspace {
+    let slots: ActivationSlots
+    private let shape: Recipe.ModelShape
+    private var perLayer: [[String: Row]]
+    private var once: [String: Row] = [:]
+
+    init(_ slots: ActivationSlots, shape: Recipe.ModelShape, memory: Arena) {
+        self.slots = slots
+        self.shape = shape
+        perLayer = Array(repeating: [:], count: shape.layers)
+        for slot in slots.slots {
+            if slot.isPerLayer {
+                for layer in 0..<slot.copies { perLayer[layer][slot.name] = memory.take(slot.floats) }
+            } else {
+                once[slot.name] = memory.take(slot.floats)
+            }
+        }
+    }
+
+    private func matrix(_ row: Row?, _ rows: Int, _ columns: Int) -> Matrix {
+        guard let row else { preconditionFailure("a slot is missing") }
+        return Matrix(row.slice(0, rows * columns), rows: rows, columns: columns)
+    }
+
+    /// Views of the slots for a task of `tokens` tokens. Made once for each size that occurs.
+    func saved(tokens: Int) -> Saved {
+        let dim = shape.dim, heads = shape.heads * shape.headDim
+        let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
+        let layers = perLayer.map { slot in
+            LayerSaved(
+                input: matrix(slot["input"], tokens, dim),
+                inputInverse: matrix(slot["inputInverse"], 1, tokens).row(0),
+                qkv: matrix(slot["qkv"], tokens, fused),
+                attended: matrix(slot["attended"], tokens, heads),
+                logSum: matrix(slot["logSum"], shape.heads, tokens),
+                middle: matrix(slot["middle"], tokens, dim),
+                middleInverse: matrix(slot["middleInverse"], 1, tokens).row(0),
+                gateUp: matrix(slot["gateUp"], tokens, 2 * shape.hiddenDim))
+        }
+        return Saved(layers: layers, final: matrix(once["final"], tokens, dim),
+                     finalInverse: matrix(once["finalInverse"], 1, tokens).row(0))
+    }
+
+    func scratch(tokens: Int) -> Scratch {
+        let dim = shape.dim, heads = shape.heads * shape.headDim
+        let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
+        let tiles = (tokens + ActivationSlots.tileRows - 1) / ActivationSlots.tileRows
+        return Scratch(
+            normed: matrix(once["normed"], tokens, dim),
+            hidden: matrix(once["hidden"], tokens, shape.hiddenDim),
+            dResidual: matrix(once["dResidual"], tokens, dim),
+            dNormed: matrix(once["dNormed"], tokens, dim),
+            dQKV: matrix(once["dQKV"], tokens, fused),
+            dAttended: matrix(once["dAttended"], tokens, heads),
+            dGateUp: matrix(once["dGateUp"], tokens, 2 * shape.hiddenDim),
+            dGains: matrix(once["dGains"], tiles, dim),
+            logits: matrix(once["logits"], 1, slots.floats("logits")).row(0))
+    }
+}

@@ -1,0 +1,68 @@
+/// Every block of floats that a forward and backward of at most `tokens` tokens needs, by name: a pure
+/// function of the recipe, so that memory is known before any is asked for. `Model` carves its arena in this
+/// order; `skein plan` adds it up.
+public struct ActivationSlots: Sendable, Equatable {
+    public struct Slot: Sendable, Equatable {
+        public let name: String
+        public let floats: Int
+        /// How many of it exist: one for each layer, or one in all.
+        public let copies: Int
+        public let isPerLayer: Bool
+        public var bytes: Int { floats * copies * 4 }
+    }
+
+    /// Rows of a token tile: the pool's unit of work, large enough that packing the weights is a small part of
+    /// a product. A function of nothing, so that sums do not depend on the number of threads.
+    public static let tileRows = 512
+
+    public let slots: [Slot]
+    /// Rows of logits that exist at once: 16 MiB of them, but never less than 64 rows nor a part of one tile
+    /// more than needed.
+    public let logitRows: Int
+    public let tokens: Int
+
+    public init(_ shape: Recipe.ModelShape, vocabulary: Int, tokens: Int) {
+        self.tokens = tokens
+        let dim = shape.dim, heads = shape.heads * shape.headDim
+        let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
+        let tiles = (tokens + Self.tileRows - 1) / Self.tileRows
+        logitRows = min(tokens, max(64, (4 << 20) / vocabulary / 64 * 64))
+        var slots: [Slot] = []
+        func layer(_ name: String, _ floats: Int) {
+            slots.append(Slot(name: name, floats: floats, copies: shape.layers, isPerLayer: true))
+        }
+        func once(_ name: String, _ floats: Int) {
+            slots.append(Slot(name: name, floats: floats, copies: 1, isPerLayer: false))
+        }
+        // Kept from forward to backward, for each layer.
+        layer("input", tokens * dim)
+        layer("inputInverse", tokens)
+        layer("qkv", tokens * fused)
+        layer("attended", tokens * heads)
+        layer("logSum", tokens * shape.heads)
+        layer("middle", tokens * dim)
+        layer("middleInverse", tokens)
+        layer("gateUp", tokens * 2 * shape.hiddenDim)
+        // Shared by all layers, and by forward and backward.
+        once("final", tokens * dim)
+        once("finalInverse", tokens)
+        once("normed", tokens * dim)
+        once("hidden", tokens * shape.hiddenDim)
+        once("dResidual", tokens * dim)
+        once("dNormed", tokens * dim)
+        once("dQKV", tokens * fused)
+        once("dAttended", tokens * heads)
+        once("dGateUp", tokens * 2 * shape.hiddenDim)
+        once("dGains", tiles * dim)
+        once("logits", logitRows * vocabulary)
+        self.slots = slots
+    }
+
+    public func floats(_ name: String) -> Int {
+        guard let slot = slots.first(where: { $0.name == name }) else { preconditionFailure("no slot \(name)") }
+        return slot.floats
+    }
+
+    /// Floats of all slots, each rounded up to a cache line.
+    public var totalFloats: Int { slots.reduce(0) { $0 + ($1.floats + 15) / 16 * 16 * $1.copies } }
+}

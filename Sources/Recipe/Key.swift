@@ -1,0 +1,155 @@
+/// One declared value: its dotted name, what it means, and how it is read and written.
+public struct Key: Sendable {
+    public let name: String
+    public let help: String
+    /// "an integer", "a number", "text", "true or false", "a list of texts", or "one of a, b".
+    public let expected: String
+    /// Bounds, as a check that returns what is wrong.
+    let check: @Sendable (Value) -> String?
+    let write: @Sendable (inout Recipe, Value) -> Bool
+    public let read: @Sendable (Recipe) -> Value
+
+    public var section: String { String(name.prefix { $0 != "." }) }
+    public var leaf: String { String(name.drop { $0 != "." }.dropFirst()) }
+    public var isFlag: Bool { if case .bool = read(Recipe()) { true } else { false } }
+}
+
+/// A value as TOML and the command line know it.
+public enum Value: Sendable, Equatable {
+    case integer(Int)
+    case number(Double)
+    case text(String)
+    case bool(Bool)
+    case list([String])
+
+    /// What this is, for an error's "found ...".
+    var found: String {
+        switch self {
+        case .integer(let value): "the integer \(value)"
+        case .number(let value): "the number \(value)"
+        case .text(let value): "the text \"\(value)\""
+        case .bool(let value): "\(value)"
+        case .list: "a list"
+        }
+    }
+
+    /// A number; an integer is taken for one.
+    var asNumber: Double? {
+        switch self {
+        case .integer(let number): Double(number)
+        case .number(let number): number
+        default: nil
+        }
+    }
+
+    /// The value as a line of TOML would have it.
+    public var toml: String {
+        switch self {
+        case .integer(let value): "\(value)"
+        case .number(let value): "\(value)"
+        case .text(let value): Value.quoted(value)
+        case .bool(let value): "\(value)"
+        case .list(let values): "[" + values.map(Value.quoted).joined(separator: ", ") + "]"
+        }
+    }
+
+    static func quoted(_ text: String) -> String {
+        var out = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": out += "\\\""
+            case "\\": out += "\\\\"
+            case "\n": out += "\\n"
+            case "\t": out += "\\t"
+            case let other where other.value < 0x20 || other.value == 0x7F:
+                let hex = String(other.value, radix: 16)
+                out += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
+            default: out.unicodeScalars.append(scalar)
+            }
+        }
+        return out + "\""
+    }
+}
+
+extension Key {
+    /// An integer within `range`.
+    static func integer(_ name: String, _ path: WritableKeyPath<Recipe, Int> & Sendable,
+                        _ range: ClosedRange<Int>, _ help: String) -> Key {
+        Key(name: name, help: help, expected: "an integer",
+            check: { value in
+                guard case .integer(let number) = value, !range.contains(number) else { return nil }
+                return range.upperBound == .max ? "must be at least \(range.lowerBound)"
+                    : "must be from \(range.lowerBound) to \(range.upperBound)"
+            },
+            write: { recipe, value in
+                guard case .integer(let number) = value else { return false }
+                recipe[keyPath: path] = number
+                return true
+            },
+            read: { .integer($0[keyPath: path]) })
+    }
+
+    /// A number within `range`; an integer is taken for one.
+    static func number(_ name: String, _ path: WritableKeyPath<Recipe, Double> & Sendable,
+                       _ range: ClosedRange<Double>, _ help: String) -> Key {
+        Key(name: name, help: help, expected: "a number",
+            check: { value in
+                guard let number = value.asNumber, !range.contains(number) else { return nil }
+                return range.upperBound == .infinity ? "must be at least \(range.lowerBound)"
+                    : "must be from \(range.lowerBound) to \(range.upperBound)"
+            },
+            write: { recipe, value in
+                guard let number = value.asNumber else { return false }
+                recipe[keyPath: path] = number
+                return true
+            },
+            read: { .number($0[keyPath: path]) })
+    }
+
+    static func text(_ name: String, _ path: WritableKeyPath<Recipe, String> & Sendable, _ help: String) -> Key {
+        Key(name: name, help: help, expected: "text", check: { _ in nil },
+            write: { recipe, value in
+                guard case .text(let text) = value else { return false }
+                recipe[keyPath: path] = text
+                return true
+            },
+            read: { .text($0[keyPath: path]) })
+    }
+
+    static func bool(_ name: String, _ path: WritableKeyPath<Recipe, Bool> & Sendable, _ help: String) -> Key {
+        Key(name: name, help: help, expected: "true or false", check: { _ in nil },
+            write: { recipe, value in
+                guard case .bool(let flag) = value else { return false }
+                recipe[keyPath: path] = flag
+                return true
+            },
+            read: { .bool($0[keyPath: path]) })
+    }
+
+    static func list(_ name: String, _ path: WritableKeyPath<Recipe, [String]> & Sendable, _ help: String) -> Key {
+        Key(name: name, help: help, expected: "a list of texts", check: { _ in nil },
+            write: { recipe, value in
+                switch value {
+                case .list(let texts): recipe[keyPath: path] = texts
+                case .text(let text): recipe[keyPath: path] = [text]
+                default: return false
+                }
+                return true
+            },
+            read: { .list($0[keyPath: path]) })
+    }
+
+    static func choice<Choice: RawRepresentable & CaseIterable & Sendable>(
+        _ name: String, _ path: WritableKeyPath<Recipe, Choice> & Sendable, _ help: String
+    ) -> Key where Choice.RawValue == String {
+        let names = Choice.allCases.map(\.rawValue).joined(separator: ", ")
+        return Key(name: name, help: help, expected: Choice.allCases.count == 1 ? names : "one of \(names)",
+            check: { _ in nil },
+            write: { recipe, value in
+                guard case .text(let text) = value, let choice = Choice(rawValue: text) else { return false }
+                recipe[keyPath: path] = choice
+                return true
+            },
+            read: { .text($0[keyPath: path].rawValue) })
+    }
+}

@@ -1,0 +1,113 @@
+/// Every declared value of a run. What is not here cannot be set; what is here has a default, a flag
+/// (`--section.key value`), a help text and a place in the resolved config that a checkpoint carries.
+/// The list of keys, with their texts, is `RecipeKeys.swift`.
+public struct Recipe: Sendable, Equatable {
+    public var job = Job()
+    public var model = ModelShape()
+    public var data = Data()
+    public var training = Training()
+    public var optimizer = Optimizer()
+    public var schedule = Schedule()
+    public var precision = Precision()
+    public var checkpoint = Checkpointing()
+    public var validation = Validation()
+    public var metrics = Metrics()
+    public var debug = Debug()
+
+    public init() {}
+
+    public struct Job: Sendable, Equatable {
+        public var name = "run"
+        public var dumpFolder = "outputs"
+    }
+
+    /// The transformer's shape, in Llama's terms. Parameters: see `ParameterTable`.
+    public struct ModelShape: Sendable, Equatable {
+        public var dim = 192
+        public var layers = 4
+        public var heads = 6
+        /// Key/value heads; 0 means as many as heads.
+        public var keyValueHeads = 0
+        /// Width of the gated MLP; 0 means 8/3 dim, rounded up to a multiple of 64.
+        public var ffnDim = 0
+        public var normEpsilon = 1e-5
+        public var ropeTheta = 10_000.0
+        public var tieEmbeddings = false
+
+        public var keyHeads: Int { keyValueHeads == 0 ? heads : keyValueHeads }
+        public var headDim: Int { dim / max(heads, 1) }
+        public var hiddenDim: Int { ffnDim == 0 ? (dim * 8 / 3 + 63) / 64 * 64 : ffnDim }
+    }
+
+    public struct Data: Sendable, Equatable {
+        public var paths: [String] = []
+        /// Tokens see their own document only. Off: everything before them in the row.
+        public var documentMask = true
+    }
+
+    public struct Training: Sendable, Equatable {
+        public var steps = 1_000
+        public var sequenceLength = 256
+        /// Rows that one rank computes at once (a micro-batch).
+        public var localBatchSize = 8
+        /// Rows of one optimizer step over all ranks; 0 means localBatchSize on each rank.
+        public var globalBatchSize = 0
+        /// Compute threads of this process; 0 means the cores it may use.
+        public var threads = 0
+        /// Upper bound of the tokens computed at once; 0 means localBatchSize x sequenceLength.
+        public var maxTokensPerTask = 0
+        /// Gradients are scaled down to this global norm; 0 means never.
+        public var maxNorm = 1.0
+    }
+
+    public struct Optimizer: Sendable, Equatable {
+        public var name = OptimizerName.adamw
+        public var learningRate = 1e-3
+        public var beta1 = 0.9
+        public var beta2 = 0.95
+        public var epsilon = 1e-8
+        public var weightDecay = 0.1
+    }
+
+    public enum OptimizerName: String, Sendable, CaseIterable { case adamw }
+
+    public struct Schedule: Sendable, Equatable {
+        public var warmupSteps = 50
+        public var decay = Decay.cosine
+        /// The last step's learning rate as a share of the highest.
+        public var minimumFactor = 0.1
+    }
+
+    public enum Decay: String, Sendable, CaseIterable { case cosine, linear, none }
+
+    public struct Precision: Sendable, Equatable {
+        public var recipe = PrecisionRecipe.fp32
+    }
+
+    public enum PrecisionRecipe: String, Sendable, CaseIterable { case fp32 }
+
+    public struct Checkpointing: Sendable, Equatable {
+        public var enable = true
+        /// Steps between two checkpoints; the last step is always saved. 0 means only the last.
+        public var interval = 0
+        /// Empty, `latest`, or a checkpoint's folder.
+        public var load = ""
+        public var keepLatest = 3
+    }
+
+    public struct Validation: Sendable, Equatable {
+        /// Steps between two validations; the last step always validates. 0 means only the last.
+        public var interval = 0
+        /// Rows used each time; 0 means all that are held out.
+        public var rows = 0
+    }
+
+    public struct Metrics: Sendable, Equatable {
+        /// Steps between two plain log lines when the output is not a terminal.
+        public var logInterval = 10
+    }
+
+    public struct Debug: Sendable, Equatable {
+        public var seed = 0
+    }
+}

@@ -1,0 +1,81 @@
+extension Recipe {
+    /// Every key, in the order in which a config is printed. Section and key names follow torchtitan's last
+    /// TOML release where it has them.
+    public static let keys: [Key] = [
+        .text("job.name", \.job.name, "names the run: its files are in DUMP_FOLDER/NAME"),
+        .text("job.dump_folder", \.job.dumpFolder, "the folder that holds the runs"),
+
+        .integer("model.dim", \.model.dim, 2...65_536, "width of the residual stream"),
+        .integer("model.n_layers", \.model.layers, 1...1_000, "number of transformer blocks"),
+        .integer("model.n_heads", \.model.heads, 1...1_024, "query heads; must divide model.dim into even heads"),
+        .integer("model.n_kv_heads", \.model.keyValueHeads, 0...1_024, "key/value heads; 0: as many as n_heads"),
+        .integer("model.ffn_dim", \.model.ffnDim, 0...1_048_576, "width of the gated MLP; 0: 8/3 dim"),
+        .number("model.norm_eps", \.model.normEpsilon, 0...1, "added inside RMSNorm's root"),
+        .number("model.rope_theta", \.model.ropeTheta, 1...1e12, "base of the rotary frequencies"),
+        .bool("model.tie_embeddings", \.model.tieEmbeddings, "the output head is the embedding"),
+
+        .list("data.paths", \.data.paths, "text files, folders of text, or docs.txt beside docs.tsv"),
+        .bool("data.document_mask", \.data.documentMask, "tokens see their own document only"),
+
+        .integer("training.steps", \.training.steps, 1...Int.max, "optimizer steps"),
+        .integer("training.seq_len", \.training.sequenceLength, 2...16_777_216, "tokens in a row"),
+        .integer("training.local_batch_size", \.training.localBatchSize, 1...1_000_000, "rows a rank computes at once"),
+        .integer("training.global_batch_size", \.training.globalBatchSize, 0...1_000_000,
+                 "rows of one step over all ranks; 0: local_batch_size on each"),
+        .integer("training.max_tokens_per_task", \.training.maxTokensPerTask, 0...Int.max,
+                 "most tokens computed at once; 0: local_batch_size x seq_len"),
+        .integer("training.threads", \.training.threads, 0...4_096, "compute threads; 0: the cores this process may use"),
+        .number("training.max_norm", \.training.maxNorm, 0...Double.infinity, "clip the gradient's global norm; 0: never"),
+
+        .choice("optimizer.name", \.optimizer.name, "the optimizer"),
+        .number("optimizer.lr", \.optimizer.learningRate, 0...1_000, "the highest learning rate"),
+        .number("optimizer.beta1", \.optimizer.beta1, 0...0.999_999, "decay of the first moment"),
+        .number("optimizer.beta2", \.optimizer.beta2, 0...0.999_999_99, "decay of the second moment"),
+        .number("optimizer.eps", \.optimizer.epsilon, 0...1, "added to the root of the second moment"),
+        .number("optimizer.weight_decay", \.optimizer.weightDecay, 0...1_000, "decoupled decay of matrices"),
+
+        .integer("lr_scheduler.warmup_steps", \.schedule.warmupSteps, 0...Int.max, "steps of linear warm-up"),
+        .choice("lr_scheduler.decay_type", \.schedule.decay, "shape of the decay after warm-up"),
+        .number("lr_scheduler.min_lr_factor", \.schedule.minimumFactor, 0...1, "the last rate over the highest"),
+
+        .choice("precision.recipe", \.precision.recipe, "number formats of the step"),
+
+        .bool("checkpoint.enable", \.checkpoint.enable, "write checkpoints at all"),
+        .integer("checkpoint.interval", \.checkpoint.interval, 0...Int.max, "steps between checkpoints; 0: only the last"),
+        .text("checkpoint.load", \.checkpoint.load, "start from `latest` of this run, or from a checkpoint's folder"),
+        .integer("checkpoint.keep_latest_k", \.checkpoint.keepLatest, 1...1_000_000, "older checkpoints are removed"),
+
+        .integer("validation.interval", \.validation.interval, 0...Int.max, "steps between validations; 0: only the last"),
+        .integer("validation.rows", \.validation.rows, 0...Int.max, "rows each time; 0: all that are held out"),
+
+        .integer("metrics.log_freq", \.metrics.logInterval, 1...Int.max, "steps between plain log lines"),
+
+        .integer("debug.seed", \.debug.seed, 0...Int.max, "seed of initialisation and of the order of data"),
+    ]
+
+    static let keysByName: [String: Key] = Dictionary(uniqueKeysWithValues: keys.map { ($0.name, $0) })
+
+    /// nanoGPT's names, accepted and translated; the translation is printed.
+    public static let aliases: [String: String] = [
+        "batch_size": "training.local_batch_size", "block_size": "training.seq_len",
+        "learning_rate": "optimizer.lr", "max_iters": "training.steps", "warmup_iters": "lr_scheduler.warmup_steps",
+        "grad_clip": "training.max_norm", "eval_interval": "validation.interval", "out_dir": "job.dump_folder",
+        "weight_decay": "optimizer.weight_decay", "beta1": "optimizer.beta1", "beta2": "optimizer.beta2",
+        "n_layer": "model.n_layers", "n_head": "model.n_heads", "n_embd": "model.dim", "seed": "debug.seed",
+        "log_interval": "metrics.log_freq", "dataset": "data.paths",
+    ]
+
+    /// The whole recipe as TOML: what `outputs/NAME/config.toml` and a checkpoint hold.
+    public var toml: String {
+        var lines: [String] = []
+        var section = ""
+        for key in Recipe.keys {
+            if key.section != section {
+                section = key.section
+                lines.append(lines.isEmpty ? "[\(section)]" : "\n[\(section)]")
+            }
+            lines.append("\(key.leaf) = \(key.read(self).toml)")
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+}

@@ -1,0 +1,72 @@
+import Base
+
+extension Recipe {
+    /// What single keys cannot know: whether they fit together. The error names the keys.
+    func validate(_ resolved: ResolvedRecipe) throws(BadInput) {
+        func at(_ key: String) -> String { "\(resolved.origin(key) == .standard ? "" : "\(resolved.origin(key)): ")\(key)" }
+        if model.dim % model.heads != 0 {
+            throw BadInput("\(at("model.n_heads")) = \(model.heads) does not divide model.dim = \(model.dim)")
+        }
+        if model.headDim % 2 != 0 {
+            throw BadInput("\(at("model.n_heads")): heads of \(model.headDim) cannot be rotated in pairs; "
+                + "model.dim / model.n_heads must be even")
+        }
+        if model.heads % model.keyHeads != 0 {
+            throw BadInput("\(at("model.n_kv_heads")) = \(model.keyHeads) does not divide model.n_heads = \(model.heads)")
+        }
+        if training.maxTokensPerTask != 0, training.maxTokensPerTask < training.sequenceLength {
+            throw BadInput("\(at("training.max_tokens_per_task")) = \(training.maxTokensPerTask) is less than one row; "
+                + "make it at least training.seq_len = \(training.sequenceLength)")
+        }
+        if schedule.warmupSteps > training.steps {
+            throw BadInput("\(at("lr_scheduler.warmup_steps")) = \(schedule.warmupSteps) is more than "
+                + "training.steps = \(training.steps)")
+        }
+        try validateName(at("job.name"))
+    }
+
+    /// The name becomes a folder's name, so it must be one.
+    private func validateName(_ place: String) throws(BadInput) {
+        let allowed = job.name.utf8.allSatisfy { byte in
+            (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+                || [0x2D, 0x2E, 0x5F].contains(byte)
+        }
+        if job.name.isEmpty || !allowed || job.name.hasPrefix(".") {
+            throw BadInput("\(place) = \"\(job.name)\" cannot name a folder; use letters, digits, '-', '_' and '.'")
+        }
+    }
+
+    /// Rows of one micro-batch on one rank.
+    public var rowsPerTask: Int {
+        let cap = training.maxTokensPerTask == 0 ? training.localBatchSize
+            : training.maxTokensPerTask / training.sequenceLength
+        return min(training.localBatchSize, cap)
+    }
+
+    /// Rows of one optimizer step over all `worldSize` ranks.
+    public func rowsPerStep(worldSize: Int) -> Int {
+        training.globalBatchSize == 0 ? training.localBatchSize * worldSize : training.globalBatchSize
+    }
+
+    /// The learning rate of a step (0 is the first): linear warm-up, then the decay down to `min_lr_factor`.
+    public func learningRate(at step: Int) -> Double {
+        let peak = optimizer.learningRate
+        if step < schedule.warmupSteps { return peak * Double(step + 1) / Double(schedule.warmupSteps) }
+        let decaying = max(1, training.steps - 1 - schedule.warmupSteps)
+        let progress = min(1, Double(step - schedule.warmupSteps) / Double(decaying))
+        let low = schedule.minimumFactor
+        switch schedule.decay {
+        case .none: return peak
+        case .linear: return peak * (1 - (1 - low) * progress)
+        case .cosine: return peak * (low + (1 - low) * 0.5 * (1 + cosine(Double.pi * progress)))
+        }
+    }
+}
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+private func cosine(_ x: Double) -> Double { cos(x) }

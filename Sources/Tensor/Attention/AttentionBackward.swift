@@ -1,0 +1,104 @@
+/// The backward of `attention` by recomputation: the weights are made again from the scores and logSum.
+///
+/// With P the weights, and delta_t = dOut_t . out_t for each head (what the softmax's own backward subtracts):
+///
+///     dV += P^T dOut     dP = dOut V^T     dS = P * (dP - delta)     dQ = dS K / sqrt(d)     dK += dS^T Q / sqrt(d)
+///
+/// dQKV: [T, C], overwritten, in qkv's layout; the heads of one group add up in dK and dV. The rest as in
+/// `attention`; out and logSum are what the forward wrote. One task is one segment and one key head, so that
+/// dK and dV are summed by one worker in one order.
+public func attentionBackward(_ dQKV_TC: Matrix, dOut dOut_TH: Matrix, out out_TH: Matrix, logSum logSum_HT: Matrix,
+                              qkv qkv_TC: Matrix, shape: AttentionShape, segments: Segments,
+                              scratch: Matrix, pool: Pool) {
+    pool.run(segments.count * shape.keyHeads) { task, worker in
+        let tokens = segments.range(task / shape.keyHeads)
+        let keyHead = task % shape.keyHeads
+        func part(_ x: Matrix) -> Matrix { x.rows(tokens.lowerBound, tokens.count) }
+        var memory = AttentionScratch(scratch.row(worker))
+        let head = BackwardHead(shape: shape, keyHead: keyHead, qkv: part(qkv_TC), memory: &memory)
+        for query in (keyHead * shape.group)..<((keyHead + 1) * shape.group) {
+            let columns = query * shape.headDim
+            head.run(dQuery: shape.query(part(dQKV_TC), query), dOut: part(dOut_TH).columns(columns, shape.headDim),
+                     out: part(out_TH).columns(columns, shape.headDim),
+                     logSum: logSum_HT.row(query).slice(tokens.lowerBound, tokens.count),
+                     queries: shape.query(part(qkv_TC), query))
+        }
+        shape.key(part(dQKV_TC), keyHead).copy(head.dKeys)
+        shape.value(part(dQKV_TC), keyHead).copy(head.dValues)
+    }
+}
+
+private struct BackwardHead {
+    let shape: AttentionShape
+    let keysTransposed: Matrix     // [blocks * headDim, 64]
+    let valuesTransposed: Matrix   // [blocks * headDim, 64]
+    let keys: Matrix               // [n, headDim]
+    let dKeys: Matrix              // [n, headDim]
+    let dValues: Matrix            // [n, headDim]
+    let query: Matrix              // [64, headDim], scaled
+    let dOutBlock: Matrix          // [64, headDim]
+    let dQueryBlock: Matrix        // [64, headDim]
+    let weight: Matrix             // [64, 64]
+    let dScore: Matrix             // [64, 64]
+    let delta: Row                 // [64]
+
+    init(shape: AttentionShape, keyHead: Int, qkv: Matrix, memory: inout AttentionScratch) {
+        let size = AttentionShape.block
+        self.shape = shape
+        keysTransposed = packTransposed(shape.key(qkv, keyHead), &memory)
+        valuesTransposed = packTransposed(shape.value(qkv, keyHead), &memory)
+        keys = memory.matrix(qkv.rows, shape.headDim)
+        keys.copy(shape.key(qkv, keyHead))
+        dKeys = memory.matrix(qkv.rows, shape.headDim)
+        dKeys.fill(0)
+        dValues = memory.matrix(qkv.rows, shape.headDim)
+        dValues.fill(0)
+        query = memory.matrix(size, shape.headDim)
+        dOutBlock = memory.matrix(size, shape.headDim)
+        dQueryBlock = memory.matrix(size, shape.headDim)
+        weight = memory.matrix(size, size)
+        dScore = memory.matrix(size, size)
+        delta = memory.row(size)
+    }
+
+    func run(dQuery: Matrix, dOut: Matrix, out: Matrix, logSum: Row, queries: Matrix) {
+        let size = AttentionShape.block
+        let scale = 1 / Float(shape.headDim).squareRoot()
+        for start in Swift.stride(from: 0, to: queries.rows, by: size) {
+            let rows = min(size, queries.rows - start)
+            loadScaled(query.rows(0, rows), queries.rows(start, rows))
+            dOutBlock.rows(0, rows).copy(dOut.rows(start, rows))
+            for row in 0..<rows { delta[row] = dot(dOutBlock.row(row), out.row(start + row)) }
+            for key in 0...(start / size) {
+                visit(block: key, diagonal: key == start / size, rows: rows, logSum: logSum.slice(start, rows))
+            }
+            for row in 0..<rows {
+                let from = dQueryBlock.row(row), to = dQuery.row(start + row)
+                for i in laneStarts(shape.headDim) { to[lanes: i] = from[lanes: i] * scale }
+            }
+        }
+    }
+
+    private func visit(block: Int, diagonal: Bool, rows: Int, logSum: Row) {
+        let size = AttentionShape.block
+        let count = min(size, keys.rows - block * size)
+        let head = shape.headDim
+        let q = query.rows(0, rows), dO = dOutBlock.rows(0, rows)
+        tileGemm(weight.rows(0, rows), q, keysTransposed.rows(block * head, head), accumulate: false)
+        tileGemm(dScore.rows(0, rows), dO, valuesTransposed.rows(block * head, head), accumulate: false)
+        for row in 0..<rows {
+            let weights = weight.row(row), dScores = dScore.row(row)
+            if diagonal { maskFuture(weights, after: row) }
+            let shift = logSum[row], pull = delta[row]
+            for i in laneStarts(size) {
+                let p = (weights[lanes: i] - shift).exponential
+                weights[lanes: i] = p
+                dScores[lanes: i] = p * (dScores[lanes: i] - pull)
+            }
+        }
+        let p = weight.rows(0, rows).columns(0, count), dS = dScore.rows(0, rows).columns(0, count)
+        tileGemm(dValues.rows(block * size, count), p, transposed: true, dO, accumulate: true)
+        tileGemm(dKeys.rows(block * size, count), dS, transposed: true, q, accumulate: true)
+        tileGemm(dQueryBlock.rows(0, rows), dS, keys.rows(block * size, count), accumulate: block > 0)
+    }
+}

@@ -1,0 +1,173 @@
+import CKernels
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// Queries of one task of the forward: a long document is shared by several workers.
+private let chunk = 512
+
+/// Causal softmax attention in tiles with an online softmax (FlashAttention, 2205.14135): for each block of 64
+/// queries the scores of 64 keys at a time are turned into weights, added to the output, and forgotten. No
+/// matrix of T x T ever exists; memory beyond the operands is `scratchFloats`.
+///
+/// out: [T, H * headDim], overwritten. logSum: [H, T], receives the logarithm of each softmax's denominator
+/// (with the maximum), which is all the backward needs of the scores. qkv: see `AttentionShape`.
+/// scratch: [workers, scratchFloats].
+public func attention(_ out_TH: Matrix, logSum logSum_HT: Matrix, qkv qkv_TC: Matrix, shape: AttentionShape,
+                      segments: Segments, scratch: Matrix, pool: Pool) {
+    let chunksBefore = ChunkIndex(segments)
+    let tasks = chunksBefore.total * shape.keyHeads
+    pool.run(tasks) { task, worker in
+        let (segment, first) = chunksBefore.find(task / shape.keyHeads)
+        let tokens = segments.range(segment)
+        let keys = min(first + chunk, tokens.count)
+        var memory = AttentionScratch(scratch.row(worker))
+        let head = ForwardHead(shape: shape, keyHead: task % shape.keyHeads, keyCount: keys,
+                               qkv: qkv_TC.rows(tokens.lowerBound, keys), memory: &memory)
+        for query in 0..<shape.group {
+            let index = task % shape.keyHeads * shape.group + query
+            head.run(out: out_TH.rows(tokens.lowerBound, keys).columns(index * shape.headDim, shape.headDim),
+                     logSum: logSum_HT.row(index).slice(tokens.lowerBound, keys),
+                     queries: shape.query(qkv_TC.rows(tokens.lowerBound, keys), index), from: first)
+        }
+    }
+}
+
+/// Numbers the chunks of all segments, by walking the segments: there are few, and nothing is allocated.
+private struct ChunkIndex: Sendable {
+    let segments: Segments
+    let total: Int
+
+    init(_ segments: Segments) {
+        self.segments = segments
+        var total = 0
+        for segment in 0..<segments.count { total += (segments.range(segment).count + chunk - 1) / chunk }
+        self.total = total
+    }
+
+    /// The segment of chunk `number`, and the chunk's first query within it.
+    func find(_ number: Int) -> (segment: Int, first: Int) {
+        var rest = number
+        for segment in 0..<segments.count {
+            let chunks = (segments.range(segment).count + chunk - 1) / chunk
+            if rest < chunks { return (segment, rest * chunk) }
+            rest -= chunks
+        }
+        preconditionFailure("chunk outside the segments")
+    }
+}
+
+/// One key head over `keyCount` tokens: keys transposed and values packed once, for all its query heads.
+private struct ForwardHead {
+    let shape: AttentionShape
+    let keyCount: Int
+    let keysTransposed: Matrix    // [blocks * headDim, 64]
+    let values: Matrix            // [keyCount, headDim]
+    let query: Matrix             // [64, headDim], scaled
+    let sum: Matrix               // [64, headDim]
+    let score: Matrix             // [64, 64]
+    let peak: Row                 // [64] running maximum
+    let denominator: Row          // [64] running sum
+
+    init(shape: AttentionShape, keyHead: Int, keyCount: Int, qkv: Matrix, memory: inout AttentionScratch) {
+        let size = AttentionShape.block
+        self.shape = shape
+        self.keyCount = keyCount
+        keysTransposed = packTransposed(shape.key(qkv, keyHead), &memory)
+        values = memory.matrix(keyCount, shape.headDim)
+        values.copy(shape.value(qkv, keyHead))
+        query = memory.matrix(size, shape.headDim)
+        sum = memory.matrix(size, shape.headDim)
+        score = memory.matrix(size, size)
+        peak = memory.row(size)
+        denominator = memory.row(size)
+    }
+
+    func run(out: Matrix, logSum: Row, queries: Matrix, from first: Int) {
+        let size = AttentionShape.block
+        for start in Swift.stride(from: first, to: queries.rows, by: size) {
+            let rows = min(size, queries.rows - start)
+            loadScaled(query.rows(0, rows), queries.rows(start, rows))
+            peak.fill(-.infinity)
+            denominator.fill(0)
+            for key in 0...(start / size) { visit(block: key, diagonal: key == start / size, rows: rows) }
+            for row in 0..<rows {
+                let total = denominator[row]
+                let factor = Lanes(repeating: 1 / total)
+                let from = sum.row(row), to = out.row(start + row)
+                for i in laneStarts(shape.headDim) { to[lanes: i] = from[lanes: i] * factor }
+                logSum[start + row] = peak[row] + Float(log(Double(total)))
+            }
+        }
+    }
+
+    /// One block of keys: scores, the new maximum, the weights, and their share of the output.
+    private func visit(block: Int, diagonal: Bool, rows: Int) {
+        let size = AttentionShape.block
+        let count = min(size, keyCount - block * size)
+        tileGemm(score.rows(0, rows), query.rows(0, rows), keysTransposed.rows(block * shape.headDim, shape.headDim),
+                 accumulate: false)
+        for row in 0..<rows {
+            if diagonal { maskFuture(score.row(row), after: row) }
+            absorb(row, first: block == 0)
+        }
+        tileGemm(sum.rows(0, rows), score.rows(0, rows).columns(0, count), values.rows(block * size, count),
+                 accumulate: block > 0)
+    }
+
+    /// Turns one row of scores into weights against the running maximum. When that rises, what has been summed
+    /// so far shrinks by e^(old - new).
+    @inline(__always) private func absorb(_ row: Int, first: Bool) {
+        let scores = score.row(row)
+        var best = Lanes(repeating: peak[row])
+        for i in laneStarts(AttentionShape.block) { best = best.atLeast(scores[lanes: i]) }
+        let largest = best.largest
+        if !first, largest > peak[row] {
+            let shrink = Lanes(repeating: peak[row] - largest).exponential[0]
+            denominator[row] *= shrink
+            let sums = sum.row(row)
+            for i in laneStarts(shape.headDim) { sums[lanes: i] = sums[lanes: i] * shrink }
+        }
+        peak[row] = largest
+        var total = Lanes.zero
+        for i in laneStarts(AttentionShape.block) {
+            let weight = (scores[lanes: i] - largest).exponential
+            scores[lanes: i] = weight
+            total += weight
+        }
+        denominator[row] += total.total
+    }
+}
+
+/// Keys (or values) of a segment, transposed block by block: [blocks * headDim, 64]. The last block's missing
+/// tokens are zero; the causal mask hides them, since they lie after every query.
+func packTransposed(_ x_TD: Matrix, _ memory: inout AttentionScratch) -> Matrix {
+    let size = AttentionShape.block
+    let blocks = (x_TD.rows + size - 1) / size
+    let packed = memory.matrix(blocks * x_TD.columns, size)
+    for block in 0..<blocks {
+        let rows = min(size, x_TD.rows - block * size)
+        transpose(packed.rows(block * x_TD.columns, x_TD.columns), x_TD.rows(block * size, rows))
+    }
+    return packed
+}
+
+/// out = x / sqrt(headDim): the softmax's temperature, applied once a query instead of once a score.
+func loadScaled(_ out: Matrix, _ x: Matrix) {
+    let scale = 1 / Float(x.columns).squareRoot()
+    for row in 0..<x.rows {
+        let from = x.row(row), to = out.row(row)
+        for i in laneStarts(x.columns) { to[lanes: i] = from[lanes: i] * scale }
+    }
+}
+
+/// Scores of keys after position `last` of the block become -infinity.
+@inline(__always) func maskFuture(_ scores: Row, after last: Int) {
+    for i in laneStarts(scores.count) {
+        let limit = Lanes(repeating: Float(last - i + 1))
+        scores[lanes: i] = skein_where_less(skein_positions(), limit, scores[lanes: i], Lanes(repeating: -.infinity))
+    }
+}

@@ -1,0 +1,66 @@
+/// What attention computes on: the fused projections of T tokens, cut into segments.
+///
+/// Layout of a row of qkv: H query heads, then K key heads, then K value heads, each `headDim` floats, queries
+/// and keys already rotated. Query head h reads key head h / (H / K) (grouped-query attention, 2305.13245).
+/// A segment is a document's part of a row: token t sees the tokens of its own segment up to itself.
+public struct AttentionShape: Sendable, Equatable {
+    public let heads: Int
+    public let keyHeads: Int
+    public let headDim: Int
+
+    public init(heads: Int, keyHeads: Int, headDim: Int) {
+        precondition(heads % keyHeads == 0 && headDim % 2 == 0, "heads must divide by key heads, headDim by 2")
+        self.heads = heads
+        self.keyHeads = keyHeads
+        self.headDim = headDim
+    }
+
+    /// Query heads that share one key head.
+    public var group: Int { heads / keyHeads }
+    /// Columns of the fused projection.
+    public var fusedColumns: Int { (heads + 2 * keyHeads) * headDim }
+
+    func query(_ qkv: Matrix, _ head: Int) -> Matrix { qkv.columns(head * headDim, headDim) }
+    func key(_ qkv: Matrix, _ head: Int) -> Matrix { qkv.columns((heads + head) * headDim, headDim) }
+    func value(_ qkv: Matrix, _ head: Int) -> Matrix { qkv.columns((heads + keyHeads + head) * headDim, headDim) }
+
+    /// Queries and keys are visited in square blocks of this many tokens.
+    static let block = 64
+
+    /// Floats of scratch memory one worker needs for segments of up to `segment` tokens: linear in it.
+    public func scratchFloats(segment: Int) -> Int {
+        let blocks = (segment + Self.block - 1) / Self.block
+        let tokens = blocks * Self.block * headDim
+        return 5 * Arena.padded(tokens) + 4 * Arena.padded(Self.block * headDim)
+            + 2 * Arena.padded(Self.block * Self.block) + 3 * Self.block
+    }
+}
+
+/// Where segments begin in the T tokens of a task: starts[0] = 0 < starts[1] < ... < starts[count] = T, the
+/// `cu_seqlens` of variable-length attention.
+public struct Segments: Sendable {
+    private let starts: Targets
+    public var count: Int { starts.count - 1 }
+
+    public init(_ starts: Targets) {
+        precondition(starts.count >= 2 && starts[0] == 0, "segments start at token 0")
+        self.starts = starts
+    }
+
+    public func range(_ segment: Int) -> Range<Int> { starts[segment]..<starts[segment + 1] }
+}
+
+/// One worker's scratch memory, carved anew for every head.
+struct AttentionScratch {
+    private let memory: Row
+    private var used = 0
+
+    init(_ memory: Row) { self.memory = memory }
+
+    mutating func matrix(_ rows: Int, _ columns: Int) -> Matrix {
+        defer { used += Arena.padded(rows * columns) }
+        return Matrix(memory.slice(used, rows * columns), rows: rows, columns: columns)
+    }
+
+    mutating func row(_ count: Int) -> Row { matrix(1, count).row(0) }
+}

@@ -1,0 +1,20 @@
+import CKernels
+
+/// C = A B (+ C), or A^T B, on small matrices in cache; see CKernels.h for the contract of one element's sum.
+@inline(__always)
+func tileGemm(_ c: Matrix, _ a: Matrix, transposed: Bool = false, _ b: Matrix, accumulate: Bool) {
+    let depth = transposed ? a.rows : a.columns
+    assert((transposed ? a.columns : a.rows) == c.rows && b.rows == depth && b.columns == c.columns)
+    unsafe skein_tile_gemm(c.rows, c.columns, depth,
+                           a.all.pointer, transposed ? 1 : a.stride, transposed ? a.stride : 1,
+                           b.all.pointer, b.stride, c.all.pointer, c.stride, accumulate ? 1 : 0)
+}
+
+/// out = x^T, where out has at least as many columns as x has rows; the columns beyond are set to zero.
+func transpose(_ out: Matrix, _ x: Matrix) {
+    for column in 0..<out.rows {
+        let target = out.row(column)
+        for row in 0..<x.rows { target[row] = x.all[row * x.stride + column] }
+        for row in x.rows..<out.columns { target[row] = 0 }
+    }
+}

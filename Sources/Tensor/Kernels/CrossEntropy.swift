@@ -1,0 +1,97 @@
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// Softmax cross-entropy of T rows of V logits, in nats, and its backward in the same visit.
+///
+/// logits: [T, V]. With `gradientScale` they are overwritten by d(loss)/d(logits) = scale * (softmax - onehot);
+/// without, they are left as they are. targets: T token ids; a negative one is no target and gives no loss and
+/// a zero row. Returns the SUM of the losses, in Double, rows in ascending order. The maximum is subtracted
+/// before the exponential, and the logarithm of the sum is taken in Double.
+public func crossEntropy(_ logits_TV: Matrix, targets: Targets, gradientScale: Float?) -> Double {
+    precondition(targets.count == logits_TV.rows, "crossEntropy: shapes differ")
+    let vocabulary = logits_TV.columns
+    var loss = 0.0
+    for t in 0..<logits_TV.rows {
+        let row = logits_TV.row(t)
+        let target = targets[t]
+        guard target >= 0 else {
+            if gradientScale != nil { row.fill(0) }
+            continue
+        }
+        precondition(target < vocabulary, "crossEntropy: target \(target) outside the vocabulary of \(vocabulary)")
+        let largest = maximum(row)
+        let chosen = row[target]
+        let sum: Float
+        if let gradientScale {
+            sum = exponentials(row, minus: largest)
+            let factor = gradientScale / sum
+            for i in laneStarts(vocabulary) { row[lanes: i] = row[lanes: i] * factor }
+            row[target] -= gradientScale
+        } else {
+            sum = exponentialSum(row, minus: largest)
+        }
+        loss += log(Double(sum)) - Double(chosen - largest)
+    }
+    return loss
+}
+
+/// Target ids of a run of rows: a window into a batch's array.
+@safe public struct Targets: Sendable {
+    // nonisolated(unsafe) because the batch that owns the memory is not written while a step runs.
+    @usableFromInline nonisolated(unsafe) let base: UnsafePointer<Int32>
+    public let count: Int
+
+    public init(_ base: UnsafePointer<Int32>, count: Int) {
+        unsafe self.base = base
+        self.count = count
+    }
+
+    @inlinable public subscript(_ index: Int) -> Int {
+        precondition(index >= 0 && index < count, "target outside the batch")
+        return unsafe Int(base[index])
+    }
+
+    public func slice(_ start: Int, _ count: Int) -> Targets {
+        precondition(start >= 0 && count >= 0 && start + count <= self.count, "targets outside the batch")
+        return unsafe Targets(base + start, count: count)
+    }
+}
+
+private func maximum(_ row: Row) -> Float {
+    var best = Lanes(repeating: -.infinity)
+    let whole = row.count / 16 * 16
+    for i in laneStarts(whole) { best = best.atLeast(row[lanes: i]) }
+    var result = best.largest
+    for i in whole..<row.count { result = max(result, row[i]) }
+    return result
+}
+
+/// row = e^(row - shift); returns the sum. Lanes past the row's end read as zero, so they are taken out
+/// again: they would each add e^(-shift).
+private func exponentials(_ row: Row, minus shift: Float) -> Float {
+    var sum = Lanes.zero
+    let whole = row.count / 16 * 16
+    for i in laneStarts(whole) {
+        let e = (row[lanes: i] - shift).exponential
+        row[lanes: i] = e
+        sum += e
+    }
+    guard whole < row.count else { return sum.total }
+    let e = (row[lanes: whole] - shift).exponential
+    row[lanes: whole] = e
+    for lane in 0..<(row.count - whole) { sum[lane] += e[lane] }
+    return sum.total
+}
+
+private func exponentialSum(_ row: Row, minus shift: Float) -> Float {
+    var sum = Lanes.zero
+    let whole = row.count / 16 * 16
+    for i in laneStarts(whole) { sum += (row[lanes: i] - shift).exponential }
+    guard whole < row.count else { return sum.total }
+    let e = (row[lanes: whole] - shift).exponential
+    for lane in 0..<(row.count - whole) { sum[lane] += e[lane] }
+    return sum.total
+}

@@ -1,0 +1,33 @@
+/// out += x, element by element. Rows of the same length that do not overlap.
+public func add(_ out: Row, _ x: Row) {
+    precondition(out.count == x.count, "add: rows of different length")
+    for i in laneStarts(out.count) { out[lanes: i] = out[lanes: i] + x[lanes: i] }
+}
+
+/// out = a + b, element by element.
+public func sum(_ out: Row, _ a: Row, _ b: Row) {
+    precondition(out.count == a.count && out.count == b.count, "sum: rows of different length")
+    for i in laneStarts(out.count) { out[lanes: i] = a[lanes: i] + b[lanes: i] }
+}
+
+/// sum_i a[i] * b[i] over sixteen chains, folded in a fixed order.
+public func dot(_ a: Row, _ b: Row) -> Float {
+    precondition(a.count == b.count, "dot: rows of different length")
+    var chains = Lanes.zero
+    for i in laneStarts(a.count) { chains = chains.fma(a[lanes: i], b[lanes: i]) }
+    return chains.total
+}
+
+/// out: [T, D] = table[tokens]: the embedding's forward. tokens: T ids below the table's rows.
+public func gatherRows(_ out_TD: Matrix, table table_VD: Matrix, tokens: Targets) {
+    for t in 0..<out_TD.rows { out_TD.row(t).copy(table_VD.row(tokens[t])) }
+}
+
+/// dTable[tokens[t]] += dOut[t] for t in ascending order: the embedding's backward. Only columns
+/// `columns` are visited, so that the work can be split over threads without two of them meeting.
+public func scatterRows(_ dTable_VD: Matrix, dOut dOut_TD: Matrix, tokens: Targets, columns: Range<Int>) {
+    for t in 0..<dOut_TD.rows {
+        add(dTable_VD.row(tokens[t]).slice(columns.lowerBound, columns.count),
+            dOut_TD.row(t).slice(columns.lowerBound, columns.count))
+    }
+}

@@ -1,0 +1,155 @@
+import CKernels
+import Synchronization
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// A fixed set of threads that work through numbered tiles.
+///
+/// The caller cuts the work; the cut is a function of the shapes alone, never of the number of threads, and a
+/// tile's result depends on the tile alone. So which thread takes a tile does not matter, and weights come out
+/// bitwise equal for any number of threads. Threads take the next tile from a counter, which balances
+/// uneven tiles (attention's) by itself.
+///
+/// The calling thread works too. Between two `run`s the others spin for some microseconds, since a step is a
+/// chain of a hundred short runs, and then sleep.
+@safe public final class Pool: @unchecked Sendable {
+    // @unchecked Sendable: `job` is written by `run` only while no worker is inside it (`running` is 0) and is
+    // published by the release-store of `generation`, which every worker load-acquires before it reads `job`.
+    // `run` is not reentrant; a second caller at the same time traps.
+    public let threads: Int
+
+    private typealias Tile = @Sendable (_ tile: Int, _ worker: Int) -> Void
+    private struct Job {
+        var tiles = 0
+        var body: Tile = { _, _ in }
+    }
+
+    private var job = Job()
+    private let next = Atomic<Int>(0)
+    private let generation = Atomic<Int>(0)
+    private let running = Atomic<Int>(0)
+    private let sleepers = Atomic<Int>(0)
+    private let busy = Atomic<Bool>(false)
+    private let closing = Atomic<Bool>(false)
+    private let lock: UnsafeMutablePointer<pthread_mutex_t>
+    private let wake: UnsafeMutablePointer<pthread_cond_t>
+
+    /// About 50 microseconds of spinning before a worker sleeps; no spinning when cores are oversubscribed.
+    private let spins: Int
+
+    public init(threads: Int, spin: Bool = true) {
+        precondition(threads >= 1, "a pool needs a thread")
+        self.threads = threads
+        spins = spin ? 4_000 : 0
+        unsafe lock = .allocate(capacity: 1)
+        unsafe wake = .allocate(capacity: 1)
+        unsafe pthread_mutex_init(lock, nil)
+        unsafe pthread_cond_init(wake, nil)
+        for worker in 1..<max(threads, 1) { start(worker) }
+    }
+
+    /// Calls `body(tile, worker)` for every tile in 0..<tiles, each once, and returns when all are done.
+    /// `worker` is in 0..<threads and names the caller's scratch memory. `body` runs on several threads.
+    public func run(_ tiles: Int, _ body: @Sendable (_ tile: Int, _ worker: Int) -> Void) {
+        guard tiles > 0 else { return }
+        if threads == 1 || tiles == 1 {
+            for tile in 0..<tiles { body(tile, 0) }
+            return
+        }
+        precondition(!busy.exchange(true, ordering: .acquiring), "Pool.run called from inside or beside a run")
+        // The workers use the closure only until `running` is 0 again, which this function waits for.
+        withoutActuallyEscaping(body) { body in
+            job = Job(tiles: tiles, body: body)
+            publish()
+            work(job, worker: 0)
+            while running.load(ordering: .acquiring) > 0 { skein_pause() }
+            job = Job()
+        }
+        busy.store(false, ordering: .releasing)
+    }
+
+    /// Ends the workers. Without it they sleep for as long as the process lives, and keep the pool with them.
+    public func close() {
+        guard threads > 1, !closing.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        publish()
+        while running.load(ordering: .acquiring) > 0 { skein_pause() }
+        unsafe pthread_cond_destroy(wake)
+        unsafe pthread_mutex_destroy(lock)
+        unsafe wake.deallocate()
+        unsafe lock.deallocate()
+    }
+
+    private func publish() {
+        next.store(0, ordering: .relaxed)
+        running.store(threads - 1, ordering: .relaxed)
+        generation.add(1, ordering: .sequentiallyConsistent)
+        if sleepers.load(ordering: .sequentiallyConsistent) > 0 {
+            unsafe pthread_mutex_lock(lock)
+            unsafe pthread_cond_broadcast(wake)
+            unsafe pthread_mutex_unlock(lock)
+        }
+    }
+
+    private func work(_ job: Job, worker: Int) {
+        while true {
+            let tile = next.add(1, ordering: .relaxed).oldValue
+            guard tile < job.tiles else { return }
+            job.body(tile, worker)
+        }
+    }
+
+    /// A worker waits for the generation to move on, works, and says that it is done.
+    private func serve(_ worker: Int) {
+        var seen = 0
+        while true {
+            waitForJob(past: seen)
+            seen += 1
+            if closing.load(ordering: .acquiring) {
+                running.subtract(1, ordering: .releasing)
+                return
+            }
+            work(job, worker: worker)
+            running.subtract(1, ordering: .releasing)
+        }
+    }
+
+    private func waitForJob(past seen: Int) {
+        for _ in 0..<spins {
+            if generation.load(ordering: .acquiring) != seen { return }
+            skein_pause()
+        }
+        // `sleepers` is raised before the last look at `generation`, and `run` moves `generation` before it
+        // looks at `sleepers`: one of the two sees the other.
+        unsafe pthread_mutex_lock(lock)
+        sleepers.add(1, ordering: .sequentiallyConsistent)
+        while generation.load(ordering: .sequentiallyConsistent) == seen { unsafe pthread_cond_wait(wake, lock) }
+        sleepers.subtract(1, ordering: .relaxed)
+        unsafe pthread_mutex_unlock(lock)
+    }
+
+    private func start(_ worker: Int) {
+        var thread = pthread_t()
+        let box = unsafe Unmanaged.passRetained(Start(pool: self, worker: worker))
+        let status = unsafe pthread_create(&thread, nil, { argument in
+            guard let argument = unsafe argument else { return nil }
+            let start = unsafe Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
+            start.pool.serve(start.worker)
+            return nil
+        }, box.toOpaque())
+        precondition(status == 0, "the system refused a thread: \(status)")
+        pthread_detach(thread)
+    }
+
+    private final class Start {
+        let pool: Pool
+        let worker: Int
+        init(pool: Pool, worker: Int) {
+            self.pool = pool
+            self.worker = worker
+        }
+    }
+}
