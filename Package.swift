@@ -55,7 +55,9 @@ let package = Package(
 
         room("Base", ["CChecksum"]),
         room("Wire", ["Base"]),
+        room("Corpus", ["Base"]),
 
         tests("Base", ["Base"]),
+        tests("Corpus", ["Corpus", "Base"]),
     ]
 )
