@@ -58,7 +58,9 @@ let package = Package(
         room("Tensor", ["Base", "COpenBLAS", "CKernels"]),
         room("Model", ["Base", "Tensor", "Recipe"]),
         room("Wire", ["Base"]),
+        room("Corpus", ["Base"]),
 
         tests("Base", ["Base"]),
+        tests("Corpus", ["Corpus", "Base"]),
     ]
 )
