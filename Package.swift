@@ -57,6 +57,7 @@ let package = Package(
         room("Recipe", ["Base", tomlKit]),
         room("Tensor", ["Base", "COpenBLAS", "CKernels"]),
         room("Model", ["Base", "Tensor", "Recipe"]),
+        room("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Model"]),
         room("Wire", ["Base"]),
         room("Corpus", ["Base"]),
 

@@ -18,10 +18,6 @@ extension Recipe {
             throw BadInput("\(at("training.max_tokens_per_task")) = \(training.maxTokensPerTask) is less than one row; "
                 + "make it at least training.seq_len = \(training.sequenceLength)")
         }
-        if schedule.warmupSteps > training.steps {
-            throw BadInput("\(at("lr_scheduler.warmup_steps")) = \(schedule.warmupSteps) is more than "
-                + "training.steps = \(training.steps)")
-        }
         try validateName(at("job.name"))
     }
 

@@ -54,6 +54,15 @@ public func crossEntropy(_ logits_TV: Matrix, targets: Targets, gradientScale: F
         return unsafe Int(base[index])
     }
 
+    /// The first `count` of `ids`, for the time of `body`.
+    public static func lend<Result>(_ ids: [Int32], count: Int, _ body: (Targets) throws -> Result) rethrows -> Result {
+        precondition(count <= ids.count, "more targets than there are")
+        return try unsafe ids.withUnsafeBufferPointer { buffer in
+            guard let base = buffer.baseAddress else { preconditionFailure("no targets to lend") }
+            return try unsafe body(Targets(base, count: count))
+        }
+    }
+
     public func slice(_ start: Int, _ count: Int) -> Targets {
         precondition(start >= 0 && count >= 0 && start + count <= self.count, "targets outside the batch")
         return unsafe Targets(base + start, count: count)

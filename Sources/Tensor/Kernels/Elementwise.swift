@@ -4,6 +4,12 @@ public func add(_ out: Row, _ x: Row) {
     for i in laneStarts(out.count) { out[lanes: i] = out[lanes: i] + x[lanes: i] }
 }
 
+/// out += x * factor, element by element. Rows of the same length that do not overlap.
+public func addScaled(_ out: Row, _ x: Row, _ factor: Float) {
+    precondition(out.count == x.count, "addScaled: rows of different length")
+    for i in laneStarts(out.count) { out[lanes: i] = out[lanes: i].fma(x[lanes: i], factor) }
+}
+
 /// out = a + b, element by element.
 public func sum(_ out: Row, _ a: Row, _ b: Row) {
     precondition(out.count == a.count && out.count == b.count, "sum: rows of different length")
