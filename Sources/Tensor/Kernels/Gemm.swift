@@ -1,3 +1,4 @@
+import CKernels
 import COpenBLAS
 
 /// Single-precision matrix products on OpenBLAS, which is told to use one thread: its own threading changes
@@ -41,3 +42,19 @@ public enum Gemm {
                            accumulate ? 1 : 0, c.all.pointer, blasint(c.stride))
     }
 }
+
+/// The widest vector unit that this build was compiled to use: part of what a speed or a bit depends on.
+public let compiledISA: String = {
+    let features = skein_compiled_features
+    if features & (1 << 8) != 0 { return "avx512_bf16" }
+    if features & (1 << 4) != 0 { return "avx512" }
+    if features & (1 << 2) != 0 { return "avx2" }
+    #if arch(arm64)
+    return "neon"
+    #else
+    return "sse2"
+    #endif
+}()
+
+/// One bit for each CPU feature that this build may use; ranks compare it before they train together.
+public var compiledFeatures: UInt32 { skein_compiled_features }

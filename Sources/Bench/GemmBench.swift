@@ -1,0 +1,29 @@
+import Base
+import Tensor
+
+/// Single-precision products through the same call that training makes. With several threads, each thread
+/// computes its own m x n product against one shared right operand.
+public func benchGemm(m: Int, n: Int, k: Int, threads: Int, rounds: Int) throws -> BenchLine {
+    let pool = Pool(threads: threads)
+    defer { pool.close() }
+    let arena = try Arena(name: "bench gemm", capacity: threads * (Arena.padded(m * k) + Arena.padded(m * n))
+        + Arena.padded(n * k) + 64)
+    let right = arena.take(rows: n, columns: k)
+    let left = arena.take(rows: m * threads, columns: k)
+    let out = arena.take(rows: m * threads, columns: n)
+    let rng = CounterRNG(seed: 1, stream: 0)
+    for index in 0..<right.all.count { right.all[index] = Float(rng.uniform(at: UInt64(index))) - 0.5 }
+    for index in 0..<left.all.count { left.all[index] = Float(rng.uniform(at: UInt64(index))) - 0.5 }
+    let seconds = medianSeconds(rounds: rounds) { _ in
+        pool.run(threads) { tile, _ in
+            Gemm.timesTransposed(out.rows(tile * m, m), left.rows(tile * m, m), right)
+        }
+    }
+    var line = BenchLine(bench: "gemm", threads: threads, seconds: seconds)
+    line.add("kind", "sgemm")
+    line.add("m", m)
+    line.add("n", n)
+    line.add("k", k)
+    line.add("gflops", 2 * Double(m) * Double(n) * Double(k) * Double(threads) / seconds / 1e9)
+    return line
+}

@@ -1,0 +1,58 @@
+import Base
+import Tensor
+
+/// A line of a bench's output: what was measured, and what the figure depends on. As JSON it is one object on
+/// one line; as text, `name value` pairs.
+public struct BenchLine {
+    public enum Value {
+        case text(String)
+        case integer(Int)
+        case number(Double)
+    }
+
+    public private(set) var fields: [(name: String, value: Value)]
+
+    /// `seconds` is the median of the timed rounds.
+    public init(bench: String, threads: Int, ranks: Int = 1, seconds: Double) {
+        fields = [("bench", .text(bench)), ("threads", .integer(threads)), ("ranks", .integer(ranks)),
+                  ("core", .text(Gemm.coreName)), ("isa", .text(compiledISA)), ("seconds", .number(seconds))]
+    }
+
+    public mutating func add(_ name: String, _ value: Int) { fields.append((name, .integer(value))) }
+    public mutating func add(_ name: String, _ value: Double) { fields.append((name, .number(value))) }
+    public mutating func add(_ name: String, _ value: String) { fields.append((name, .text(value))) }
+
+    public var json: String {
+        let parts = fields.map { field in
+            switch field.value {
+            case .text(let text): "\"\(field.name)\":\"\(text)\""
+            case .integer(let number): "\"\(field.name)\":\(number)"
+            case .number(let number): "\"\(field.name)\":\(number.isFinite ? "\(number)" : "null")"
+            }
+        }
+        return "{" + parts.joined(separator: ",") + "}"
+    }
+
+    public var text: String {
+        fields.map { field in
+            switch field.value {
+            case .text(let text): "\(field.name) \(text)"
+            case .integer(let number): "\(field.name) \(number)"
+            case .number(let number): "\(field.name) \(number >= 100 ? Units.fixed(number, 1) : Units.fixed(number, 5))"
+            }
+        }.joined(separator: "  ")
+    }
+}
+
+/// The median of `rounds` timings of `body`, after one that is not counted. `body` gets the round's number.
+public func medianSeconds(rounds: Int, _ body: (Int) throws -> Void) rethrows -> Double {
+    var times: [Double] = []
+    for round in 0...rounds {
+        let start = MonotonicClock.seconds()
+        try body(round)
+        if round > 0 { times.append(MonotonicClock.seconds() - start) }
+    }
+    times.sort()
+    let middle = times.count / 2
+    return times.count % 2 == 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2
+}

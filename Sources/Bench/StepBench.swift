@@ -1,0 +1,38 @@
+import Base
+import Corpus
+import Recipe
+import Tensor
+import Trainer
+
+/// Whole optimizer steps, by the code that `skein train` runs: data, forward, backward, clipping, AdamW.
+/// FLOPs are 6 a multiplied parameter and token plus causal attention (see `ParameterTable.flopsPerToken`).
+public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLine {
+    let recipe = resolved.recipe
+    let threads = recipe.training.threads == 0 ? Machine.cores() : recipe.training.threads
+    let pool = Pool(threads: threads)
+    defer { pool.close() }
+    let peak = try Machine.gemmPeak(pool: pool)
+    let corpus = try openCorpus(recipe)
+    let runner = try StepRunner(recipe: recipe, corpus: corpus, pool: pool)
+    runner.state.weights.initialize(seed: recipe.debug.seed)
+    var tokens = 0
+    var loss = 0.0
+    // The first two steps meet cold pages and make the views of the task sizes; they are not counted.
+    _ = runner.run(step: 0)
+    let seconds = medianSeconds(rounds: rounds) { round in
+        let result = runner.run(step: round + 1)
+        (tokens, loss) = (result.tokens, result.loss)
+    }
+    let table = runner.state.table
+    let sequence = recipe.training.sequenceLength
+    var line = BenchLine(bench: "step", threads: threads, seconds: seconds)
+    line.add("parameters", table.parameterCount)
+    line.add("sequence", sequence)
+    line.add("batch", runner.rowsPerStep)
+    line.add("recipe", recipe.precision.recipe.rawValue)
+    line.add("tokens_per_s", Double(tokens) / seconds)
+    line.add("gflops", Double(tokens) * table.flopsPerToken(sequence: sequence) / seconds / 1e9)
+    line.add("peak_gflops", peak)
+    line.add("loss", loss)
+    return line
+}

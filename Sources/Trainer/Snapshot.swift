@@ -1,0 +1,118 @@
+import Base
+import Checkpoint
+import Corpus
+import Model
+import Recipe
+import Tensor
+
+/// Between a run's memory and a checkpoint: which tensors there are, and what else must come back for the next
+/// step to be the one that an uninterrupted run would have taken.
+struct Snapshot {
+    let state: TrainingState
+    let corpus: Corpus
+    let recipe: Recipe
+    let rowsPerStep: Int
+
+    /// Moments are stored under their parameter's name with one of these before it.
+    static let momentumPrefix = "momentum."
+    static let variancePrefix = "variance."
+
+    private typealias Entry = (spec: TensorSpec, row: Row)
+
+    private func entries(_ parameters: Parameters, prefix: String) -> [Entry] {
+        state.table.parameters.map { (TensorSpec(prefix + $0.name, .float32, $0.shape), parameters.values($0)) }
+    }
+
+    private var model: [Entry] { entries(state.weights, prefix: "") }
+    private var moments: [Entry] {
+        entries(state.momentum, prefix: Self.momentumPrefix) + entries(state.variance, prefix: Self.variancePrefix)
+    }
+
+    /// Says of which data a row number is: the texts and how they are cut.
+    private var fingerprint: String {
+        "\(String(corpus.fingerprint, radix: 16)):\(recipe.training.sequenceLength)"
+    }
+
+    /// Saves the state after `step` steps. Returns the checkpoint's folder.
+    func save(step: Int, tokens: Int, with writer: CheckpointWriter) throws(CheckpointError) -> String {
+        func sources(_ entries: [Entry]) -> [TensorSource] {
+            entries.map { entry in
+                unsafe TensorSource(entry.spec.name, entry.spec.type, entry.spec.shape,
+                                    bytes: UnsafeRawBufferPointer(entry.row.bytes))
+            }
+        }
+        let seed = UInt64(recipe.debug.seed)
+        let manifest = Manifest(
+            step: step, tokens: tokens, worldSize: 1,
+            data: DataPosition(fingerprint: fingerprint, seed: seed, row: UInt64(step * rowsPerStep)),
+            rng: RNGState(seed: seed))
+        let tokenizer = String(decoding: corpus.tokenizer.json, as: UTF8.self)
+        return try writer.write(manifest, recipe: recipe.toml, tokenizer: tokenizer,
+                                model: sources(model), optimizer: sources(moments))
+    }
+
+    /// Refuses a checkpoint that this run cannot go on from, before anything is changed.
+    func require(_ checkpoint: Checkpoint) throws {
+        try checkpoint.requireModel(model.map(\.spec))
+        try checkpoint.requireOptimizer(moments.map(\.spec))
+        let data = checkpoint.manifest.data
+        let expected = checkpoint.step * rowsPerStep
+        if data.fingerprint != fingerprint {
+            throw BadInput("\(checkpoint.path) was trained on other data or another training.seq_len; "
+                + "give the same data.paths, or start a new run from its weights with another --job.name")
+        }
+        if data.seed != UInt64(recipe.debug.seed) {
+            throw BadInput("\(checkpoint.path) was trained with debug.seed = \(data.seed), "
+                + "this recipe has \(recipe.debug.seed); the order of data would change")
+        }
+        if data.row != UInt64(expected) {
+            throw BadInput("\(checkpoint.path) took \(data.row) rows in \(checkpoint.step) steps; with "
+                + "training.global_batch_size = \(rowsPerStep) it would be \(expected). Keep the global batch size")
+        }
+    }
+
+    /// Fills weights and moments.
+    func load(_ checkpoint: Checkpoint) throws(CheckpointError) {
+        for entry in model + moments { unsafe try checkpoint.read(entry.spec, into: entry.row.bytes) }
+    }
+}
+
+/// A checkpoint opened for use without training: its recipe, tokenizer and weights.
+public struct LoadedModel {
+    public let checkpoint: Checkpoint
+    public let recipe: Recipe
+    public let tokenizer: any Tokenizer
+    public let weights: Parameters
+    private let arena: Arena
+
+    /// `path`: a `step-N` folder, or a run's folder.
+    public init(path: String) throws {
+        let (checkpoint, _) = try Checkpoint.locate(path)
+        self.checkpoint = checkpoint
+        recipe = try ResolvedRecipe.load(text: checkpoint.recipe(), name: "\(checkpoint.path)/config.toml").recipe
+        tokenizer = try Corpus.tokenizer(fromJSON: Array(checkpoint.tokenizer().utf8), path: "\(checkpoint.path)/tokenizer.json")
+        let table = ParameterTable(recipe.model, vocabulary: tokenizer.vocabularySize)
+        arena = try Arena(name: "weights", capacity: Arena.padded(table.count))
+        weights = Parameters(table, flat: arena.take(table.count))
+        let specs = table.parameters.map { TensorSpec($0.name, .float32, $0.shape) }
+        try checkpoint.requireModel(specs)
+        for (spec, parameter) in zip(specs, table.parameters) {
+            unsafe try checkpoint.read(spec, into: weights.values(parameter).bytes)
+        }
+    }
+
+    /// Continues `prompt` by up to `count` tokens, handing each to `emit` as it is chosen; ends early at an
+    /// end-of-document. The text is preceded by an end-of-document token, as in training.
+    public func generate(prompt: String, count: Int, sampler: Sampler, emit: (Int) -> Void) throws {
+        let prefix = [Int(tokenizer.endOfDocument)] + tokenizer.encode(prompt).map(Int.init)
+        let decoder = try Decoder(weights, capacity: prefix.count + count)
+        var logits = decoder.next(prefix[0])
+        for token in prefix.dropFirst() { logits = decoder.next(token) }
+        for index in 0..<count {
+            let token = sampler.choose(logits, counter: index)
+            if token == Int(tokenizer.endOfDocument) { return }
+            emit(token)
+            if index + 1 < count { logits = decoder.next(token) }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+import ArgumentParser
+import Base
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// The command line. Each command is a file; none of them decides anything that a room could.
+struct Skein: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "skein",
+        abstract: "Trains transformers on ordinary machines over ordinary networks.",
+        discussion: "Exit codes: 0 done, 1 a fault while running, 2 bad input.",
+        subcommands: [Train.self, Inspect.self, Generate.self, BenchCommand.self, Config.self])
+}
+
+/// Ends the process with one line on standard error. The parser's own errors are bad input, too.
+func finish(with error: any Error) -> Never {
+    if let fault = error as? any Fault {
+        standardError("skein: \(fault)")
+        exit(fault.kind.exitCode)
+    }
+    let code = Skein.exitCode(for: error)
+    if code == .success {
+        print(Skein.fullMessage(for: error))
+        exit(0)
+    }
+    standardError(Skein.fullMessage(for: error))
+    exit(code == .failure ? 1 : 2)
+}
+
+func standardError(_ line: String) {
+    unsafe fputs(line + "\n", stderr)
+}
+
+do {
+    var command = try Skein.parseAsRoot()
+    try command.run()
+} catch {
+    finish(with: error)
+}
