@@ -55,7 +55,9 @@ let package = Package(
 
         room("Base", ["CChecksum"]),
         room("Wire", ["Base"]),
+        room("Checkpoint", ["Base", crypto]),
 
         tests("Base", ["Base"]),
+        tests("Checkpoint", ["Base", "Checkpoint", crypto]),
     ]
 )
