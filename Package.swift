@@ -41,6 +41,7 @@ let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package
 
 let package = Package(
     name: "skein",
+    products: [.executable(name: "skein", targets: ["skein"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -56,12 +57,19 @@ let package = Package(
         room("Base", ["CChecksum"]),
         room("Recipe", ["Base", tomlKit]),
         room("Tensor", ["Base", "COpenBLAS", "CKernels"]),
-        room("Model", ["Base", "Tensor", "Recipe"]),
-        room("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Model"]),
         room("Wire", ["Base"]),
         room("Corpus", ["Base"]),
+        room("Model", ["Base", "Tensor", "Recipe"]),
+        room("Checkpoint", ["Base", crypto]),
+        room("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Model", "Checkpoint"]),
+        room("Bench", ["Base", "Recipe", "Tensor", "Corpus", "Trainer"]),
+        .executableTarget(
+            name: "skein",
+            dependencies: ["Base", "Recipe", "Model", "Checkpoint", "Trainer", "Bench", argumentParser],
+            swiftSettings: swiftSettings),
 
         tests("Base", ["Base"]),
         tests("Corpus", ["Corpus", "Base"]),
+        tests("Checkpoint", ["Base", "Checkpoint", crypto]),
     ]
 )

@@ -1,0 +1,126 @@
+import Base
+import Crypto
+import Foundation
+
+extension Manifest {
+    /// The file's bytes. Their number depends on neither hashes nor checksums, so that room for the manifest
+    /// can be reserved before the tensors have been written.
+    package func encoded() -> [UInt8] {
+        let lines: [(String, String)] = [
+            ("data", json(data)),
+            ("files", "[\n" + files.map(json).joined(separator: ",\n") + "\n]"),
+            ("format", json(Manifest.format)),
+            ("rng", json(rng)),
+            ("state", json(state)),
+            ("step", json(step)),
+            ("tensors", "[\n" + tensors.map(json).joined(separator: ",\n") + "\n]"),
+            ("tokens", json(tokens)),
+            ("version", json(Manifest.version)),
+            ("world_size", json(worldSize)),
+        ]
+        let body = Array((lines.map { "\"\($0)\":\($1)" }.joined(separator: ",\n") + "\n}\n").utf8)
+        return Array((Manifest.opening + hex(SHA256.hash(data: body)) + Manifest.closing).utf8) + body
+    }
+
+    private static let opening = "{\n\"self_sha256\":\""
+    private static let closing = "\",\n"
+
+    /// Reads what `encoded` wrote and checks everything that can be checked without the other files.
+    package init(decoding bytes: [UInt8], path: String) throws(CheckpointError) {
+        let start = Manifest.opening.utf8.count + 64 + Manifest.closing.utf8.count
+        guard bytes.count > start else {
+            throw .damaged(path, "\(bytes.count) bytes, too few for a manifest")
+        }
+        let body = bytes[start...]
+        let head = Manifest.opening + hex(SHA256.hash(data: body)) + Manifest.closing
+        guard bytes[..<start].elementsEqual(head.utf8) else {
+            throw .damaged(path, "its hash of itself does not match")
+        }
+        // From here on the bytes are what a skein wrote, unless somebody took the trouble to hash a
+        // forgery; the checks below are what keeps that one from reading outside of its own files.
+        let decoder = JSONDecoder()
+        decoder.nonConformingFloatDecodingStrategy = .convertFromString(
+            positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+        let stamp: Stamp, fields: Fields
+        do {
+            stamp = try decoder.decode(Stamp.self, from: Data(bytes))
+        } catch {
+            throw .damaged(path, "not a manifest (\(jsonProblem(error)))")
+        }
+        guard stamp.format == Manifest.format, stamp.version == Manifest.version else {
+            throw .mismatch("\(path) has the format \(stamp.format) \(stamp.version), this program reads "
+                + "\(Manifest.format) \(Manifest.version); use the version of skein that wrote it")
+        }
+        do {
+            fields = try decoder.decode(Fields.self, from: Data(bytes))
+        } catch {
+            throw .damaged(path, "not a manifest (\(jsonProblem(error)))")
+        }
+        self.init(step: fields.step, tokens: fields.tokens, worldSize: fields.world_size, data: fields.data,
+                  rng: fields.rng, state: fields.state)
+        files = fields.files
+        tensors = fields.tensors
+        if let problem { throw .damaged(path, problem) }
+    }
+
+    /// What the self-hash cannot promise: that the entries make sense together.
+    private var problem: String? {
+        guard step >= 0, tokens >= 0, worldSize >= 1 else { return "a negative count" }
+        var sizes: [String: Int] = [:]
+        for file in files {
+            guard Manifest.fileNames.contains(file.name), sizes[file.name] == nil, file.size >= 0 else {
+                return "an impossible entry for the file \(file.name)"
+            }
+            sizes[file.name] = file.size
+        }
+        var names: Set<String> = []
+        for tensor in tensors {
+            guard let size = sizes[tensor.file], 0 <= tensor.begin, tensor.begin <= tensor.end,
+                  tensor.end <= size, tensor.dtype.byteCount(of: tensor.shape) == tensor.byteCount,
+                  names.insert(tensor.name).inserted
+            else { return "an impossible entry for the tensor \(tensor.name)" }
+        }
+        return nil
+    }
+}
+
+/// Read before the rest, so that another version gets a better answer than a missing key.
+private struct Stamp: Decodable {
+    let format: String
+    let version: Int
+}
+
+private struct Fields: Decodable {
+    let step: Int
+    let tokens: Int
+    let world_size: Int
+    let data: DataPosition
+    let rng: RNGState
+    let state: [String: StateValue]
+    let files: [Manifest.File]
+    let tensors: [Manifest.Tensor]
+}
+
+private func json(_ value: some Encodable) -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+        positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+    do {
+        return String(decoding: try encoder.encode(value), as: UTF8.self)
+    } catch {
+        preconditionFailure("plain values that do not encode: \(error)")
+    }
+}
+
+package func hex(_ digest: some Sequence<UInt8>) -> String {
+    let digits = Array("0123456789abcdef".utf8)
+    var text: [UInt8] = []
+    for byte in digest { text += [digits[Int(byte >> 4)], digits[Int(byte & 15)]] }
+    return String(decoding: text, as: UTF8.self)
+}
+
+package func hex(_ crc: UInt32) -> String {
+    let text = String(crc, radix: 16, uppercase: true)
+    return String(repeating: "0", count: 8 - text.count) + text
+}

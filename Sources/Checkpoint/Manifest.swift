@@ -1,0 +1,151 @@
+import Base
+import Crypto
+import Foundation
+
+/// What a checkpoint is: a folder is one if and only if it holds a manifest, and the manifest says what every
+/// other byte in it must be.
+///
+///     step-N/
+///         model.safetensors       the weights
+///         optimizer.safetensors   the optimizer's moments, if there are any
+///         config.toml             the resolved recipe
+///         tokenizer.json          how bytes become tokens
+///         manifest.json           this
+///
+/// `manifest.json` is JSON with one element of an array on a line, so that it can be read and grepped:
+///
+///     {
+///     "self_sha256":"64 hex digits",      of every byte of this file after this line
+///     "data":{...},                       the other keys in alphabetical order
+///     "files":[ {name, size, SHA-256}, ... ],
+///     ...
+///     "tensors":[ {name, file, dtype, shape, begin, end, CRC-32C}, ... ],
+///     ...
+///     }
+///
+/// The first two lines have a fixed form, so there is no byte that could change without the hash or
+/// the comparison noticing. There is no clock in it: the same run writes the same bytes again.
+public struct Manifest: Equatable, Sendable {
+    /// The step whose update is the last one in the weights.
+    public var step: Int
+    /// Target tokens trained on, over all ranks, since step 0.
+    public var tokens: Int
+    /// How many ranks wrote it. Any other number may read it.
+    public var worldSize: Int
+    public var data: DataPosition
+    public var rng: RNGState
+    /// Whatever else must survive: scales, tuned tables, the warm-up's token count.
+    public var state: [String: StateValue]
+    public internal(set) var files: [File] = []
+    public internal(set) var tensors: [Tensor] = []
+
+    public init(step: Int, tokens: Int, worldSize: Int, data: DataPosition, rng: RNGState,
+                state: [String: StateValue] = [:]) {
+        self.step = step
+        self.tokens = tokens
+        self.worldSize = worldSize
+        self.data = data
+        self.rng = rng
+        self.state = state
+    }
+
+    public struct File: Codable, Equatable, Sendable {
+        public let name: String
+        public let size: Int
+        /// 64 lower-case hex digits.
+        public let sha256: String
+    }
+
+    public struct Tensor: Codable, Equatable, Sendable {
+        public let name: String
+        public let file: String
+        public let dtype: ElementType
+        public let shape: [Int]
+        /// The first byte in the file, and the one after the last.
+        public let begin: Int
+        public let end: Int
+        /// 8 upper-case hex digits.
+        public let crc32c: String
+
+        public var byteCount: Int { end - begin }
+    }
+
+    package static let modelFile = "model.safetensors"
+    package static let optimizerFile = "optimizer.safetensors"
+    package static let recipeFile = "config.toml"
+    package static let tokenizerFile = "tokenizer.json"
+    /// Everything that a manifest may list. Nothing else in the folder is ever read or removed.
+    static let fileNames = [modelFile, optimizerFile, recipeFile, tokenizerFile]
+    package static let fileName = "manifest.json"
+    static let temporaryName = "manifest.json.tmp"
+    static let format = "skein-checkpoint"
+    static let version = 1
+    /// Ten times what a manifest of 100,000 tensors needs.
+    static let sizeLimit = 256 << 20
+}
+
+/// Where the data's order goes on.
+public struct DataPosition: Codable, Equatable, Sendable {
+    /// A hash of the training data and of how it is cut; a run resumes only over the same.
+    public var fingerprint: String
+    /// The seed of the order.
+    public var seed: UInt64
+    /// Rows consumed since step 0, over all ranks.
+    public var row: UInt64
+
+    public init(fingerprint: String, seed: UInt64, row: UInt64) {
+        self.fingerprint = fingerprint
+        self.seed = seed
+        self.row = row
+    }
+}
+
+/// The counter-based generator's whole state.
+public struct RNGState: Codable, Equatable, Sendable {
+    public var seed: UInt64
+    /// The next unused counter of each stream that counts.
+    public var counters: [String: UInt64]
+
+    public init(seed: UInt64, counters: [String: UInt64] = [:]) {
+        self.seed = seed
+        self.counters = counters
+    }
+}
+
+/// A value of the free-form state. Every finite number and every infinity comes back as it was, bit for bit;
+/// of not-a-number only that it is one.
+/// In JSON each is an object of one key, `{"number":0.5}`, because a bare 1 would not say whether it was an
+/// integer.
+public enum StateValue: Equatable, Sendable {
+    case integer(Int)
+    case number(Double)
+    case text(String)
+    case numbers([Double])
+}
+
+extension StateValue: Codable {
+    private enum Key: String, CodingKey { case integer, number, text, numbers }
+
+    public func encode(to encoder: any Encoder) throws {
+        var fields = encoder.container(keyedBy: Key.self)
+        switch self {
+        case .integer(let value): try fields.encode(value, forKey: .integer)
+        case .number(let value): try fields.encode(value, forKey: .number)
+        case .text(let value): try fields.encode(value, forKey: .text)
+        case .numbers(let value): try fields.encode(value, forKey: .numbers)
+        }
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: Key.self)
+        switch fields.allKeys.first {
+        case .integer: self = .integer(try fields.decode(Int.self, forKey: .integer))
+        case .number: self = .number(try fields.decode(Double.self, forKey: .number))
+        case .text: self = .text(try fields.decode(String.self, forKey: .text))
+        case .numbers: self = .numbers(try fields.decode([Double].self, forKey: .numbers))
+        case nil:
+            throw DecodingError.dataCorrupted(.init(codingPath: decoder.codingPath,
+                                                    debugDescription: "a state value of unknown kind"))
+        }
+    }
+}

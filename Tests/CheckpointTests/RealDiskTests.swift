@@ -1,0 +1,95 @@
+import Base
+import Checkpoint
+import Foundation
+import Glibc
+import Testing
+
+/// The kernel keeps the contract that the rest is tested against.
+@Suite struct RealDiskTests {
+    private let disk = RealDisk()
+
+    private func inFolder(_ body: (String) throws -> Void) throws {
+        let path = FileManager.default.temporaryDirectory.path + "/skein-\(UUID().uuidString)"
+        try disk.createFolder(path)
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try body(path)
+    }
+
+    private func code(_ body: () throws(DiskError) -> Void) -> Int32? {
+        do throws(DiskError) { try body() } catch { return error.code }
+        return nil
+    }
+
+    @Test func filesAndFolders() throws {
+        try inFolder { folder in
+            let path = folder + "/file"
+            #expect(try disk.kind(path) == nil)
+            #expect(try disk.kind(path + "/below") == nil)
+            #expect(try disk.kind(folder) == .folder)
+            #expect(try disk.kind("/dev/null") == .other)
+            let file = try disk.create(path, size: 10)
+            #expect(try disk.kind(path) == .file(size: 10))
+            try unsafe [UInt8]([1, 2, 3]).withUnsafeBytes { try unsafe disk.write($0, to: file, at: 7) }
+            try disk.sync(file)
+            disk.close(file)
+            try disk.syncFolder(folder)
+            let again = try disk.open(path)
+            var bytes = [UInt8](repeating: 9, count: 4)
+            try unsafe bytes.withUnsafeMutableBytes { try unsafe disk.read(into: $0, from: again, at: 6) }
+            #expect(bytes == [0, 1, 2, 3])
+            let error = #expect(throws: DiskError.self) {
+                try unsafe bytes.withUnsafeMutableBytes { try unsafe disk.read(into: $0, from: again, at: 7) }
+            }
+            #expect(error?.description == "cannot read \(path): the file ends too early")
+            disk.close(again)
+            disk.close(try disk.create(folder + "/empty", size: 0))
+            try disk.rename(path, to: folder + "/empty")
+            #expect(try disk.list(folder) == ["empty"])
+            #expect(try disk.kind(folder + "/empty") == .file(size: 10))
+            try disk.remove(folder + "/empty")
+            #expect(try disk.list(folder) == [])
+        }
+    }
+
+    @Test func refusals() throws {
+        try inFolder { folder in
+            let path = folder + "/file"
+            disk.close(try disk.create(path, size: 1))
+            #expect(code { () throws(DiskError) in _ = try disk.create(path, size: 1) } == EEXIST)
+            #expect(code { () throws(DiskError) in try disk.createFolder(folder) } == EEXIST)
+            #expect(code { () throws(DiskError) in try disk.createFolder(folder + "/a/b") } == ENOENT)
+            #expect(code { () throws(DiskError) in _ = try disk.open(folder + "/none") } == ENOENT)
+            #expect(code { () throws(DiskError) in _ = try disk.list(path) } == ENOTDIR)
+            #expect(code { () throws(DiskError) in try disk.remove(folder + "/none") } == ENOENT)
+            #expect(code { () throws(DiskError) in try disk.rename(folder + "/none", to: path) } == ENOENT)
+            #expect(code { () throws(DiskError) in try disk.removeFolder(folder) } == ENOTEMPTY)
+            #expect(code { () throws(DiskError) in try disk.syncFolder(folder + "/none") } == ENOENT)
+            // More than any disk has: refused while reserving, and nothing was written.
+            let error = #expect(throws: DiskError.self) { try disk.create(folder + "/big", size: 1 << 62) }
+            #expect(error?.description.hasPrefix("cannot reserve 4194304.0 TiB for \(folder)/big: ") == true)
+        }
+    }
+
+    @Test func aRunOfCheckpoints() throws {
+        try inFolder { run in
+            let folder = CheckpointFolder(run + "/checkpoint")
+            for step in [10, 20, 30] {
+                try Fixture(step: step).save(on: disk, in: folder.path)
+                #expect(try folder.retain(last: 2) == [])
+            }
+            #expect(try folder.steps() == [30, 20])
+            let found = try Checkpoint.locate(run)
+            #expect(found.warnings == [])
+            try Fixture(step: 30).expectEqual(found.checkpoint)
+            #expect(try Safetensors(reading: found.checkpoint.path + "/model.safetensors", disk: disk)
+                .tensors.map(\.name) == found.checkpoint.model.map(\.name))
+        }
+    }
+
+    @Test func paths() {
+        for (path, folder, name) in [("a", ".", "a"), ("/a", "/", "a"), ("a/b", "a", "b"),
+                                     ("a//b//", "a", "b"), ("/", "/", "")] {
+            #expect(split(path) == (folder, name), "\(path)")
+        }
+    }
+}
