@@ -61,11 +61,12 @@ let package = Package(
         room("Corpus", ["Base"]),
         room("Model", ["Base", "Tensor", "Recipe"]),
         room("Checkpoint", ["Base", crypto]),
-        room("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Model", "Checkpoint"]),
+        room("Telemetry", ["Base"]),
+        room("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Model", "Checkpoint", "Telemetry"]),
         room("Bench", ["Base", "Recipe", "Tensor", "Corpus", "Trainer"]),
         .executableTarget(
             name: "skein",
-            dependencies: ["Base", "Recipe", "Model", "Checkpoint", "Trainer", "Bench", argumentParser],
+            dependencies: ["Base", "Recipe", "Model", "Checkpoint", "Telemetry", "Trainer", "Bench", argumentParser],
             swiftSettings: swiftSettings),
 
         tests("Base", ["Base"]),

@@ -90,7 +90,7 @@ public struct LoadedModel {
         let (checkpoint, _) = try Checkpoint.locate(path)
         self.checkpoint = checkpoint
         recipe = try ResolvedRecipe.load(text: checkpoint.recipe(), name: "\(checkpoint.path)/config.toml").recipe
-        tokenizer = try Corpus.tokenizer(fromJSON: Array(checkpoint.tokenizer().utf8), path: "\(checkpoint.path)/tokenizer.json")
+        tokenizer = try readTokenizer(Array(checkpoint.tokenizer().utf8), path: "\(checkpoint.path)/tokenizer.json")
         let table = ParameterTable(recipe.model, vocabulary: tokenizer.vocabularySize)
         arena = try Arena(name: "weights", capacity: Arena.padded(table.count))
         weights = Parameters(table, flat: arena.take(table.count))

@@ -2,6 +2,7 @@ import ArgumentParser
 import Base
 import Bench
 import Recipe
+import Telemetry
 import Trainer
 
 struct BenchCommand: ParsableCommand {
@@ -62,6 +63,6 @@ struct BenchCommand: ParsableCommand {
 }
 
 private func emit(_ line: BenchLine, json: Bool) {
-    if let warning = Machine.pinnedCoreWarning() { standardError("skein: warning: \(warning)") }
+    if let warning = Machine.pinnedCoreWarning() { printError("skein: warning: \(warning)") }
     print(json ? line.json : line.text)
 }

@@ -1,13 +1,8 @@
 import ArgumentParser
 import Base
 import Model
+import Telemetry
 import Trainer
-
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Musl)
-import Musl
-#endif
 
 struct Generate: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Continues a text with a trained model.")
@@ -42,8 +37,5 @@ struct Generate: ParsableCommand {
     }
 
     /// Bytes as they are: a token may be a part of a character.
-    private func write(_ bytes: [UInt8]) {
-        _ = unsafe fwrite(bytes, 1, bytes.count, stdout)
-        unsafe fflush(stdout)
-    }
+    private func write(_ bytes: [UInt8]) { writeAll(bytes, to: 1) }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Base
 import Checkpoint
+import Telemetry
 
 struct Inspect: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -17,7 +18,7 @@ struct Inspect: ParsableCommand {
     func run() throws {
         if verify { return try verifyAll() }
         let (found, warnings) = try Checkpoint.locate(checkpoint)
-        for warning in warnings { standardError("skein: warning: \(warning)") }
+        for warning in warnings { printError("skein: warning: \(warning)") }
         let manifest = found.manifest
         print("checkpoint  \(found.path)")
         print("step        \(Units.grouped(manifest.step))")
@@ -38,7 +39,7 @@ struct Inspect: ParsableCommand {
 
     private func verifyAll() throws {
         let (found, warnings) = try Checkpoint.locate(checkpoint)
-        for warning in warnings { standardError("skein: warning: \(warning)") }
+        for warning in warnings { printError("skein: warning: \(warning)") }
         try found.requireWhole()
         let bytes = found.manifest.files.reduce(0) { $0 + $1.size }
         print("\(found.path): whole (\(found.manifest.files.count) files, \(found.manifest.tensors.count) tensors, "

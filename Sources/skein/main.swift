@@ -1,5 +1,6 @@
 import ArgumentParser
 import Base
+import Telemetry
 
 #if canImport(Glibc)
 import Glibc
@@ -19,7 +20,7 @@ struct Skein: ParsableCommand {
 /// Ends the process with one line on standard error. The parser's own errors are bad input, too.
 func finish(with error: any Error) -> Never {
     if let fault = error as? any Fault {
-        standardError("skein: \(fault)")
+        printError("skein: \(fault)")
         exit(fault.kind.exitCode)
     }
     let code = Skein.exitCode(for: error)
@@ -27,12 +28,8 @@ func finish(with error: any Error) -> Never {
         print(Skein.fullMessage(for: error))
         exit(0)
     }
-    standardError(Skein.fullMessage(for: error))
+    printError(Skein.fullMessage(for: error))
     exit(code == .failure ? 1 : 2)
-}
-
-func standardError(_ line: String) {
-    unsafe fputs(line + "\n", stderr)
 }
 
 do {
