@@ -14,7 +14,14 @@ public final class TrainingRun {
     private let resolved: ResolvedRecipe
     private var recipe: Recipe { resolved.recipe }
 
-    public init(_ resolved: ResolvedRecipe) { self.resolved = resolved }
+    private let stopAfter: Int?
+
+    /// `stopAfter`: end after this step as Ctrl-C would, with a checkpoint; the schedule still reckons with
+    /// `training.steps`.
+    public init(_ resolved: ResolvedRecipe, stopAfter: Int? = nil) {
+        self.resolved = resolved
+        self.stopAfter = stopAfter
+    }
 
     private var folder: String { "\(recipe.job.dumpFolder)/\(recipe.job.name)" }
     private var checkpoints: CheckpointFolder { CheckpointFolder("\(folder)/checkpoint") }
@@ -73,7 +80,7 @@ public final class TrainingRun {
             let result = runner.run(step: step)
             tokens += result.tokens
             let done = step + 1
-            let isLast = done == recipe.training.steps || Interrupt.isRequested
+            let isLast = done == recipe.training.steps || done == stopAfter || Interrupt.isRequested
             reporter.step(done, result, tokens: tokens, seconds: MonotonicClock.seconds() - started)
             if !result.updated {
                 reporter.message("step \(done): loss or gradient is not finite; the weights were left as they were")
