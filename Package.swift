@@ -71,6 +71,7 @@ let package = Package(
 
         tests("Base", ["Base"]),
         tests("Corpus", ["Corpus", "Base"]),
+        tests("System", ["skein"]),
         tests("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Checkpoint", "Trainer"]),
         tests("Checkpoint", ["Base", "Checkpoint", crypto]),
     ]

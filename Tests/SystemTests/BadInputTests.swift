@@ -1,0 +1,102 @@
+import Foundation
+import Testing
+
+/// Every bad input: one line on standard error that names the thing, exit code 2, no file touched.
+@Suite struct BadInputTests {
+    private func expectRefusal(_ place: borrowing Workplace, _ arguments: [String], naming words: [String],
+                               _ comment: Comment) throws {
+        let before = try place.contents()
+        let outcome = try Program.run(arguments, in: place.path)
+        #expect(outcome.code == 2, comment)
+        #expect(outcome.errorLines.count == 1, "\(comment): \(outcome.error)")
+        for word in words { #expect(outcome.error.contains(word), "\(comment): \(outcome.error)") }
+        #expect(try place.contents() == before, comment)
+    }
+
+    @Test func texts() throws {
+        let place = try Workplace()
+        try place.write("empty.txt", "")
+        try place.write("short.txt", "short")
+        let cases: [([String], [String])] = [
+            (["--data.paths", "missing.txt"], ["missing.txt"]),
+            (["--data.paths", "empty.txt"], ["empty.txt"]),
+            (["--data.paths", "short.txt"], ["training.seq_len", "longer than the data"]),
+            (["--training.seq_len", "100000"], ["training.seq_len", "longer than the data"]),
+            (["--data.paths", ""], ["data.paths"]),
+        ]
+        for (flags, words) in cases {
+            try expectRefusal(place, ["train", "run.toml"] + flags, naming: words, "\(flags)")
+        }
+        if getuid() != 0 {
+            try place.write("locked.txt", "some text")
+            try FileManager.default.setAttributes([.posixPermissions: 0], ofItemAtPath: place.path + "/locked.txt")
+            try expectRefusal(place, ["train", "run.toml", "--data.paths", "locked.txt"], naming: ["locked.txt"], "locked")
+        }
+    }
+
+    @Test func configs() throws {
+        let place = try Workplace()
+        try place.write("typo.toml", "[training]\nstesp = 3\n")
+        try place.write("type.toml", "[model]\n\ndim = \"wide\"\n")
+        try place.write("heads.toml", "[model]\ndim = 32\nn_heads = 5\n")
+        try place.write("syntax.toml", "[model\ndim = 3\n")
+        let cases: [([String], [String])] = [
+            (["typo.toml"], ["typo.toml:2", "training.stesp", "training.steps"]),
+            (["type.toml"], ["type.toml:3", "model.dim", "integer", "wide"]),
+            (["heads.toml"], ["heads.toml:3", "model.n_heads", "5", "32"]),
+            (["syntax.toml"], ["syntax.toml:1"]),
+            (["missing.toml"], ["missing.toml"]),
+            (["run.toml", "--training.sequence", "5"], ["--training.sequence"]),
+            (["run.toml", "--training.steps", "many"], ["training.steps", "many"]),
+            (["run.toml", "--training.steps", "0"], ["training.steps", "at least 1"]),
+            (["run.toml", "--training.steps"], ["training.steps"]),
+            (["run.toml", "--model.n_heads", "3"], ["model.n_heads", "3"]),
+            (["run.toml", "--model.n_kv_heads", "3"], ["model.n_kv_heads"]),
+            (["run.toml", "--job.name", "../up"], ["job.name"]),
+        ]
+        for (arguments, words) in cases {
+            try expectRefusal(place, ["train"] + arguments, naming: words, "\(arguments)")
+        }
+        #expect(try place.run("tarin").code == 2)
+        #expect(try place.run("train").code == 2)
+        #expect(try place.run("train", "--help").code == 0)
+    }
+
+    @Test func checkpointsAndFolders() throws {
+        let place = try Workplace()
+        #expect(try place.run("train", "run.toml").code == 0)
+        try expectRefusal(place, ["train", "run.toml"],
+                          naming: ["outputs/tiny", "--checkpoint.load latest", "--job.name"], "existing folder")
+        let load = ["--checkpoint.load", "outputs/tiny", "--job.name", "other"]
+        try expectRefusal(place, ["train", "run.toml", "--model.dim", "64"] + load,
+                          naming: ["model.embed_tokens.weight", "32", "64"], "another shape")
+        try expectRefusal(place, ["train", "run.toml", "--checkpoint.load", "latest", "--training.steps", "4"],
+                          naming: ["step 4", "training.steps"], "nothing left to do")
+        try expectRefusal(place, ["train", "run.toml", "--checkpoint.load", "nowhere", "--job.name", "other"],
+                          naming: ["nowhere"], "no such checkpoint")
+        try expectRefusal(place, ["inspect", "nowhere"], naming: ["nowhere"], "inspect")
+        try expectRefusal(place, ["generate", "nowhere"], naming: ["nowhere"], "generate")
+    }
+
+    @Test func oneFlippedByteNamesTheTensor() throws {
+        let place = try Workplace()
+        #expect(try place.run("train", "run.toml").code == 0)
+        let step = "outputs/tiny/checkpoint/step-4"
+        #expect(try place.run("inspect", "--verify", step).code == 0)
+        let file = URL(fileURLWithPath: "\(place.path)/\(step)/model.safetensors")
+        var bytes = try Data(contentsOf: file)
+        bytes[bytes.count - 5] ^= 0x10
+        try bytes.write(to: file)
+        for arguments in [["inspect", "--verify", step], ["generate", step],
+                          ["train", "run.toml", "--checkpoint.load", step, "--job.name", "other", "--training.steps", "8"]] {
+            try expectRefusal(place, arguments, naming: ["lm_head.weight", "model.safetensors"], "\(arguments)")
+        }
+        // Truncated: the file is named with what it has and should have.
+        try bytes.prefix(bytes.count / 2).write(to: file)
+        for arguments in [["inspect", step], ["generate", step],
+                          ["train", "run.toml", "--checkpoint.load", "latest", "--training.steps", "8"]] {
+            try expectRefusal(place, arguments, naming: ["model.safetensors", "\(bytes.count / 2)", "\(bytes.count)"],
+                              "\(arguments)")
+        }
+    }
+}
