@@ -56,8 +56,10 @@ let package = Package(
         room("Base", ["CChecksum"]),
         room("Wire", ["Base"]),
         room("Checkpoint", ["Base", crypto]),
+        room("Telemetry", ["Base"]),
 
         tests("Base", ["Base"]),
         tests("Checkpoint", ["Base", "Checkpoint", crypto]),
+        tests("Telemetry", ["Base", "Telemetry"]),
     ]
 )
