@@ -74,5 +74,6 @@ let package = Package(
         tests("System", ["skein"]),
         tests("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Checkpoint", "Trainer"]),
         tests("Checkpoint", ["Base", "Checkpoint", crypto]),
+        tests("Telemetry", ["Base", "Telemetry"]),
     ]
 )

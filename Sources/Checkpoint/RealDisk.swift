@@ -1,9 +1,5 @@
 import Base
-#if canImport(Glibc)
 import Glibc
-#elseif canImport(Musl)
-import Musl
-#endif
 
 /// The kernel's file systems.
 ///

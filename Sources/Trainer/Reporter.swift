@@ -1,36 +1,104 @@
 import Base
-import Checkpoint
 import Corpus
 import Recipe
 import Telemetry
 import Tensor
 
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Musl)
-import Musl
-#endif
+/// Turns what the loop did into what people and files get to see. Nothing flows back.
+struct Reporter {
+    struct Setting {
+        let resolved: ResolvedRecipe
+        let commandLine: [String]
+        let folder: String
+        let output: Int32
+        /// Measured GEMM GFLOP/s of all threads.
+        let peak: Double
+        let threads: Int
+        let firstStep: Int
+    }
 
-/// Says what a run does: placeholder until Telemetry is connected.
-final class Reporter {
-    private let runner: StepRunner
-    private let resolved: ResolvedRecipe
+    private let setting: Setting
+    private let flopsPerToken: Double
+    private let tokensPerByte: Double
+    private var line: ProgressLine
+    private var summary: RunSummary
+    private let log: MetricsLog
+    private let started = MonotonicClock.seconds()
+    private var trained = 0
+    /// Seconds a step, averaged over about the last ten, for the time that is left.
+    private var pace: Double?
 
-    init(_ resolved: ResolvedRecipe, folder: String, corpus: Corpus, runner: StepRunner, peak: Double, first: Int) throws {
-        self.runner = runner
-        self.resolved = resolved
-        print("params \(runner.state.table.parameterCount) peak \(peak)")
+    private var recipe: Recipe { setting.resolved.recipe }
+
+    init(_ setting: Setting, corpus: Corpus, table: ParameterTable, rowsPerStep: Int) throws {
+        self.setting = setting
+        let recipe = setting.resolved.recipe
+        flopsPerToken = table.flopsPerToken(sequence: recipe.training.sequenceLength)
+        tokensPerByte = corpus.validationByteCount == 0 ? 1
+            : Double(corpus.validationTokenCount) / Double(corpus.validationByteCount)
+        line = ProgressLine(descriptor: setting.output, logFrequency: recipe.metrics.logInterval)
+        summary = RunSummary(program: "skein", arguments: setting.commandLine)
+        log = try MetricsLog("\(setting.folder)/metrics.jsonl", resumingAfter: setting.firstStep)
+        for text in setting.resolved.translations { Reporter.warn(text) }
+        if let text = Machine.pinnedCoreWarning() { Reporter.warn(text) }
+        greet(corpus, table, rowsPerStep)
     }
 
     static func warn(_ text: String) { printError("skein: warning: \(text)") }
 
-    func step(_ step: Int, _ result: StepResult, tokens: Int, seconds: Double) {
-        if step % resolved.recipe.metrics.logInterval == 0 {
-            print(step, Units.fixed(result.loss, 4), Units.fixed(Double(result.tokens) / seconds, 0))
+    private func greet(_ corpus: Corpus, _ table: ParameterTable, _ rowsPerStep: Int) {
+        let shape = recipe.model
+        let tokens = rowsPerStep * recipe.training.sequenceLength
+        let start = setting.firstStep == 0 ? "" : " from step \(Units.grouped(setting.firstStep))"
+        let text = """
+            model       \(Units.count(Double(table.parameterCount))) parameters: \(shape.layers) layers, width \
+            \(shape.dim), \(shape.heads) heads, vocabulary \(table.vocabulary)
+            data        \(Units.grouped(corpus.trainDocumentCount)) documents, \
+            \(Units.count(Double(corpus.trainTokenCount))) tokens; held out \
+            \(Units.grouped(corpus.validationDocumentCount)), \(Units.count(Double(corpus.validationTokenCount))) tokens
+            compute     \(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \(compiledISA), OpenBLAS core \
+            \(Gemm.coreName), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
+            run         \(Units.grouped(recipe.training.steps)) steps\(start), \(Units.grouped(tokens)) tokens each; \
+            in \(setting.folder)
+
+            """
+        writeAll(Array(text.utf8), to: setting.output)
+    }
+
+    /// After an optimizer step. `seconds` is the step's alone; `tokens` counts since step 0.
+    mutating func step(_ step: Int, _ result: StepResult, tokens: Int, seconds: Double, validation: ValidationReport?) {
+        trained += result.tokens
+        pace = pace.map { $0 + (seconds - $0) * 0.1 } ?? seconds
+        let rate = Double(result.tokens) / seconds
+        let gflops = rate * flopsPerToken / 1e9
+        let report = StepReport(
+            step: step, totalSteps: recipe.training.steps, loss: result.loss,
+            bitsPerByte: result.loss / ln2 * tokensPerByte, gradientNorm: result.gradientNorm,
+            learningRate: recipe.learningRate(at: step - 1), tokensPerSecond: rate, gflops: gflops,
+            mfu: gflops / setting.peak, eta: pace.map { $0 * Double(recipe.training.steps - step) }, tokens: tokens,
+            seconds: seconds)
+        line.update(report)
+        log.append(report, validation: validation)
+        summary.add(report)
+        if !result.updated {
+            line.message("step \(step): loss or gradient is not finite; the weights were left as they were")
+        }
+        if let validation {
+            line.message(validation.line)
+            summary.add(validation)
         }
     }
 
-    func validation(_ step: Int, _ validation: TrainingRun.Validation?) { print("val", validation?.bitsPerByte ?? -1) }
-    func message(_ text: String) { print(text) }
-    func finish(interrupted: Bool, checkpoint: String?, validation: TrainingRun.Validation?) { print("done", checkpoint ?? "") }
+    mutating func saved(_ path: String, seconds: Double) {
+        summary.checkpoint = path
+        line.message("saved \(path) in \(Units.duration(seconds))")
+    }
+
+    mutating func finish() {
+        line.finish()
+        log.sync()
+        if let problem = log.problem { Reporter.warn(problem) }
+        let text = summary.text(seconds: MonotonicClock.seconds() - started, tokens: trained)
+        writeAll(Array(("\n" + text + "\n").utf8), to: setting.output)
+    }
 }

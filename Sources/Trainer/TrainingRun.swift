@@ -3,6 +3,7 @@ import Checkpoint
 import Corpus
 import Model
 import Recipe
+import Telemetry
 import Tensor
 
 /// A run from a recipe to its last checkpoint.
@@ -14,13 +15,18 @@ public final class TrainingRun {
     private let resolved: ResolvedRecipe
     private var recipe: Recipe { resolved.recipe }
 
+    private let commandLine: [String]
     private let stopAfter: Int?
+    private let output: Int32
 
-    /// `stopAfter`: end after this step as Ctrl-C would, with a checkpoint; the schedule still reckons with
-    /// `training.steps`.
-    public init(_ resolved: ResolvedRecipe, stopAfter: Int? = nil) {
+    /// commandLine: what followed `train`, for the summary's advice. stopAfter: end after this step as Ctrl-C
+    /// would, with a checkpoint; the schedule still reckons with `training.steps`. output: the file descriptor
+    /// that progress is written to.
+    public init(_ resolved: ResolvedRecipe, commandLine: [String] = [], stopAfter: Int? = nil, output: Int32 = 1) {
         self.resolved = resolved
+        self.commandLine = commandLine
         self.stopAfter = stopAfter
+        self.output = output
     }
 
     private var folder: String { "\(recipe.job.dumpFolder)/\(recipe.job.name)" }
@@ -46,8 +52,12 @@ public final class TrainingRun {
         }
         let peak = try Machine.gemmPeak(pool: pool)
         let first = start?.step ?? 0
-        let reporter = try Reporter(resolved, folder: folder, corpus: corpus, runner: runner, peak: peak, first: first)
-        try loop(runner, snapshot, reporter, corpus, from: first, tokens: start?.manifest.tokens ?? 0)
+        try prepareFolder(resumingAfter: start.map(\.step))
+        var reporter = try Reporter(
+            Reporter.Setting(resolved: resolved, commandLine: commandLine, folder: folder, output: output, peak: peak,
+                             threads: threads, firstStep: first),
+            corpus: corpus, table: runner.state.table, rowsPerStep: runner.rowsPerStep)
+        try loop(runner, snapshot, &reporter, corpus, from: first, tokens: start?.manifest.tokens ?? 0)
     }
 
     /// The checkpoint to begin with, if any. Refuses an existing output folder, unless this run goes on in it.
@@ -68,58 +78,67 @@ public final class TrainingRun {
         return checkpoint
     }
 
-    private func loop(_ runner: StepRunner, _ snapshot: Snapshot, _ reporter: Reporter, _ corpus: Corpus,
+    /// Makes the run's folder and leaves the resolved recipe in it. A run that goes back to an earlier step moves
+    /// later checkpoints aside, so that `latest` means this run.
+    private func prepareFolder(resumingAfter step: Int?) throws {
+        let disk = RealDisk()
+        var path = ""
+        for part in folder.split(separator: "/", omittingEmptySubsequences: false) {
+            path += path.isEmpty && part.isEmpty ? "/" : (path.isEmpty || path == "/" ? "" : "/") + part
+            if try !path.isEmpty && disk.kind(path) == nil { try disk.createFolder(path) }
+        }
+        if let step, recipe.checkpoint.load == "latest" {
+            for moved in try checkpoints.setAside(after: step) { Reporter.warn("\(moved): a later step was set aside") }
+        }
+        let text = Array(recipe.toml.utf8)
+        let file = try disk.create("\(folder)/config.toml", size: text.count)
+        defer { disk.close(file) }
+        try unsafe text.withUnsafeBytes { unsafe try disk.write($0, to: file, at: 0) }
+        try disk.sync(file)
+    }
+
+    private func loop(_ runner: StepRunner, _ snapshot: Snapshot, _ reporter: inout Reporter, _ corpus: Corpus,
                       from first: Int, tokens before: Int) throws {
         Interrupt.install()
         let writer = CheckpointWriter(folder: checkpoints.path)
         var tokens = before
-        var saved: String?
-        var validated: Validation?
         for step in first..<recipe.training.steps {
             let started = MonotonicClock.seconds()
             let result = runner.run(step: step)
             tokens += result.tokens
             let done = step + 1
             let isLast = done == recipe.training.steps || done == stopAfter || Interrupt.isRequested
-            reporter.step(done, result, tokens: tokens, seconds: MonotonicClock.seconds() - started)
-            if !result.updated {
-                reporter.message("step \(done): loss or gradient is not finite; the weights were left as they were")
-            }
-            validated = nil
-            if isLast || due(recipe.validation.interval, done), corpus.validationRowCount > 0 {
-                validated = validate(runner, corpus)
-                reporter.validation(done, validated)
-            }
+            // An interrupted run saves and ends; whoever pressed Ctrl-C does not want to wait for a validation.
+            let validates = !Interrupt.isRequested && corpus.validationRowCount > 0
+                && (isLast || due(recipe.validation.interval, done))
+            reporter.step(done, result, tokens: tokens, seconds: MonotonicClock.seconds() - started,
+                          validation: validates ? validate(runner, corpus, step: done) : nil)
             if recipe.checkpoint.enable, isLast || due(recipe.checkpoint.interval, done) {
-                saved = try save(snapshot, step: done, tokens: tokens, with: writer, reporter)
+                try save(snapshot, step: done, tokens: tokens, with: writer, &reporter)
             }
             if isLast { break }
         }
-        reporter.finish(interrupted: Interrupt.isRequested, checkpoint: saved, validation: validated)
+        reporter.finish()
     }
 
     private func due(_ interval: Int, _ step: Int) -> Bool { interval > 0 && step % interval == 0 }
 
     private func save(_ snapshot: Snapshot, step: Int, tokens: Int, with writer: CheckpointWriter,
-                      _ reporter: Reporter) throws -> String {
+                      _ reporter: inout Reporter) throws {
         let started = MonotonicClock.seconds()
         let path = try snapshot.save(step: step, tokens: tokens, with: writer)
-        for warning in try checkpoints.retain(last: recipe.checkpoint.keepLatest) { reporter.message(warning) }
-        reporter.message("saved \(path) in \(Units.duration(MonotonicClock.seconds() - started))")
-        return path
+        for warning in try checkpoints.retain(last: recipe.checkpoint.keepLatest) { Reporter.warn(warning) }
+        reporter.saved(path, seconds: MonotonicClock.seconds() - started)
     }
 
     /// Held-out loss in nats a token, and in bits a byte of text: the second can be compared between tokenizers.
-    struct Validation {
-        let loss: Double
-        let bitsPerByte: Double
-    }
-
-    private func validate(_ runner: StepRunner, _ corpus: Corpus) -> Validation {
+    private func validate(_ runner: StepRunner, _ corpus: Corpus, step: Int) -> ValidationReport {
         let all = corpus.validationRowCount
         let rows = recipe.validation.rows == 0 ? all : min(all, recipe.validation.rows)
         let (nats, targets) = runner.validate(rows: rows)
         let bytes = Double(corpus.validationByteCount) * Double(targets) / Double(corpus.validationTokenCount)
-        return Validation(loss: nats / Double(max(targets, 1)), bitsPerByte: nats / 0.693_147_180_559_945_3 / bytes)
+        return ValidationReport(step: step, loss: nats / Double(max(targets, 1)), bitsPerByte: nats / ln2 / bytes)
     }
 }
+
+let ln2 = 0.693_147_180_559_945_3

@@ -19,6 +19,6 @@ struct Train: ParsableCommand {
 
     func run() throws {
         let resolved = try ResolvedRecipe.load(file: config, flags: overrides)
-        try TrainingRun(resolved).run()
+        try TrainingRun(resolved, commandLine: [config] + overrides).run()
     }
 }

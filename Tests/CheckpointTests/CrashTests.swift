@@ -33,7 +33,9 @@ import Testing
                     #expect(disk.openFiles == 0)
                     let reached = disk.operations > point, crashed = disk.isOff
                     disk.disarm()
+                    // What was reported as done must survive a power cut right after it.
                     if failure == .crash { disk.restart(loss) }
+                    if failure != .crash, failed == nil { disk.restart(.everything) }
                     try check(disk, failed, crashed, "\(failure) at operation \(point), \(loss)")
                     if !reached {
                         operations = point

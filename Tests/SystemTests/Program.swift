@@ -27,7 +27,7 @@ enum Program {
         // Files and not pipes: a full pipe would stop a talkative program for ever.
         let files = ["out", "err"].map { folder + "/.\(UUID().uuidString).\($0)" }
         let handles = try files.map { name -> FileHandle in
-            FileManager.default.createFile(atPath: name, contents: nil)
+            _ = FileManager.default.createFile(atPath: name, contents: nil)
             return try FileHandle(forWritingTo: URL(fileURLWithPath: name))
         }
         process.standardOutput = handles[0]

@@ -66,11 +66,14 @@ struct Sandbox: ~Copyable {
     /// 30 steps, a checkpoint, and 30 more in a new process's memory: the same bits as 60 in one go.
     @Test func resumedRunEqualsTheUninterruptedOne() throws {
         let sandbox = try Sandbox()
-        try TrainingRun(sandbox.recipe(["--job.name", "whole"])).run()
+        let silence = unsafe open("/dev/null", O_WRONLY)
+        defer { close(silence) }
+        try TrainingRun(sandbox.recipe(["--job.name", "whole"]), output: silence).run()
         // The schedule belongs to 60 steps; the first half is a run that was told to stop at 30.
-        try TrainingRun(sandbox.recipe(["--job.name", "halves"]), stopAfter: 30).run()
+        try TrainingRun(sandbox.recipe(["--job.name", "halves"]), stopAfter: 30,
+                        output: silence).run()
         try TrainingRun(sandbox.recipe(["--job.name", "halves", "--checkpoint.load", "latest",
-                                        "--training.threads", "2"])).run()
+                                        "--training.threads", "2"]), output: silence).run()
         for file in ["model.safetensors", "optimizer.safetensors"] {
             let whole = try Data(contentsOf: URL(fileURLWithPath: "\(sandbox.path)/whole/checkpoint/step-60/\(file)"))
             let halves = try Data(contentsOf: URL(fileURLWithPath: "\(sandbox.path)/halves/checkpoint/step-60/\(file)"))

@@ -1,0 +1,85 @@
+import Base
+
+/// What a run has come to, and how to go on from there. Steps and validations are added as they happen;
+/// `text` is for the end.
+public struct RunSummary: Sendable {
+    /// How this program is called, for example "skein" or "swift run -c release skein".
+    public var program: String
+    /// What followed `train` on the command line, to be said again when resuming.
+    public var arguments: [String]
+    /// The folder of the last checkpoint; nil if none was written.
+    public var checkpoint: String?
+
+    private var first: StepReport?
+    private var last: StepReport?
+    private var best: StepReport?
+    private var validation: ValidationReport?
+
+    public init(program: String, arguments: [String]) {
+        self.program = program
+        self.arguments = arguments
+    }
+
+    public mutating func add(_ report: StepReport) {
+        first = first ?? report
+        last = report
+        if report.loss.isFinite, report.loss < best?.loss ?? .infinity { best = report }
+    }
+
+    public mutating func add(_ validation: ValidationReport) { self.validation = validation }
+
+    /// `seconds` is the wall time of this process's training, `tokens` what it trained on in that time: a
+    /// resumed run counts from where it resumed.
+    public func text(seconds: Double, tokens: Int) -> String {
+        guard let first, let last, let best = best ?? self.last else { return "no step was done" }
+        let done = last.step >= last.totalSteps
+        var rows = [
+            (done ? "done" : "stopped",
+             "\(Units.grouped(last.step)) of \(Units.grouped(last.totalSteps)) steps"
+                + (first.step > 1 ? ", from step \(Units.grouped(first.step - 1))" : "")
+                + ", in \(Units.duration(seconds))"),
+            ("tokens", Units.grouped(tokens)
+                + (seconds > 0 ? ", \(Units.count(Double(tokens) / seconds)) tokens/s" : "")),
+            ("loss", "\(Units.fixed(first.loss, 4)) to \(Units.fixed(last.loss, 4)) nats/token, "
+                + "best \(Units.fixed(best.loss, 4)) at step \(Units.grouped(best.step))"),
+        ]
+        if let validation {
+            let bits = validation.bitsPerByte.map { "\(Units.fixed($0, 3)) bits/byte, " } ?? ""
+            rows.append(("validation", bits + "loss \(Units.fixed(validation.loss, 4)) nats/token"))
+        }
+        rows.append(("checkpoint", checkpoint ?? "none was written"))
+        let table = rows.map { name, value in
+            name + String(repeating: " ", count: 12 - name.count) + value
+        }
+        return (table + commands(last, done)).joined(separator: "\n")
+    }
+
+    /// Lines that can be pasted into a shell.
+    private func commands(_ last: StepReport, _ done: Bool) -> [String] {
+        guard let checkpoint else { return [] }
+        var resume = ["train"] + arguments
+        if !arguments.contains("--checkpoint.load") { resume += ["--checkpoint.load", "latest"] }
+        // A finished run goes on only if it gets more steps.
+        if done { resume += ["--training.steps", "\(2 * last.totalSteps)"] }
+        func line(_ purpose: String, _ words: [String]) -> String {
+            "  " + purpose + String(repeating: " ", count: 10 - purpose.count) + program + " "
+                + words.map(shellWord).joined(separator: " ")
+        }
+        return ["",
+                line("write", ["generate", checkpoint, "--prompt", "Once upon a time"]),
+                line("look", ["inspect", checkpoint]),
+                line(done ? "train on" : "resume", resume)]
+    }
+}
+
+/// `word` as a shell reads it back, quoted only if it must be.
+package func shellWord(_ word: String) -> String {
+    let plain = word.utf8.allSatisfy { byte in
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+             UInt8(ascii: "0")...UInt8(ascii: "9"): true
+        default: "-_./=:,+@%".utf8.contains(byte)
+        }
+    }
+    return plain && !word.isEmpty ? word : "'" + word.replacing("'", with: "'\\''") + "'"
+}
