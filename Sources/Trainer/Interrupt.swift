@@ -12,7 +12,8 @@ public enum Interrupt {
 
     public static var isRequested: Bool { requested.load(ordering: .relaxed) }
 
-    /// A handler may only do what is safe at any moment: it sets a flag, and the default returns by itself
+    /// Whoever started this process may have blocked signals (thread pools do), and a blocked mask is inherited; so
+    /// both are unblocked, or no Ctrl-C would ever arrive. A handler may only do what is safe at any moment: it sets a flag, and the default returns by itself
     /// (SA_RESETHAND).
     public static func install() {
         for signal in [SIGINT, SIGTERM] {
@@ -23,5 +24,10 @@ public enum Interrupt {
             action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND)) | SA_RESTART
             unsafe sigaction(signal, &action, nil)
         }
+        var both = sigset_t()
+        unsafe sigemptyset(&both)
+        unsafe sigaddset(&both, SIGINT)
+        unsafe sigaddset(&both, SIGTERM)
+        unsafe pthread_sigmask(SIG_UNBLOCK, &both, nil)
     }
 }

@@ -90,11 +90,19 @@ public final class TrainingRun {
         if let step, recipe.checkpoint.load == "latest" {
             for moved in try checkpoints.setAside(after: step) { Reporter.warn("\(moved): a later step was set aside") }
         }
-        let text = Array(recipe.toml.utf8)
-        let file = try disk.create("\(folder)/config.toml", size: text.count)
+        try replace("\(folder)/config.toml", with: recipe.toml, disk)
+    }
+
+    /// A new file under a name that may be taken: written beside it, then renamed over it.
+    private func replace(_ path: String, with text: String, _ disk: RealDisk) throws {
+        let bytes = Array(text.utf8)
+        let temporary = path + ".tmp"
+        if try disk.kind(temporary) != nil { try disk.remove(temporary) }
+        let file = try disk.create(temporary, size: bytes.count)
         defer { disk.close(file) }
-        try unsafe text.withUnsafeBytes { unsafe try disk.write($0, to: file, at: 0) }
+        try unsafe bytes.withUnsafeBytes { unsafe try disk.write($0, to: file, at: 0) }
         try disk.sync(file)
+        try disk.rename(temporary, to: path)
     }
 
     private func loop(_ runner: StepRunner, _ snapshot: Snapshot, _ reporter: inout Reporter, _ corpus: Corpus,
