@@ -59,6 +59,10 @@ let package = Package(
         room("Model", ["Base", "Tensor", "Recipe"]),
         room("Wire", ["Base"]),
 
+        // The Double tape and other oracles that tests of several rooms hold results against.
+        .target(name: "TestSupport", dependencies: ["Base", "Tensor"], path: "Tests/Support/Oracle",
+                swiftSettings: swiftSettings),
         tests("Base", ["Base"]),
+        tests("Tensor", ["Base", "Tensor", "TestSupport"]),
     ]
 )
