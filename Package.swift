@@ -64,5 +64,6 @@ let package = Package(
                 swiftSettings: swiftSettings),
         tests("Base", ["Base"]),
         tests("Tensor", ["Base", "Tensor", "TestSupport"]),
+        tests("Model", ["Base", "Recipe", "Tensor", "Model", "TestSupport"]),
     ]
 )
