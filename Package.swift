@@ -63,6 +63,7 @@ let package = Package(
         .target(name: "TestSupport", dependencies: ["Base", "Tensor"], path: "Tests/Support/Oracle",
                 swiftSettings: swiftSettings),
         tests("Base", ["Base"]),
+        tests("Recipe", ["Base", "Recipe"]),
         tests("Tensor", ["Base", "Tensor", "TestSupport"]),
         tests("Model", ["Base", "Recipe", "Tensor", "Model", "TestSupport"]),
     ]
