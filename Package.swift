@@ -66,5 +66,7 @@ let package = Package(
         tests("Recipe", ["Base", "Recipe"]),
         tests("Tensor", ["Base", "Tensor", "TestSupport"]),
         tests("Model", ["Base", "Recipe", "Tensor", "Model", "TestSupport"]),
+        tests("Wire", ["Base", "Wire"]),
+        tests("House", []),
     ]
 )

@@ -86,20 +86,22 @@ struct ModelCase: Sendable, CustomStringConvertible {
     /// 1 over the batch's targets, as a step has it.
     var scale: Float { 1 / Float(batch.targetCount) }
 
-    struct Result: Equatable {
-        var losses: [Double]
-        var gradients: [Float]
+    struct Result {
+        let losses: [Double]
+        let gradients: [Float]
     }
 
     /// Forward and backward of micro-batches of `microRows` rows, one after the other, into one gradient. The
     /// gradient begins as `initial`.
     func run(threads: Int = 1, microRows: Int? = nil, initial: [Float]? = nil,
+             attention: (Pool) throws -> (any AttentionStrategy)? = { _ in nil },
              sink: (Parameters) -> (any GradientSink)? = { _ in nil }) throws -> Result {
         let memory = FencedMemory()
         let pool = Pool(threads: threads, spin: false)
         defer { pool.close() }
         let microRows = microRows ?? rows
-        let model = try Transformer(table, maxTokens: microRows * batch.sequence, sequence: batch.sequence, pool: pool)
+        let model = try Transformer(table, maxTokens: microRows * batch.sequence, sequence: batch.sequence, pool: pool,
+                                    attention: attention(pool))
         let weights = Parameters(table, flat: memory.row(weights))
         let start = initial ?? [Float](repeating: 0, count: table.count)
         let gradients = Parameters(table, flat: memory.row(start))

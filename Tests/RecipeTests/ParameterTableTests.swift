@@ -2,7 +2,8 @@ import Recipe
 import Testing
 
 @Suite struct ParameterTableTests {
-    static func shape(_ dim: Int, _ layers: Int, _ heads: Int, _ keyHeads: Int, _ ffn: Int, tied: Bool) -> Recipe.ModelShape {
+    static func shape(_ dim: Int, _ layers: Int, _ heads: Int, _ keyHeads: Int, _ ffn: Int,
+                      tied: Bool) -> Recipe.ModelShape {
         var shape = Recipe().model
         (shape.dim, shape.layers, shape.heads, shape.keyValueHeads) = (dim, layers, heads, keyHeads)
         (shape.ffnDim, shape.tieEmbeddings) = (ffn, tied)
@@ -115,7 +116,8 @@ import Testing
 @Suite struct ActivationSlotsTests {
     /// Sizes by hand for one shape: 650 tokens are two tiles; 3 heads of 10 with 1 key head make 50 columns.
     @Test func sizes() {
-        let slots = ActivationSlots(ParameterTableTests.shape(30, 3, 3, 1, 21, tied: false), vocabulary: 257, tokens: 650)
+        let shape = ParameterTableTests.shape(30, 3, 3, 1, 21, tied: false)
+        let slots = ActivationSlots(shape, vocabulary: 257, tokens: 650)
         let want: [(String, Int, Int)] = [
             ("input", 650 * 30, 3), ("inputInverse", 650, 3), ("qkv", 650 * 50, 3), ("attended", 650 * 30, 3),
             ("logSum", 650 * 3, 3), ("middle", 650 * 30, 3), ("middleInverse", 650, 3), ("gateUp", 650 * 42, 3),

@@ -64,5 +64,10 @@ import TestSupport
             let pool = Pool(threads: 2)
             pool.run(2) { _, _ in pool.run(2) { _, _ in } }
         }
+        await #expect(processExitsWith: .failure) {
+            let pool = Pool(threads: 2)
+            pool.close()
+            pool.run(2) { _, _ in }
+        }
     }
 }

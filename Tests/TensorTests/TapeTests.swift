@@ -22,7 +22,9 @@ import TestSupport
         Case(description: "scale", shapes: [(2, 3)]) { $0.scale($1[0], by: -1.7) },
         Case(description: "gather", shapes: [(4, 3)]) { $0.gather($1[0], tokens: [2, 0, 2, 3]) },
         Case(description: "RMSNorm", shapes: [(3, 5), (1, 5)]) { $0.rmsNorm($1[0], gain: $1[1], epsilon: 1e-2) },
-        Case(description: "rotary", shapes: [(5, 12)]) { $0.rotary($1[0], headDim: 6, theta: 100, first: 2, period: 4) },
+        Case(description: "rotary", shapes: [(5, 12)]) {
+            $0.rotary($1[0], headDim: 6, theta: 100, first: 2, period: 4)
+        },
         Case(description: "SwiGLU", shapes: [(2, 4), (2, 4)]) { $0.swiGLU(gate: $1[0], up: $1[1]) },
         Case(description: "cross-entropy", shapes: [(4, 5)]) { $0.crossEntropy($1[0], targets: [1, -1, 4, 0]) },
         Case(description: "attention", shapes: [(7, 8), (7, 4), (7, 4)]) {

@@ -33,6 +33,15 @@ package func relativeError(_ got: [Float], _ want: [Double]) -> Double {
     relativeError(got.map(Double.init), want)
 }
 
+/// What tells two lists of floats apart, in a line; nil when they are equal. `#expect(a == b)` would compute and
+/// print an edit script, which takes minutes for a model's gradient.
+package func mismatch(_ got: [Float], _ want: [Float]) -> String? {
+    guard got.count == want.count else { return "\(got.count) values for \(want.count)" }
+    let wrong = got.indices.filter { got[$0] != want[$0] }
+    guard let first = wrong.first else { return nil }
+    return "\(wrong.count) of \(got.count) differ, the first at \(first): \(got[first]) for \(want[first])"
+}
+
 /// `count` normal values with deviation `size`, as floats; `doubles` has the same ones.
 package func normals(_ count: Int, seed: Int, size: Double = 1) -> [Float] {
     let rng = CounterRNG(seed: UInt64(seed), stream: 0xF00D)
