@@ -69,11 +69,19 @@ let package = Package(
             dependencies: ["Base", "Recipe", "Model", "Checkpoint", "Telemetry", "Trainer", "Bench", argumentParser],
             swiftSettings: swiftSettings),
 
+        // The Double tape and other oracles that tests of several rooms hold results against.
+        .target(name: "TestSupport", dependencies: ["Base", "Tensor"], path: "Tests/Support/Oracle",
+                swiftSettings: swiftSettings),
         tests("Base", ["Base"]),
         tests("Corpus", ["Corpus", "Base"]),
         tests("System", ["skein"]),
         tests("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Checkpoint", "Trainer"]),
         tests("Checkpoint", ["Base", "Checkpoint", crypto]),
         tests("Telemetry", ["Base", "Telemetry"]),
+        tests("Recipe", ["Base", "Recipe"]),
+        tests("Tensor", ["Base", "Tensor", "TestSupport"]),
+        tests("Model", ["Base", "Recipe", "Tensor", "Model", "TestSupport"]),
+        tests("Wire", ["Base", "Wire"]),
+        tests("House", []),
     ]
 )

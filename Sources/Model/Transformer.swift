@@ -34,7 +34,7 @@ public final class Transformer {
     private let feedForward: FeedForwardLayer
     private let headLayer: HeadLayer
     private let pool: Pool
-    private let arena: Arena
+    package let arena: Arena
     /// Views for the task sizes seen so far: a full micro-batch and perhaps a smaller last one.
     private var views: [Int: (Saved, Scratch)] = [:]
 

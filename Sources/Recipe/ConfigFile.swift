@@ -65,10 +65,10 @@ public struct ResolvedRecipe: Sendable {
             if let inner = value.table {
                 for (leaf, value) in inner {
                     let name = "\(section).\(leaf)"
-                    try set(name, tomlValue(value.tomlValue), .file(path: path, line: lines[name]), isSection: true)
+                    try set(name, value.tomlValue, .file(path: path, line: lines[name]), isSection: true)
                 }
             } else {
-                try set(section, tomlValue(value.tomlValue), .file(path: path, line: lines[section]), isSection: false)
+                try set(section, value.tomlValue, .file(path: path, line: lines[section]), isSection: false)
             }
         }
     }
@@ -135,9 +135,12 @@ public struct ResolvedRecipe: Sendable {
         }
     }
 
-    private mutating func set(_ name: String, _ value: Value?, _ origin: Origin, isSection: Bool) throws(BadInput) {
+    private mutating func set(_ name: String, _ toml: TOMLValue, _ origin: Origin, isSection: Bool) throws(BadInput) {
         let key = try find(name, at: origin.description, aliases: !isSection)
-        guard let value else { throw BadInput("\(origin): \(key.name) must be \(key.expected)") }
+        guard let value = tomlValue(toml) else {
+            let found = toml.table != nil ? "a table" : toml.array != nil ? "a list" : "a date or time"
+            throw BadInput("\(origin): \(key.name) must be \(key.expected), found \(found)")
+        }
         try assign(key, value, origin, name)
     }
 
@@ -171,10 +174,12 @@ struct KeyLines {
 
     init(_ text: String) {
         var section = ""
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+        // "\r\n" is one Character, and not "\n".
+        let all = text.split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" }
+        for (index, line) in all.enumerated() {
             let trimmed = line.drop { $0 == " " || $0 == "\t" }
             if trimmed.hasPrefix("["), let end = trimmed.firstIndex(of: "]") {
-                section = String(trimmed[trimmed.index(after: trimmed.startIndex)..<end])
+                section = trimmed[..<end].dropFirst().filter { $0 != " " && $0 != "\t" && $0 != "\"" }
                 lines[section] = index + 1
             } else if let equals = trimmed.firstIndex(of: "="), !trimmed.hasPrefix("#") {
                 let key = trimmed[..<equals].filter { $0 != " " && $0 != "\t" && $0 != "\"" }

@@ -24,8 +24,10 @@ extension Recipe {
                  "rows of one step over all ranks; 0: local_batch_size on each"),
         .integer("training.max_tokens_per_task", \.training.maxTokensPerTask, 0...Int.max,
                  "most tokens computed at once; 0: local_batch_size x seq_len"),
-        .integer("training.threads", \.training.threads, 0...4_096, "compute threads; 0: the cores this process may use"),
-        .number("training.max_norm", \.training.maxNorm, 0...Double.infinity, "clip the gradient's global norm; 0: never"),
+        .integer("training.threads", \.training.threads, 0...4_096,
+                 "compute threads; 0: the cores this process may use"),
+        .number("training.max_norm", \.training.maxNorm, 0...Double.infinity,
+                "clip the gradient's global norm; 0: never"),
 
         .choice("optimizer.name", \.optimizer.name, "the optimizer"),
         .number("optimizer.lr", \.optimizer.learningRate, 0...1_000, "the highest learning rate"),
@@ -41,11 +43,13 @@ extension Recipe {
         .choice("precision.recipe", \.precision.recipe, "number formats of the step"),
 
         .bool("checkpoint.enable", \.checkpoint.enable, "write checkpoints at all"),
-        .integer("checkpoint.interval", \.checkpoint.interval, 0...Int.max, "steps between checkpoints; 0: only the last"),
+        .integer("checkpoint.interval", \.checkpoint.interval, 0...Int.max,
+                 "steps between checkpoints; 0: only the last"),
         .text("checkpoint.load", \.checkpoint.load, "start from `latest` of this run, or from a checkpoint's folder"),
         .integer("checkpoint.keep_latest_k", \.checkpoint.keepLatest, 1...1_000_000, "older checkpoints are removed"),
 
-        .integer("validation.interval", \.validation.interval, 0...Int.max, "steps between validations; 0: only the last"),
+        .integer("validation.interval", \.validation.interval, 0...Int.max,
+                 "steps between validations; 0: only the last"),
         .integer("validation.rows", \.validation.rows, 0...Int.max, "rows each time; 0: all that are held out"),
 
         .integer("metrics.log_freq", \.metrics.logInterval, 1...Int.max, "steps between plain log lines"),

@@ -3,7 +3,10 @@ import Base
 extension Recipe {
     /// What single keys cannot know: whether they fit together. The error names the keys.
     func validate(_ resolved: ResolvedRecipe) throws(BadInput) {
-        func at(_ key: String) -> String { "\(resolved.origin(key) == .standard ? "" : "\(resolved.origin(key)): ")\(key)" }
+        func at(_ key: String) -> String {
+            let origin = resolved.origin(key)
+            return origin == .standard ? key : "\(origin): \(key)"
+        }
         if model.dim % model.heads != 0 {
             throw BadInput("\(at("model.n_heads")) = \(model.heads) does not divide model.dim = \(model.dim)")
         }
@@ -12,7 +15,8 @@ extension Recipe {
                 + "model.dim / model.n_heads must be even")
         }
         if model.heads % model.keyHeads != 0 {
-            throw BadInput("\(at("model.n_kv_heads")) = \(model.keyHeads) does not divide model.n_heads = \(model.heads)")
+            throw BadInput("\(at("model.n_kv_heads")) = \(model.keyHeads) does not divide "
+                + "model.n_heads = \(model.heads)")
         }
         if training.maxTokensPerTask != 0, training.maxTokensPerTask < training.sequenceLength {
             throw BadInput("\(at("training.max_tokens_per_task")) = \(training.maxTokensPerTask) is less than one row; "

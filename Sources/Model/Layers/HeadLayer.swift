@@ -55,7 +55,8 @@ struct HeadLayer {
             let final = chunk.final.rows(start, count), inverse = chunk.inverse.slice(start, count)
             rmsNorm(normed, inverse: inverse, x: final, gain: chunk.gain, epsilon: epsilon)
             Gemm.timesTransposed(logits, normed, chunk.head)
-            losses[tile] = crossEntropy(logits, targets: chunk.targets.slice(start, count), gradientScale: gradientScale)
+            let targets = chunk.targets.slice(start, count)
+            losses[tile] = crossEntropy(logits, targets: targets, gradientScale: gradientScale)
             guard gradientScale != nil else { return }
             let dNormed = chunk.dNormed.rows(start, count), dResidual = chunk.dResidual.rows(start, count)
             Gemm.times(dNormed, logits, chunk.head)

@@ -94,12 +94,13 @@ private struct ForwardHead {
             peak.fill(-.infinity)
             denominator.fill(0)
             for key in 0...(start / size) { visit(block: key, diagonal: key == start / size, rows: rows) }
+            let logSums = logSum.slice(start, rows)
             for row in 0..<rows {
                 let total = denominator[row]
                 let factor = Lanes(repeating: 1 / total)
                 let from = sum.row(row), to = out.row(start + row)
                 for i in laneStarts(shape.headDim) { to[lanes: i] = from[lanes: i] * factor }
-                logSum[start + row] = peak[row] + Float(log(Double(total)))
+                logSums[row] = peak[row] + Float(log(Double(total)))
             }
         }
     }

@@ -2,7 +2,7 @@ import CKernels
 
 /// C = A B (+ C), or A^T B, on small matrices in cache; see CKernels.h for the contract of one element's sum.
 @inline(__always)
-func tileGemm(_ c: Matrix, _ a: Matrix, transposed: Bool = false, _ b: Matrix, accumulate: Bool) {
+package func tileGemm(_ c: Matrix, _ a: Matrix, transposed: Bool = false, _ b: Matrix, accumulate: Bool) {
     let depth = transposed ? a.rows : a.columns
     assert((transposed ? a.columns : a.rows) == c.rows && b.rows == depth && b.columns == c.columns)
     unsafe skein_tile_gemm(c.rows, c.columns, depth,

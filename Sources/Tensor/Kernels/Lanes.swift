@@ -19,7 +19,6 @@ extension SIMD16<Float> {
     /// e to the power of each lane, within 2 ulp on [-87.3, 88]; flushed to zero below, clamped above. NaN
     /// gives the value at the upper clamp: whoever feeds NaN in finds it again in the loss or the norm.
     ///
-    ///
     /// Cody and Waite's reduction: x = n ln 2 + r with |r| <= ln 2 / 2, where ln 2 is split in two so that
     /// n times the first part is exact; e^r by the degree-6 minimax polynomial on that interval; 2^n by
     /// adding n to the exponent. n is rounded by adding 1.5 * 2^23, which leaves it in the low mantissa bits.
@@ -42,6 +41,16 @@ extension SIMD16<Float> {
         return skein_where_less(self, Lanes(repeating: -87.3), .zero, scaled)
     }
 
-    /// 1 / (1 + e^-x), within 4 ulp.
+    /// 1 / (1 + e^-x), within 4 ulp from -88.3 on. Below, it stays at about 4e-39 instead of vanishing.
     @inline(__always) var sigmoid: Lanes { 1 / (1 + (-self).exponential) }
+}
+
+/// out = e^x and out = sigmoid(x), element by element: the two functions above on whole rows, for the tests that
+/// sweep them.
+package func exponential(_ out: Row, _ x: Row) {
+    for i in laneStarts(x.count) { out[lanes: i] = x[lanes: i].exponential }
+}
+
+package func sigmoid(_ out: Row, _ x: Row) {
+    for i in laneStarts(x.count) { out[lanes: i] = x[lanes: i].sigmoid }
 }

@@ -36,7 +36,8 @@ public func rmsNormScale(_ out_TD: Matrix, x x_TD: Matrix, inverse inverse_T: Ro
 public func rmsNormBackward(_ dX_TD: Matrix, dGain dGain_D: Row, dOut dOut_TD: Matrix, x x_TD: Matrix,
                             inverse inverse_T: Row, gain gain_D: Row) {
     let width = x_TD.columns
-    precondition(gain_D.count == width && dOut_TD.columns == width && dX_TD.columns == width, "rmsNormBackward: shapes differ")
+    precondition(gain_D.count == width && dOut_TD.columns == width && dX_TD.columns == width,
+                 "rmsNormBackward: shapes differ")
     for t in 0..<x_TD.rows {
         let x = x_TD.row(t), dOut = dOut_TD.row(t), dX = dX_TD.row(t)
         let r = inverse_T[t]

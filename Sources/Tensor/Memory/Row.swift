@@ -59,7 +59,8 @@ public typealias Lanes = SIMD16<Float>
     }
 
     @usableFromInline @inline(never) func storeRest(from lanes: UnsafeRawBufferPointer, at index: Int) {
-        unsafe UnsafeMutableRawPointer(base + index).copyMemory(from: lanes.baseAddress!, byteCount: 4 * (count - index))
+        let to = unsafe UnsafeMutableRawPointer(base + index)
+        unsafe to.copyMemory(from: lanes.baseAddress!, byteCount: 4 * (count - index))
     }
 
     /// `count` floats from `start` on.

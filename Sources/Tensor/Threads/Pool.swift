@@ -61,6 +61,7 @@ import Musl
             return
         }
         precondition(!busy.exchange(true, ordering: .acquiring), "Pool.run called from inside or beside a run")
+        precondition(!closing.load(ordering: .acquiring), "Pool.run called after close")
         // The workers use the closure only until `running` is 0 again, which this function waits for.
         withoutActuallyEscaping(body) { body in
             job = Job(tiles: tiles, body: body)
