@@ -37,7 +37,7 @@ public struct CorpusOptions: Sendable {
 public final class Corpus {
     public let options: CorpusOptions
     public let tokenizer: any Tokenizer
-    /// CRC-32C over the tokenizer's name and vocabulary size and all texts with their names, lengths and
+    /// CRC-32C over the tokenizer's fingerprint and all texts with their names, lengths and
     /// tables: equal for equal data, wherever it lies. A resumed run compares it.
     public let fingerprint: UInt32
 
@@ -65,8 +65,7 @@ public final class Corpus {
         self.tokenizer = tokenizer
         let texts = try Texts(sources: options.sources)
         var name = ByteWriter()
-        name.append(bytes: tokenizer.name.utf8)
-        name.append(UInt64(tokenizer.vocabularySize))
+        name.append(tokenizer.fingerprint)
         name.append(texts.fingerprint)
         fingerprint = CRC32C.checksum(name.bytes)
         let parts = divide(texts)
