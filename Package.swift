@@ -58,6 +58,6 @@ let package = Package(
         room("Corpus", ["Base"]),
 
         tests("Base", ["Base"]),
-        tests("Corpus", ["Corpus", "Base"]),
+        tests("Corpus", ["Corpus", "Base", crypto]),
     ]
 )

@@ -68,7 +68,7 @@ public final class Corpus {
         name.append(tokenizer.fingerprint)
         name.append(texts.fingerprint)
         fingerprint = CRC32C.checksum(name.bytes)
-        let parts = divide(texts)
+        let parts = TextParts(texts)
         validationByteCount = parts.validation.reduce(0) { $0 + $1.count }
         (train, validation) = tokenStreams(texts, parts, tokenizer)
         let sequence = options.sequence
@@ -110,32 +110,8 @@ public final class Corpus {
 /// "rows" in the upper half, the epoch in the lower: no other purpose draws from these streams.
 private let rowOrderStream: UInt64 = 0x726F_7773_0000_0000
 
-/// Where each split's documents lie in the texts.
-private struct Parts {
-    var train: [Range<Int>] = []
-    var validation: [Range<Int>] = []
-}
-
-private func divide(_ texts: Texts) -> Parts {
-    var parts = Parts()
-    let splits = splits(of: texts.documents.map { ($0.split, $0.hash) })
-    for (document, split) in zip(texts.documents, splits) {
-        switch split {
-        case .train: parts.train.append(document.range)
-        case .valid: parts.validation.append(document.range)
-        case .test: break
-        }
-    }
-    if parts.validation.isEmpty, parts.train.count == 1, let range = parts.train.first {
-        let cut = range.lowerBound + cutPoint(of: texts.bytes.span.extracting(range))
-        parts.train = [range.lowerBound..<cut]
-        parts.validation = [cut..<range.upperBound]
-    }
-    return parts
-}
-
 /// Bytes are their own tokens, so the texts are shared; any other tokenizer encodes document by document.
-private func tokenStreams(_ texts: Texts, _ parts: Parts,
+private func tokenStreams(_ texts: Texts, _ parts: TextParts,
                           _ tokenizer: any Tokenizer) -> (TokenStream, TokenStream) {
     let end = tokenizer.endOfDocument
     if tokenizer is ByteTokenizer {

@@ -6,7 +6,7 @@ package struct BytePairMerge {
     package var symbols: [Int32] = []
     /// The merge of each symbol with the next one.
     private var merges: [UInt64] = []
-    private var queue: [Candidate] = []
+    private var queue = Heap<Candidate>()
 
     /// Where scanning for the best pair loses to a queue. Words are rarely longer.
     package static let longWord = 64
@@ -42,7 +42,7 @@ package struct BytePairMerge {
     }
 
     /// A pair of neighbours that could be joined, ordered by (rank, place).
-    private struct Candidate {
+    private struct Candidate: HeapElement {
         var merge: UInt64
         var place: Int
         var left: Int32
@@ -56,9 +56,9 @@ package struct BytePairMerge {
     package mutating func mergeByQueue(_ pairs: borrowing PairTable) {
         let count = symbols.count
         var next = Array(1...max(count, 1)), previous = Array(-1..<max(count - 1, 0))
-        queue.removeAll(keepingCapacity: true)
+        queue.removeAll()
         for place in 1..<max(count, 1) { push(place - 1, place, pairs) }
-        while let best = pop() {
+        while let best = queue.pop() {
             let right = next[best.place]
             guard right < count, symbols[best.place] == best.left, symbols[right] == best.right else { continue }
             symbols[best.place] = Int32(truncatingIfNeeded: best.merge)
@@ -77,27 +77,6 @@ package struct BytePairMerge {
     private mutating func push(_ left: Int, _ right: Int, _ pairs: borrowing PairTable) {
         let merge = pairs[symbols[left], symbols[right]]
         guard merge != PairTable.none else { return }
-        queue.append(Candidate(merge: merge, place: left, left: symbols[left], right: symbols[right]))
-        var child = queue.count - 1
-        while child > 0, queue[child].precedes(queue[(child - 1) / 2]) {
-            queue.swapAt(child, (child - 1) / 2)
-            child = (child - 1) / 2
-        }
-    }
-
-    private mutating func pop() -> Candidate? {
-        guard let best = queue.first else { return nil }
-        let last = queue.removeLast()
-        guard !queue.isEmpty else { return best }
-        queue[0] = last
-        var parent = 0
-        while true {
-            var child = 2 * parent + 1
-            guard child < queue.count else { return best }
-            if child + 1 < queue.count, queue[child + 1].precedes(queue[child]) { child += 1 }
-            guard queue[child].precedes(queue[parent]) else { return best }
-            queue.swapAt(child, parent)
-            parent = child
-        }
+        queue.push(Candidate(merge: merge, place: left, left: symbols[left], right: symbols[right]))
     }
 }

@@ -34,10 +34,7 @@ package struct Vocabulary: Sendable {
 
     /// Where `word` is, or the free slot where it would be.
     private func slot(of word: Span<UInt8>) -> Int {
-        // FNV-1a, then a product for its high bits.
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-        for index in word.indices { hash = (hash ^ UInt64(word[index])) &* 0x100_0000_01B3 }
-        var slot = Int(truncatingIfNeeded: (hash &* 0x9E37_79B9_7F4A_7C15) >> UInt64(shift))
+        var slot = Int(truncatingIfNeeded: wordHash(word) >> UInt64(shift))
         while slots[slot] >= 0, !isEqual(slots[slot], word) { slot = (slot + 1) & (slots.count - 1) }
         return slot
     }
@@ -48,4 +45,12 @@ package struct Vocabulary: Sendable {
         for index in word.indices where bytes[begin + index] != word[index] { return false }
         return true
     }
+}
+
+/// FNV-1a, then a product that spreads it into the high bits.
+@inline(__always)
+func wordHash(_ word: Span<UInt8>) -> UInt64 {
+    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+    for index in word.indices { hash = (hash ^ UInt64(word[index])) &* 0x100_0000_01B3 }
+    return hash &* 0x9E37_79B9_7F4A_7C15
 }
