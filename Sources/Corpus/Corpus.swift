@@ -63,14 +63,16 @@ public final class Corpus {
         precondition(options.sequence > 0, "sequence must be positive")
         self.options = options
         self.tokenizer = tokenizer
-        let texts = try Texts(sources: options.sources)
+        let source = try SourceDocuments(options.sources, tokenizer: tokenizer)
         var name = ByteWriter()
         name.append(tokenizer.fingerprint)
-        name.append(texts.fingerprint)
+        name.append(source.fingerprint)
         fingerprint = CRC32C.checksum(name.bytes)
-        let parts = TextParts(texts)
-        validationByteCount = parts.validation.reduce(0) { $0 + $1.count }
-        (train, validation) = tokenStreams(texts, parts, tokenizer)
+        let parts = DocumentParts(source)
+        let builder = StreamBuilder(source, tokenizer)
+        train = builder.stream(parts.train)
+        validation = builder.stream(parts.validation)
+        validationByteCount = builder.byteCount(parts.validation)
         let sequence = options.sequence
         guard !train.documents.isEmpty else {
             throw BadInput("nothing to train on in \(options.sources.joined(separator: ", ")): every document "
@@ -109,33 +111,3 @@ public final class Corpus {
 
 /// "rows" in the upper half, the epoch in the lower: no other purpose draws from these streams.
 private let rowOrderStream: UInt64 = 0x726F_7773_0000_0000
-
-/// Bytes are their own tokens, so the texts are shared; any other tokenizer encodes document by document.
-private func tokenStreams(_ texts: Texts, _ parts: TextParts,
-                          _ tokenizer: any Tokenizer) -> (TokenStream, TokenStream) {
-    let end = tokenizer.endOfDocument
-    if tokenizer is ByteTokenizer {
-        let streams = [parts.train, parts.validation].map { ranges in
-            TokenStream(ranges.map { .init(storage: 0, offset: $0.lowerBound, count: $0.count) },
-                        storage: [.bytes(texts.bytes)], endOfDocument: end)
-        }
-        return (streams[0], streams[1])
-    }
-    let isNarrow = tokenizer.vocabularySize <= 1 << 16
-    let streams = [parts.train, parts.validation].map { ranges in
-        var narrow: [UInt16] = [], wide: [Int32] = [], tokens: [Int32] = []
-        var documents: [TokenStream.Document] = []
-        for range in ranges {
-            tokens.removeAll(keepingCapacity: true)
-            tokenizer.encode(texts.bytes.span.extracting(range), into: &tokens)
-            documents.append(.init(storage: 0, offset: isNarrow ? narrow.count : wide.count, count: tokens.count))
-            if isNarrow {
-                for token in tokens { narrow.append(UInt16(token)) }
-            } else {
-                wide.append(contentsOf: tokens)
-            }
-        }
-        return TokenStream(documents, storage: [isNarrow ? .narrow(narrow) : .wide(wide)], endOfDocument: end)
-    }
-    return (streams[0], streams[1])
-}

@@ -28,11 +28,11 @@ struct GPT2Tests {
             let fields = line.split(separator: "\t").map(String.init)
             let path = try #require(["/docs.txt", "/input.txt", ".txt"].map { "\(realData!)/\(fields[0])\($0)" }
                 .first { FileManager.default.fileExists(atPath: $0) })
-            let texts = try Texts(sources: [path])
-            #expect(texts.documents.count == Int(fields[1]) && texts.bytes.count == Int(fields[2]))
+            let texts = try SourceDocuments([path])
+            #expect(texts.documents.count == Int(fields[1]) && texts.text.count == Int(fields[2]))
             var tokens: [Int32] = []
             for document in texts.documents {
-                gpt2.encode(texts.bytes.span.extracting(document.range), into: &tokens)
+                gpt2.encode(texts.text.span.extracting(document.range), into: &tokens)
                 tokens.append(50256)
             }
             #expect(tokens.count == Int(fields[3]))

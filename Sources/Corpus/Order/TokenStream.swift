@@ -1,11 +1,12 @@
 import Base
 
-/// Tokens in memory, as narrow as their vocabulary allows. End-of-document tokens are not among them: they
+/// Tokens in memory, as narrow as their vocabulary allows, or in a mapped file. End-of-document tokens are not among them: they
 /// stand between documents, and `TokenStream` knows where.
 package enum TokenStorage {
     case bytes([UInt8])
     case narrow([UInt16])
     case wide([Int32])
+    case file(TokenFile)
 
     /// Writes the tokens at `range` to `output`, from its element `begin` on.
     func copy(_ range: Range<Int>, into output: inout MutableSpan<Int32>, at begin: Int) {
@@ -13,6 +14,7 @@ package enum TokenStorage {
         case .bytes(let tokens): Self.widen(tokens.span.extracting(range), into: &output, at: begin)
         case .narrow(let tokens): Self.widen(tokens.span.extracting(range), into: &output, at: begin)
         case .wide(let tokens): Self.widen(tokens.span.extracting(range), into: &output, at: begin)
+        case .file(let tokens): tokens.copy(range, into: &output, at: begin)
         }
     }
 
@@ -36,6 +38,10 @@ package struct TokenStream {
         package var offset: Int
         /// Its tokens, without end-of-document tokens.
         package var count: Int
+
+        package init(storage: Int, offset: Int, count: Int) {
+            (self.storage, self.offset, self.count) = (storage, offset, count)
+        }
     }
 
     package let endOfDocument: Int32

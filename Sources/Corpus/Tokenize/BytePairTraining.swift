@@ -11,11 +11,11 @@ extension BytePairTokenizer {
         guard (257...65_536).contains(vocabularySize) else {
             throw BadInput("a vocabulary of \(vocabularySize) tokens: choose 257 to 65536")
         }
-        let texts = try Texts(sources: sources)
+        let source = try SourceDocuments(sources)
         let classes = WordSplitter.classes
         var words = WordCounts()
-        for range in TextParts(texts).train {
-            words.add(texts.bytes.span.extracting(range), classes: classes.span)
+        for document in DocumentParts(source).train {
+            words.add(source.text.span.extracting(document.range), classes: classes.span)
         }
         var training = BytePairTraining(words)
         while training.tokens.count + 1 < vocabularySize {
