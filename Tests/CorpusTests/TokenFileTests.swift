@@ -44,8 +44,7 @@ import Testing
         }
         let stream = TokenStream(places, storage: [.file(data.tokenFiles[0])], endOfDocument: 256)
         var tokens = [Int32](repeating: -1, count: stream.length + 1)
-        var span = tokens.mutableSpan
-        stream.copy(0..<(stream.length + 1), into: &span, at: 0)
+        stream.copy(0..<(stream.length + 1), into: &tokens, at: 0)
         #expect(tokens.first == 256 && tokens.last == 256)
         return tokens.split(separator: 256).map { $0.map { UInt8($0) } }
     }

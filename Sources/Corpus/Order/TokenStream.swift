@@ -9,7 +9,7 @@ package enum TokenStorage {
     case file(TokenFile)
 
     /// Writes the tokens at `range` to `output`, from its element `begin` on.
-    func copy(_ range: Range<Int>, into output: inout MutableSpan<Int32>, at begin: Int) {
+    func copy(_ range: Range<Int>, into output: inout [Int32], at begin: Int) {
         switch self {
         case .bytes(let tokens): Self.widen(tokens.span.extracting(range), into: &output, at: begin)
         case .narrow(let tokens): Self.widen(tokens.span.extracting(range), into: &output, at: begin)
@@ -18,9 +18,10 @@ package enum TokenStorage {
         }
     }
 
-    private static func widen<T: FixedWidthInteger>(_ tokens: Span<T>, into output: inout MutableSpan<Int32>,
+    private static func widen<T: FixedWidthInteger>(_ tokens: Span<T>, into output: inout [Int32],
                                                     at begin: Int) {
-        for index in tokens.indices { output[begin + index] = Int32(truncatingIfNeeded: tokens[index]) }
+        var place = output.mutableSpan
+        for index in tokens.indices { place[begin + index] = Int32(truncatingIfNeeded: tokens[index]) }
     }
 }
 
@@ -65,7 +66,7 @@ package struct TokenStream {
 
     /// Writes the tokens at positions `range` to `output` from element `begin` on. `range` may include the
     /// position `length`, where the last EOT is.
-    package func copy(_ range: Range<Int>, into output: inout MutableSpan<Int32>, at begin: Int) {
+    package func copy(_ range: Range<Int>, into output: inout [Int32], at begin: Int) {
         precondition(range.lowerBound >= 0 && range.upperBound <= length + 1, "positions outside the stream")
         var position = range.lowerBound
         var index = document(at: position)

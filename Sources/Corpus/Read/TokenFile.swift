@@ -68,7 +68,7 @@ package final class TokenFile {
     }
 
     /// Writes the tokens at `range` to `output`, from its element `start` on.
-    func copy(_ range: Range<Int>, into output: inout MutableSpan<Int32>, at start: Int) {
+    func copy(_ range: Range<Int>, into output: inout [Int32], at start: Int) {
         precondition(range.upperBound <= count, "tokens outside the file")
         let file = file, bytes = file.raw
         for (offset, index) in range.enumerated() {
