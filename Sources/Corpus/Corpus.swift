@@ -39,10 +39,10 @@ public struct CorpusOptions: Sendable {
 /// row's targets go one token beyond its inputs, so in each layout an epoch makes every token a target
 /// exactly once (the very first EOT is never one). Rows that are not full end in targets of -1.
 ///
-/// **Order.** The rows of a bucket are numbered over the whole run: a training step takes the next numbers and
-/// each rank its part of them. Number r is row `Permutation(seed, bucket, epoch)[r % rowsPerEpoch]` of epoch
-/// r / rowsPerEpoch. So what a step reads is a pure function of (sources, seed, step), for any number of
-/// ranks. With one bucket the position to save is the number; with several it is a `DataPosition`.
+/// **Order.** The rows of a bucket are numbered over the whole run: a training step takes the next numbers
+/// and each rank its part of them. Number r is row `Permutation(seed, bucket, epoch)[r % rowsPerEpoch]` of
+/// epoch r / rowsPerEpoch. So what a step reads is a pure function of (sources, seed, step), for any number
+/// of ranks. With one bucket the position to save is the number; with several it is a `DataPosition`.
 ///
 /// **Validation.** Held-out documents (`splits(of:)`, `cutPoint(of:)`) are a second stream, read in order.
 ///
@@ -92,8 +92,8 @@ public final class Corpus {
             throw BadInput("nothing to train on in \(names): every document is marked valid or test")
         }
         guard options.sequence <= train.length else {
-            throw BadInput("a sequence of \(options.sequence) is longer than the data: \(train.length) tokens are "
-                + "for training; lower training.seq_len to \(train.length) or less, or add data")
+            throw BadInput("a sequence of \(options.sequence) is longer than the data: \(train.length) tokens "
+                + "are for training; lower training.seq_len to \(train.length) or less, or add data")
         }
         switch options.layout {
         case .packed(let method):
@@ -122,7 +122,8 @@ public final class Corpus {
             let (epoch, index) = number.quotientAndRemainder(dividingBy: table.count)
             let stream = rowOrderStream + UInt64(bucket) << 32 + UInt64(epoch)
             let order = Permutation(count: table.count, seed: options.seed, stream: stream)
-            batch.append(table[order[index]], of: train, documentMask: options.documentMask, window: shape.window)
+            batch.append(table[order[index]], of: train, documentMask: options.documentMask,
+                         window: shape.window)
         }
         if case .reshape = limit { batch.reshape(sequence: shape.window) }
     }
@@ -136,7 +137,8 @@ public final class Corpus {
         }
     }
 
-    private func begin(_ batch: Batch, _ table: RowTable, _ limit: SequenceLimit) -> (sequence: Int, window: Int) {
+    private func begin(_ batch: Batch, _ table: RowTable,
+                       _ limit: SequenceLimit) -> (sequence: Int, window: Int) {
         let shape = limit.shape(of: table.sequence)
         batch.begin(sequence: shape.sequence)
         return shape
@@ -148,7 +150,7 @@ public final class Corpus {
     /// The next step's rows, and `position` moved behind them. A step takes `tokens` inputs, a multiple of
     /// `options.sequence`. Allocates nothing.
     public func next(_ position: inout DataPosition, tokens: Int, _ curriculum: Curriculum) -> StepRows {
-        precondition(tokens > 0 && tokens % options.sequence == 0, "a step is whole rows of the longest length")
+        precondition(tokens > 0 && tokens % options.sequence == 0, "a step is whole rows of the longest")
         return position.next(tables, tokens: tokens, curriculum)
     }
 
@@ -156,8 +158,8 @@ public final class Corpus {
     public func check(_ position: DataPosition) throws(BadInput) {
         guard position.fingerprint == fingerprint else {
             throw BadInput("the data has changed since the checkpoint was written (its fingerprint is "
-                + "\(hexadecimal(position.fingerprint)), now \(hexadecimal(fingerprint))); use the data and the "
-                + "tokenizer of that run, or begin a new one")
+                + "\(hexadecimal(position.fingerprint)), now \(hexadecimal(fingerprint))); use the data and "
+                + "the tokenizer of that run, or begin a new one")
         }
         guard position.seed == options.seed else {
             throw BadInput("the checkpoint's data order has the seed \(position.seed), not \(options.seed); "

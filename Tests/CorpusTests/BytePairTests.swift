@@ -73,7 +73,7 @@ import Testing
 
     @Test func theJSONHoldsTheTokenizer() throws {
         let original = Self.smallVocabulary(60)
-        let copy = try #require(try tokenizer(fromJSON: original.json, path: "t.json") as? BytePairTokenizer)
+        let copy = try #require(try parseTokenizer(json: original.json, path: "t.json") as? BytePairTokenizer)
         #expect(copy.merges == original.merges && copy.style == original.style)
         #expect(copy.fingerprint == original.fingerprint && copy.json == original.json)
         #expect(copy.endOfDocument == 316 && copy.vocabularySize == 317)
@@ -88,12 +88,12 @@ import Testing
     @Test func prefixSpacesAndOldMergesAreRead() throws {
         var json = String(decoding: Self.smallVocabulary(20).json, as: UTF8.self)
         json = json.replacing("\"add_prefix_space\":false", with: "\"add_prefix_space\":true")
-        let spaced = try tokenizer(fromJSON: Array(json.utf8), path: "t.json")
+        let spaced = try parseTokenizer(json: Array(json.utf8), path: "t.json")
         #expect(spaced.decode(spaced.encode("abc")) == Array(" abc".utf8))
         #expect(spaced.decode(spaced.encode(" abc")) == Array(" abc".utf8))
         let legacy = json.replacing(/\["([^"]+)","([^"]+)"\]/) { "\"\($0.output.1) \($0.output.2)\"" }
         #expect(legacy != json)
-        let old = try tokenizer(fromJSON: Array(legacy.utf8), path: "t.json")
+        let old = try parseTokenizer(json: Array(legacy.utf8), path: "t.json")
         #expect(old.fingerprint == spaced.fingerprint)
     }
 
@@ -116,7 +116,7 @@ import Testing
         for (old, new, expected) in cases {
             #expect(json.contains(old))
             let broken = json.replacing(old, with: new)
-            let message = complaint { _ = try tokenizer(fromJSON: Array(broken.utf8), path: "t.json") }
+            let message = complaint { _ = try parseTokenizer(json: Array(broken.utf8), path: "t.json") }
             #expect(message?.hasPrefix(expected) == true, "\(new): \(message ?? "no error")")
         }
     }

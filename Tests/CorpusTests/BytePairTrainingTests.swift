@@ -71,7 +71,7 @@ import Testing
         var tokens: [Int32] = []
         trained.encode(text.span, into: &tokens)
         #expect(tokens.count < text.count / 2 && trained.decode(tokens) == text)
-        let again = try tokenizer(fromJSON: trained.json, path: "t.json")
+        let again = try parseTokenizer(json: trained.json, path: "t.json")
         #expect(again.fingerprint == trained.fingerprint && again.encode("the cat") == trained.encode("the cat"))
         let message = complaint { _ = try BytePairTokenizer.trained(on: [path], vocabularySize: 5_000) }
         #expect(message?.hasPrefix("the data has pairs for ") == true)

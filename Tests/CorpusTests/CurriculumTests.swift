@@ -84,6 +84,25 @@ import Testing
         for (count, expected) in zip(counts, [8_000, 4_000, 2_000, 1_000]) { #expect(abs(count - expected) < 300) }
     }
 
+    /// Six equal buckets of 2^8 to 2^13, as in the paper: the mean length of each eighth of an epoch, as another
+    /// simulation of Algorithm 1 found it.
+    @Test func growP2HasItsKnownShape() {
+        let tables = (8...13).map { exponent in
+            var table = RowTable(sequence: 1 << exponent)
+            for row in 0..<(400 << (13 - exponent)) { table.append([Piece(position: row, count: 1)]) }
+            return table
+        }
+        var position = DataPosition(fingerprint: 0, seed: 4)
+        let lengths = (0..<2_400).map { _ in
+            Double(position.next(tables, tokens: 8_192, Curriculum(.growP2)).sequence)
+        }
+        let expected: [Double] = [787, 819, 843, 1_402, 2_269, 3_413, 4_785, 7_181]
+        for (part, mean) in expected.enumerated() {
+            let found = lengths[(300 * part)..<(300 * part + 300)].reduce(0, +) / 300
+            #expect(abs(found / mean - 1) < 0.3, "part \(part): \(found)")
+        }
+    }
+
     /// 64 bytes at any step continue as if nothing had happened.
     @Test func aPositionIsEverythingThatIsNeeded() throws {
         let tables = tables([40, 20, 10, 5]), curriculum = Curriculum(.growP2, cycles: 2)
@@ -106,7 +125,8 @@ import Testing
         var position = DataPosition(fingerprint: 0, seed: 9), taken = [Int](repeating: 0, count: 4)
         for step in 0..<500 {
             let odds = Self.odds[step / 40 % Self.odds.count]
-            let rows = position.next(tables, tokens: step % 3 == 0 ? 64 : 192, Curriculum(odds, cycles: 1 + step / 100))
+            let curriculum = Curriculum(odds, cycles: 1 + step / 100)
+            let rows = position.next(tables, tokens: step % 3 == 0 ? 64 : 192, curriculum)
             #expect(rows.rows.lowerBound == taken[rows.bucket])
             taken[rows.bucket] = rows.rows.upperBound
         }
@@ -180,7 +200,8 @@ import Testing
             for (begin, end) in zip(starts, starts.dropFirst()) {
                 #expect(begin < end)
                 for position in Int(begin + 1)..<Int(max(end, begin + 1)) where batch.targets[position] >= 0 {
-                    #expect(batch.inputs[position] == batch.targets[position - 1] && batch.inputs[position] != 256)
+                    #expect(batch.inputs[position] == batch.targets[position - 1])
+                    #expect(batch.inputs[position] != 256)
                 }
             }
         }
@@ -209,7 +230,9 @@ import Testing
             return all
         }
         let alone = try targets([1, 1, 1, 1])
-        for worlds in [[2, 2, 2, 2], [3, 3, 3, 3], [5, 8, 1, 2], [8, 3, 5, 1]] { #expect(try targets(worlds) == alone) }
+        for worlds in [[2, 2, 2, 2], [3, 3, 3, 3], [5, 8, 1, 2], [8, 3, 5, 1]] {
+            #expect(try targets(worlds) == alone)
+        }
     }
 
     @Test func aPositionOfOtherDataIsRefused() throws {
@@ -217,8 +240,8 @@ import Testing
         let other = DataPosition(fingerprint: corpus.fingerprint ^ 1, seed: 1)
         #expect(complaint { try corpus.check(other) }?.hasPrefix("the data has changed since the checkpoint") == true)
         let seed = DataPosition(fingerprint: corpus.fingerprint, seed: 2)
-        #expect(complaint { try corpus.check(seed) }?.hasPrefix("the checkpoint's data order has the seed 2, not 1")
-            == true)
+        let message = complaint { try corpus.check(seed) }
+        #expect(message?.hasPrefix("the checkpoint's data order has the seed 2, not 1") == true)
     }
 
     @Test func limitsShapeRows() throws {
@@ -230,14 +253,16 @@ import Testing
         corpus.fill(batch, rows: 0..<4, limit: .truncate(24))
         #expect(batch.rows == 4 && batch.sequence == 24 && batch.targetCount == 96)
         for row in 0..<4 {
-            #expect(batch.targets[(24 * row)..<(24 * row + 24)] .elementsEqual(full.targets[(64 * row)..<(64 * row + 24)]))
+            let begin = full.targets[(64 * row)..<(64 * row + 24)]
+            #expect(batch.targets[(24 * row)..<(24 * row + 24)].elementsEqual(begin))
         }
         #expect(starts() == [0, 24, 48, 72, 96])
 
         // 24 does not divide 64; 16 does.
         corpus.fill(batch, rows: 0..<4, limit: .reshape(24))
         #expect(batch.rows == 16 && batch.sequence == 16)
-        #expect(batch.inputs == full.inputs && batch.targets == full.targets && batch.targetCount == full.targetCount)
+        #expect(batch.inputs == full.inputs && batch.targets == full.targets)
+        #expect(batch.targetCount == full.targetCount)
         #expect(starts() == (0...16).map { Int32(16 * $0) })
 
         corpus.fill(batch, rows: 0..<4, limit: .window(24))

@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct DecompositionTests {
     private func stream(_ lengths: [Int]) -> TokenStream {
-        TokenStream(lengths.map { .init(storage: 0, offset: 0, count: $0) }, storage: [.bytes([])], endOfDocument: 256)
+        TokenStream(lengths.map { .init(storage: 0, offset: 0, count: $0) }, storage: [], endOfDocument: 256)
     }
 
     /// Every position in one row exactly once; rows are full, of one document, and of their bucket's length,
@@ -18,7 +18,8 @@ import Testing
                 let isRest = exponent == buckets.exponents.lowerBound && row >= table.count - buckets.restRowCount
                 #expect(isRest || table[row].map(\.count) == [1 << exponent])
                 for piece in table[row] {
-                    #expect(stream.document(at: piece.position) == stream.document(at: piece.position + piece.count - 1))
+                    let last = stream.document(at: piece.position + piece.count - 1)
+                    #expect(stream.document(at: piece.position) == last)
                     for position in piece.position..<(piece.position + piece.count) { covered[position] += 1 }
                 }
             }
@@ -30,7 +31,8 @@ import Testing
                                               .quota([0, 0, 0, 1])]
 
     @Test(arguments: modes) func coversEachPositionOnce(mode: Decomposition.Mode) {
-        for (lengths, seed) in [([1], 0), ([0, 0, 1], 1), (Array(0...200), 2), (someLengths(300, capacity: 5_000, seed: 1), 3)] {
+        let many = someLengths(300, capacity: 5_000, seed: 1)
+        for (lengths, seed) in [([1], 0), ([0, 0, 1], 1), (Array(0...200), 2), (many, 3)] {
             let stream = stream(lengths)
             let plan = Decomposition(minimum: 3, maximum: 6, mode: mode, seed: UInt64(seed))
             check(Buckets(stream, plan), stream)
@@ -50,13 +52,13 @@ import Testing
     @Test(arguments: modes) func restsDoNotDependOnTheMode(mode: Decomposition.Mode) {
         let lengths = someLengths(500, capacity: 900, seed: 9)
         let buckets = Buckets(stream(lengths), Decomposition(minimum: 3, maximum: 6, mode: mode))
-        let rests = lengths.map { ($0 + 1) % 8 }.reduce(0, +)
+        let rests = lengths.map { ($0 + 1) % 8 }
         let table = buckets[3]
         let packed = ((table.count - buckets.restRowCount)..<table.count).reduce(0) { sum, row in
             sum + table[row].reduce(0) { $0 + $1.count }
         }
-        #expect(packed == rests)
-        #expect(buckets.restRowCount == packBestFit(lengths.map { ($0 + 1) % 8 }.filter { $0 > 0 }, capacity: 8).count)
+        #expect(packed == rests.reduce(0, +))
+        #expect(buckets.restRowCount == packBestFit(rests.filter { $0 > 0 }, capacity: 8).count)
     }
 
     /// One long document: each exponent gets the same share of tokens, up to chance (about 3%).
@@ -72,7 +74,8 @@ import Testing
 
     @Test func quotasAreMetWhereDocumentsAllow() {
         let stream = stream(someLengths(3_000, capacity: 20_000, seed: 4))
-        for weights in [[1, 1, 1, 1, 1, 1], [6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6], [0, 1, 0, 0, 1, 0]] as [[Double]] {
+        let mixtures: [[Double]] = [[1, 1, 1, 1, 1, 1], [6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6], [0, 1, 0, 0, 1, 0]]
+        for weights in mixtures {
             let buckets = Buckets(stream, Decomposition(minimum: 5, maximum: 10, mode: .quota(weights), seed: 3))
             check(buckets, stream)
             for (table, weight) in zip(buckets.tables, weights) {
@@ -88,7 +91,8 @@ struct GoldenDecompositionTests {
     @Test func greedyCounts() throws {
         let table = try String(contentsOfFile: realData! + "/golden/decomposition-bytes.tsv", encoding: .utf8)
         for line in table.split(separator: "\n").dropFirst() {
-            let fields = line.split(separator: "\t").map(String.init), numbers = fields.dropFirst().compactMap { Int($0) }
+            let fields = line.split(separator: "\t").map(String.init)
+            let numbers = fields.dropFirst().compactMap { Int($0) }
             let stream = try GoldenPackingTests.stream(fields[0])
             #expect(stream.length == numbers[2])
             let buckets = Buckets(stream, Decomposition(minimum: numbers[0], maximum: numbers[1], mode: .greedy))

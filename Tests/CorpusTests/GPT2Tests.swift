@@ -8,7 +8,7 @@ import Testing
 @Suite(.enabled(if: realData != nil, "SKEIN_DATA is not set"))
 struct GPT2Tests {
     @Test func goldenStrings() throws {
-        let gpt2 = try tokenizer(at: realData! + "/gpt2-tokenizer")
+        let gpt2 = try loadTokenizer(realData! + "/gpt2-tokenizer")
         let lines = try String(contentsOfFile: realData! + "/golden/gpt2-bpe-strings.jsonl", encoding: .utf8)
             .split(separator: "\n")
         #expect(lines.count == 45)
@@ -22,7 +22,7 @@ struct GPT2Tests {
 
     /// Every document of every corpus: the hash of all ids as little-endian 16-bit words, 50256 after each.
     @Test func goldenCorpora() throws {
-        let gpt2 = try tokenizer(at: realData! + "/gpt2-tokenizer")
+        let gpt2 = try loadTokenizer(realData! + "/gpt2-tokenizer")
         let table = try String(contentsOfFile: realData! + "/golden/gpt2-bpe-corpora.tsv", encoding: .utf8)
         for line in table.split(separator: "\n").dropFirst() {
             let fields = line.split(separator: "\t").map(String.init)

@@ -16,7 +16,8 @@ import Testing
         #expect(try texts(#"{"meta":{"text":"no","list":[1,{"a":"]}"}]},"text":"yes","n":null,"t":[],"x":-1.5e3}"#)
             == ["yes"])
         var output: [UInt8] = []
-        let found = try appendJSONLines(Array("\n{\"text\":\"a\"}\n\n{\"text\":\"b\"}".utf8).span, path: "", to: &output)
+        let lines = Array("\n{\"text\":\"a\"}\n\n{\"text\":\"b\"}".utf8)
+        let found = try appendJSONLines(lines.span, path: "", to: &output)
         #expect(found.map(\.number) == [2, 4] && found.map(\.range) == [0..<1, 1..<2])
     }
 
@@ -56,7 +57,8 @@ import Testing
         let lines = (0..<100).map { "{\"text\":\"document number \($0)\"}\n" }.joined()
         let path = try folder.write("many.jsonl", lines)
         for source in [path, folder.path] {
-            let corpus = try Corpus(CorpusOptions(sources: [source], sequence: 8, seed: 0), tokenizer: ByteTokenizer())
+            let options = CorpusOptions(sources: [source], sequence: 8, seed: 0)
+            let corpus = try Corpus(options, tokenizer: ByteTokenizer())
             #expect(corpus.trainDocumentCount + corpus.validationDocumentCount == 100)
             #expect((1...12).contains(corpus.validationDocumentCount))
         }

@@ -45,8 +45,8 @@ func someLengths(_ count: Int, capacity: Int, seed: UInt64) -> [Int] {
                     let packing = Packing(lengths, capacity: capacity, method: method)
                     check(packing, lengths, capacity, "\(method), capacity \(capacity), \(count) items")
                 }
-                check(Packing(lengths, shapes: shapesBySPFHP(counts(lengths, capacity), depth: 3)), lengths, capacity,
-                      "depth 3")
+                let shapes = shapesBySPFHP(counts(lengths, capacity), depth: 3)
+                check(Packing(lengths, shapes: shapes), lengths, capacity, "depth 3")
             }
         }
     }
@@ -100,7 +100,7 @@ func someLengths(_ count: Int, capacity: Int, seed: UInt64) -> [Int] {
             }
         }
         // Unconstrained minimum inside: x is known.
-        let columns = [[SparseEntry(row: 0, value: 2)], [SparseEntry(row: 0, value: 1), SparseEntry(row: 1, value: 1)]]
+        let columns = [[(0, 2.0)], [(0, 1.0), (1, 1.0)]].map { $0.map { SparseEntry(row: $0.0, value: $0.1) } }
         let x = nonNegativeLeastSquares(columns, [7, 3])
         #expect(abs(x[0] - 2) < 1e-12 && abs(x[1] - 3) < 1e-12)
         #expect(nonNegativeLeastSquares(columns, [-1, -1]) == [0, 0])

@@ -29,14 +29,16 @@ import Testing
         try folder.write("empty.txt", "")
         try folder.write("zero.bin", [65, 0, 66])
         try folder.write("latin1.txt", [0x63, 0x61, 0x66, 0xE9])
-        try FileManager.default.createSymbolicLink(atPath: folder.path + "/loop", withDestinationPath: folder.path)
+        let loop = folder.path + "/loop"
+        try FileManager.default.createSymbolicLink(atPath: loop, withDestinationPath: folder.path)
         let texts = try SourceDocuments([folder.path])
         #expect(String(decoding: texts.text, as: UTF8.self) == "text")
     }
 
     @Test func tablesGiveDocumentsAndSplits() throws {
         try folder.write("c/docs.txt", "onetwothree")
-        try folder.write("c/docs.tsv", "offset\tlength\tsplit\tpath\n0\t3\ttrain\ta\n3\t3\tvalid\tb\n6\t5\ttest\tc\n")
+        let table = "offset\tlength\tsplit\tpath\n0\t3\ttrain\ta\n3\t3\tvalid\tb\n6\t5\ttest\tc\n"
+        try folder.write("c/docs.tsv", table)
         try folder.write("c/README.md", "not part of the corpus")
         for source in ["c", "c/docs.txt", "c/docs.tsv"] {
             let texts = try SourceDocuments([folder.path + "/" + source])
@@ -71,7 +73,8 @@ import Testing
         let path = try folder.write("locked.txt", "text")
         try FileManager.default.setAttributes([.posixPermissions: 0], ofItemAtPath: path)
         for source in [path, folder.path] {
-            #expect(complaint { _ = try SourceDocuments([source]) } == "cannot open \(path): Permission denied")
+            let message = complaint { _ = try SourceDocuments([source]) }
+            #expect(message == "cannot open \(path): Permission denied")
         }
     }
 

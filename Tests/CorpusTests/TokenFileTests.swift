@@ -8,7 +8,8 @@ import Testing
 
     private let documents: [[UInt8]] = [[1, 2, 3], [4], [5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
 
-    private func write<T: FixedWidthInteger>(_ name: String, _ tokens: [T], header: [Int32] = []) throws -> String {
+    private func write<T: FixedWidthInteger>(_ name: String, _ tokens: [T],
+                                             header: [Int32] = []) throws -> String {
         var file = ByteWriter()
         for value in header + (header.isEmpty ? [] : Array(repeating: 0, count: 256 - header.count)) {
             file.append(value)
@@ -59,7 +60,8 @@ import Testing
         for (type, width) in [(UInt8(8), 2), (4, 4)] {
             // Sequences 0 and 1 are one document here; the last one ends in an end-of-document token.
             let flat = documents.joined().map { Int32($0) } + [256]
-            let file = try type == 8 ? write("m\(type).bin", flat.map { UInt16($0) }) : write("m\(type).bin", flat)
+            let name = "m\(type).bin"
+            let file = try type == 8 ? write(name, flat.map { UInt16($0) }) : write(name, flat)
             let index = try writeIndex("m\(type).idx", lengths: [3, 1, 5, 2, 4], width: width,
                                        bounds: [0, 2, 3, 4, 5], type: type)
             for source in [file, index] {
@@ -84,10 +86,12 @@ import Testing
     /// Texts and token files together, one long document cut at nine tenths.
     @Test func aSingleTokenDocumentIsCut() throws {
         let path = try write("one.bin", (0..<100).map { UInt16($0) })
-        let corpus = try Corpus(CorpusOptions(sources: [path], sequence: 8, seed: 0), tokenizer: ByteTokenizer())
+        let options = CorpusOptions(sources: [path], sequence: 8, seed: 0)
+        let corpus = try Corpus(options, tokenizer: ByteTokenizer())
         #expect(corpus.trainTokenCount == 91 && corpus.validationTokenCount == 11)
         let text = try folder.write("a.txt", "text")
-        let both = try Corpus(CorpusOptions(sources: [text, path], sequence: 4, seed: 0), tokenizer: ByteTokenizer())
+        let two = CorpusOptions(sources: [text, path], sequence: 4, seed: 0)
+        let both = try Corpus(two, tokenizer: ByteTokenizer())
         #expect(both.trainTokenCount + both.validationTokenCount == 106)
     }
 
@@ -105,8 +109,8 @@ import Testing
         let ends = try write("ends.bin", [UInt16(256), 256])
         #expect(message(ends) == "\(ends) holds nothing but end-of-document tokens")
         let foreign = try write("foreign.bin", [UInt16(1), 257])
-        #expect(message(foreign) == "\(foreign): token 1 is 257, outside the tokenizer's vocabulary of 257; it was "
-            + "made with another tokenizer")
+        #expect(message(foreign) == "\(foreign): token 1 is 257, outside the tokenizer's vocabulary of 257; "
+            + "it was made with another tokenizer")
         #expect(complaint { _ = try SourceDocuments([foreign]) }
             == "\(foreign) holds tokens, but a tokenizer learns from text; name text files")
 

@@ -14,15 +14,15 @@ import Testing
         return result
     }
 
-    /// All strings of up to six characters out of one of each kind, against the regular expression itself.
+    /// All strings of up to five characters out of one of each kind, against the regular expression itself.
     @Test func equalsTheRegularExpression() throws {
         let pattern = #/'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/#
             .matchingSemantics(.unicodeScalar)
         let alphabet = ["e", "5", " ", "\n", "'", "r"]
         var texts = [""]
-        for _ in 0..<6 {
+        for _ in 0..<5 {
             texts = texts.flatMap { text in alphabet.map { text + $0 } }
-            for text in texts where text.utf8.count < 5 || text.utf8.count == 6 {
+            for text in texts {
                 let expected = text.matches(of: pattern).map { String(text[$0.range]) }
                 #expect(words(Array(text.utf8)) == expected)
             }

@@ -60,7 +60,7 @@ package struct Buckets: Sendable {
             let end = stream.starts[document + 1]
             while end - begin >= 1 << plan.minimum {
                 let exponent = cutter.next(position: begin, rest: end - begin)
-                tables[exponent - plan.minimum].append(CollectionOfOne(Piece(position: begin, count: 1 << exponent)))
+                tables[exponent - plan.minimum].append([Piece(position: begin, count: 1 << exponent)])
                 begin += 1 << exponent
             }
             if begin < end { rests.append(Piece(position: begin, count: end - begin)) }
@@ -93,8 +93,8 @@ private struct Cutter {
         let whole = documents.reduce(0) { $0 + (length($1) >> plan.minimum) << plan.minimum }
         let sum = weights.reduce(0, +)
         lacking = weights.map { Double(whole) * $0 / sum }
-        // Short documents have no choice but short pieces, so they go first, and the long ones make up for it.
-        // Among documents of about one length the order is random, lest a source get all of one length.
+        // Short documents have no choice but short pieces, so they go first, and the long ones make up for
+        // it. Among documents of about one length the order is random, lest a source get all of one length.
         let rng = rng
         let keys = documents.map { ($0, magnitude(length($0)), rng.bits(at: UInt64.max - UInt64($0))) }
         order = keys.sorted { ($0.1, $0.2, $0.0) < ($1.1, $1.2, $1.0) }.map(\.0)
@@ -132,7 +132,7 @@ private let cutStream: UInt64 = 0x6375_7400_0000_0000
 private func magnitude(_ value: Int) -> Int { Int.bitWidth - 1 - value.leadingZeroBitCount }
 
 extension CounterRNG {
-    /// An index drawn with probability in proportion to `weights`, which are not negative; nil when all are 0.
+    /// An index drawn with probability in proportion to `weights`, none of them negative; nil when all are 0.
     package func index(weights: [Double], at counter: UInt64) -> Int? {
         let sum = weights.reduce(0, +)
         guard sum > 0 else { return nil }

@@ -23,8 +23,8 @@ public struct Curriculum: Sendable, Equatable {
         self.cycles = cycles
     }
 
-    /// The weight of bucket `index` of `count`, which holds so many steps. The paper's odds are for buckets of
-    /// equal size; as in the authors' code they are multiplied by the size, except for `uniform`.
+    /// The weight of bucket `index` of `count`, which holds so many steps. The paper's odds are for buckets
+    /// of equal size; as in the authors' code they are multiplied by the size, except for `uniform`.
     package func weight(_ index: Int, of count: Int, steps: Double) -> Double {
         switch odds {
         case .uniform: return 1
@@ -77,8 +77,8 @@ public struct DataPosition: Sendable, Equatable {
     /// Reads what `bytes` wrote. Throws when it is not 64 bytes.
     public init(bytes: [UInt8]) throws(BadInput) {
         var reader = ByteReader(bytes)
-        guard bytes.count == 64, let fingerprint = reader.read(UInt32.self), let seed = reader.read(UInt64.self),
-              let step = reader.read(UInt64.self) else {
+        guard bytes.count == 64, let fingerprint = reader.read(UInt32.self),
+              let seed = reader.read(UInt64.self), let step = reader.read(UInt64.self) else {
             throw BadInput("a data position of \(bytes.count) bytes: it has 64; the checkpoint is damaged")
         }
         self.init(fingerprint: fingerprint, seed: seed)
@@ -96,12 +96,12 @@ public struct StepRows: Sendable, Equatable {
 }
 
 extension DataPosition {
-    /// The next step's rows, with the position moved behind them. `tables` are the buckets, the shortest first;
-    /// a step takes `tokens` inputs, a multiple of every length.
+    /// The next step's rows, with the position moved behind them. `tables` are the buckets, the shortest
+    /// first; a step takes `tokens` inputs, a multiple of every length.
     ///
-    /// Bucket i has given floor(m rows / cycles) rows at the end of part m, counted over all epochs; what does
-    /// not fill a step is carried into the next part. So in the long run every bucket is read at the same
-    /// rate, and each of its own epochs takes each of its rows once.
+    /// Bucket i has given floor(m rows / cycles) rows at the end of part m, counted over all epochs; what
+    /// does not fill a step is carried into the next part. So in the long run every bucket is read at the
+    /// same rate, and each of its own epochs takes each of its rows once.
     package mutating func next(_ tables: [RowTable], tokens: Int, _ curriculum: Curriculum) -> StepRows {
         precondition(tables.count <= Self.mostBuckets, "more buckets than a position counts")
         // The part that a bucket's next step ends in; the run is in the earliest of them, and the buckets

@@ -14,10 +14,11 @@ struct StreamBuilder {
         let isNarrow = tokenizer.vocabularySize <= 1 << 16, isBytes = tokenizer is ByteTokenizer
         let entries = documents.map { document -> TokenStream.Document in
             // Storage 0 is what was text; token files follow.
-            if let file = document.file {
-                return .init(storage: file + 1, offset: document.range.lowerBound, count: document.range.count)
+            let storage = document.file.map { $0 + 1 } ?? 0
+            if isBytes || storage > 0 {
+                let range = document.range
+                return .init(storage: storage, offset: range.lowerBound, count: range.count)
             }
-            if isBytes { return .init(storage: 0, offset: document.range.lowerBound, count: document.range.count) }
             tokens.removeAll(keepingCapacity: true)
             tokenizer.encode(source.text.span.extracting(document.range), into: &tokens)
             let offset = isNarrow ? narrow.count : wide.count

@@ -1,7 +1,7 @@
 import Base
 
-/// Tokens in memory, as narrow as their vocabulary allows, or in a mapped file. End-of-document tokens are not among them: they
-/// stand between documents, and `TokenStream` knows where.
+/// Tokens in memory, as narrow as their vocabulary allows, or in a mapped file. End-of-document tokens are
+/// not among them: they stand between documents, and `TokenStream` knows where.
 package enum TokenStorage {
     case bytes([UInt8])
     case narrow([UInt16])

@@ -21,7 +21,8 @@ package func shapesBySPFHP(_ counts: [Int], depth: Int) -> [RowShape] {
             guard space >= length else {
                 // No row has room: new ones, each as full of this length as it gets.
                 let items = min(depth, capacity / length, waiting)
-                place(waiting / items, Array(repeating: length, count: items), space: capacity - items * length)
+                let lengths = Array(repeating: length, count: items)
+                place(waiting / items, lengths, space: capacity - items * length)
                 waiting %= items
                 continue
             }
@@ -90,7 +91,7 @@ package func shapesByNNLS(_ counts: [Int]) -> [RowShape] {
             packs.append([capacity - shortest - middle, middle, shortest])
         }
     }
-    // Short items are cheap to place anywhere, so missing them weighs less (the authors' 0.09 up to 8 of 512).
+    // Short items fit anywhere, so missing them weighs less (the authors' 0.09 up to 8 of 512).
     let weights = (0...capacity).map { 64 * $0 <= capacity ? 0.09 : 1.0 }
     let columns = packs.map { pack in
         Dictionary(pack.map { ($0, weights[$0]) }, uniquingKeysWith: +).sorted { $0.key < $1.key }

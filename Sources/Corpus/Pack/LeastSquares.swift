@@ -17,7 +17,9 @@ package func nonNegativeLeastSquares(_ columns: [[SparseEntry]], _ b: [Double]) 
     let scale = b.reduce(0) { max($0, $1.magnitude) }
     // Each step lowers the residual, so it ends; the bound only guards against rounding at the very end.
     for _ in 0..<(3 * max(b.count, columns.count)) {
-        guard let best = solver.steepest(above: 1e-9 * scale), solver.add(best), solver.settle() else { break }
+        guard let best = solver.steepest(above: 1e-9 * scale), solver.add(best), solver.settle() else {
+            break
+        }
     }
     return solver.x
 }
@@ -78,7 +80,7 @@ private struct ActiveSet {
         while true {
             let goal = solution()
             // How far towards its goal each falling column can go before it is zero.
-            let limits = used.indices.map { goal[$0] > 0 ? Double.infinity : x[used[$0]] / (x[used[$0]] - goal[$0]) }
+            let limits = zip(used, goal).map { $1 > 0 ? Double.infinity : x[$0] / (x[$0] - $1) }
             let fraction = limits.reduce(1, min)
             for (i, column) in used.enumerated() { x[column] += fraction * (goal[i] - x[column]) }
             guard limits.contains(where: { $0.isFinite }) else { return true }

@@ -27,7 +27,7 @@ package struct RowTable: Sendable {
 
     package mutating func append(_ row: some Sequence<Piece>) {
         pieces.append(contentsOf: row)
-        precondition(pieces[starts.last!...].reduce(0) { $0 + $1.count } <= sequence, "a row that is too long")
+        precondition(pieces[starts.last!...].reduce(0) { $0 + $1.count } <= sequence, "a row too long")
         starts.append(pieces.count)
     }
 

@@ -4,8 +4,9 @@ import Base
 /// numbers with their ranges in it. Blank lines are passed over. The lines are valid UTF-8.
 ///
 /// Written by hand because a line may be a gigabyte, and because nothing but one string is wanted.
-package func appendJSONLines(_ lines: Span<UInt8>, path: String,
-                             to output: inout [UInt8]) throws(BadInput) -> [(number: Int, range: Range<Int>)] {
+package func appendJSONLines(
+    _ lines: Span<UInt8>, path: String, to output: inout [UInt8]
+) throws(BadInput) -> [(number: Int, range: Range<Int>)] {
     var documents: [(Int, Range<Int>)] = []
     var number = 0, begin = 0
     while begin < lines.count {
@@ -38,7 +39,9 @@ private func appendText(_ line: Span<UInt8>, from position: inout Int, to output
     if !take(line, &position, "}") {
         repeat {
             key.removeAll(keepingCapacity: true)
-            guard appendString(line, from: &position, to: &key), take(line, &position, ":") else { return false }
+            guard appendString(line, from: &position, to: &key), take(line, &position, ":") else {
+                return false
+            }
             if key == Array("text".utf8) {
                 guard !isFound, appendString(line, from: &position, to: &output) else { return false }
                 isFound = true

@@ -32,8 +32,8 @@ package struct SourceFile: Equatable, Sendable {
 /// The files of `source`, in an order that does not depend on the file system: a file is itself; a folder is
 /// walked recursively, names sorted by their bytes.
 ///
-/// `NAME.txt` with `NAME.docs.tsv`, or `docs.txt` with `docs.tsv`, is a text with a document table; `.jsonl` is
-/// JSON lines; `.bin` is a token file (naming Megatron's `.idx` means its `.bin`); all else is plain text.
+/// `NAME.txt` with `NAME.docs.tsv`, or `docs.txt` with `docs.tsv`, is a text with a document table; `.jsonl`
+/// is JSON lines; `.bin` is a token file (naming Megatron's `.idx` means its `.bin`); all else is plain text.
 /// In folders, hidden entries, symbolic links and the names in `skippedFolders` are passed over; a folder
 /// that holds a text with a table, or a token file called `train*.bin`, `val*.bin` or with an `.idx`,
 /// contributes those and nothing else.
@@ -54,6 +54,7 @@ package func files(ofSource source: String) throws(BadInput) -> [SourceFile] {
 private func kind(of path: String) -> SourceFile.Kind {
     if path.hasSuffix(".jsonl") { return .lines }
     if path.hasSuffix(".bin") { return .tokens }
+    guard path.hasSuffix(".txt") else { return .text }
     let table = tablePath(ofText: path)
     return isFile(table) ? .table(table) : .text
 }
@@ -120,8 +121,7 @@ private func fileKind(_ path: String, following: Bool) -> FileKind? {
 
 /// `docs.txt` -> `docs.tsv`, `NAME.txt` -> `NAME.docs.tsv`.
 package func tablePath(ofText path: String) -> String {
-    let stem = path.hasSuffix(".txt") ? String(path.dropLast(4)) : path
-    return baseName(path) == "docs.txt" ? stem + ".tsv" : stem + ".docs.tsv"
+    path.dropLast(4) + (baseName(path) == "docs.txt" ? ".tsv" : ".docs.tsv")
 }
 
 /// Naming an index means the data beside it.

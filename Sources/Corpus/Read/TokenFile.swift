@@ -30,13 +30,14 @@ package final class TokenFile {
             bounds = [0..<count]
             let expected = 1024 + count * (isWide ? 4 : 2)
             guard file.count == expected else {
-                throw BadInput("\(path): its header says \(count) tokens, which take \(expected) bytes, but it "
-                    + "has \(file.count) bytes; copy it again")
+                throw BadInput("\(path): its header says \(count) tokens, which take \(expected) bytes, but "
+                    + "it has \(file.count) bytes; copy it again")
             }
         } else {
             (isWide, begin, count, bounds) = (false, 0, file.count / 2, [0..<(file.count / 2)])
             guard file.count % 2 == 0 else {
-                throw BadInput("\(path): \(file.count) bytes are no whole number of 2-byte tokens; copy it again")
+                throw BadInput("\(path): \(file.count) bytes are no whole number of 2-byte tokens; "
+                    + "copy it again")
             }
         }
         guard count > 0 else { throw BadInput("\(path) holds no tokens: there is nothing to train on") }
@@ -118,12 +119,14 @@ private struct MegatronIndex {
         func offset(_ sequence: Int) -> Int { file.integer(Int.self, at: 34 + 4 * sequences + 8 * sequence) }
         func bound(_ index: Int) -> Int { file.integer(Int.self, at: 34 + 12 * sequences + 8 * index) }
         for document in 0..<max(bounds - 1, 0) {
-            guard bound(document) >= 0, bound(document) <= bound(document + 1), bound(document + 1) <= sequences
-            else { throw BadInput("\(path): document \(document) has no valid bounds") }
-            guard bound(document) < bound(document + 1) else { continue }
-            let first = offset(bound(document))
+            let (lower, upper) = (bound(document), bound(document + 1))
+            guard 0 <= lower, lower <= upper, upper <= sequences else {
+                throw BadInput("\(path): document \(document) has no valid bounds")
+            }
+            guard lower < upper else { continue }
+            let first = offset(lower)
             var end = first
-            for sequence in bound(document)..<bound(document + 1) {
+            for sequence in lower..<upper {
                 guard offset(sequence) == end, end >= 0, end % width == 0, length(sequence) >= 0,
                       length(sequence) * width <= tokens.count - end else {
                     throw BadInput("\(path): sequence \(sequence) at byte \(offset(sequence)) does not fit "

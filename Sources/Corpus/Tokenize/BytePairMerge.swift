@@ -60,7 +60,9 @@ package struct BytePairMerge {
         for place in 1..<max(count, 1) { push(place - 1, place, pairs) }
         while let best = queue.pop() {
             let right = next[best.place]
-            guard right < count, symbols[best.place] == best.left, symbols[right] == best.right else { continue }
+            guard right < count, symbols[best.place] == best.left, symbols[right] == best.right else {
+                continue
+            }
             symbols[best.place] = Int32(truncatingIfNeeded: best.merge)
             symbols[right] = -1
             let after = next[right]

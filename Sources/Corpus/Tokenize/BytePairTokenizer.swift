@@ -110,7 +110,8 @@ public final class BytePairTokenizer: Tokenizer {
     public func decode(_ tokens: Span<Int32>, into text: inout [UInt8]) {
         for index in tokens.indices {
             let id = tokens[index]
-            if id >= 0, id < vocabularySize, id != endOfDocument { text.append(contentsOf: vocabulary.bytes(id)) }
+            guard id >= 0, id < vocabularySize, id != endOfDocument else { continue }
+            text.append(contentsOf: vocabulary.bytes(id))
         }
     }
 

@@ -7,7 +7,8 @@ extension BytePairTokenizer {
     /// smallest pair of ids among equals; nothing else decides, so the result repeats.
     ///
     /// Throws when the sources cannot be read, or hold too few pairs for so many tokens.
-    public static func trained(on sources: [String], vocabularySize: Int) throws(BadInput) -> BytePairTokenizer {
+    public static func trained(on sources: [String],
+                               vocabularySize: Int) throws(BadInput) -> BytePairTokenizer {
         guard (257...65_536).contains(vocabularySize) else {
             throw BadInput("a vocabulary of \(vocabularySize) tokens: choose 257 to 65536")
         }

@@ -27,7 +27,7 @@ public protocol Tokenizer: Sendable {
     func byteCount(_ token: Int32) -> Int
 
     /// The whole tokenizer as a `tokenizer.json` in Hugging Face's format. A checkpoint carries it, and
-    /// `tokenizer(fromJSON:path:)` reads it back.
+    /// `parseTokenizer(json:path:)` reads it back.
     var json: [UInt8] { get }
 }
 

@@ -9,8 +9,8 @@ package let endOfDocumentText = "<|endoftext|>"
 package func tokenizerJSON(vocabulary: [[UInt8]], merges: [(Int32, Int32)], endOfDocument: Int32,
                            style: BytePairTokenizer.Style) -> [UInt8] {
     let names = vocabulary.map { quoted(ByteAlphabet.text($0)) }
-    var ids = names.indices.filter { $0 != endOfDocument && !vocabulary[$0].isEmpty }.map { "\(names[$0]):\($0)" }
-    ids.append("\(quoted(endOfDocumentText)):\(endOfDocument)")
+    let plain = names.indices.filter { $0 != endOfDocument && !vocabulary[$0].isEmpty }
+    let ids = plain.map { "\(names[$0]):\($0)" } + ["\(quoted(endOfDocumentText)):\(endOfDocument)"]
     let pairs = merges.map { "[\(names[Int($0.0)]),\(names[Int($0.1)])]" }
     let byteLevel = """
         {"type":"ByteLevel","add_prefix_space":\(style.addsPrefixSpace),"trim_offsets":true,\
@@ -44,7 +44,7 @@ private func quoted(_ text: String) -> String {
 /// The tokenizer that `json` describes, as `Tokenizer.json` wrote it or as Hugging Face did: a byte-level
 /// BPE with GPT-2's pattern or none. Anything else in it (normalizers, other pre-tokenizers, dropout) is an
 /// error, because leaving it out would give other ids. `path` is named in errors.
-public func tokenizer(fromJSON json: [UInt8], path: String) throws(BadInput) -> any Tokenizer {
+public func parseTokenizer(json: [UInt8], path: String) throws(BadInput) -> any Tokenizer {
     guard let root = (try? JSONSerialization.jsonObject(with: Data(json))) as? [String: Any],
           let model = root["model"] as? [String: Any], let ids = model["vocab"] as? [String: Int] else {
         throw BadInput("\(path) is not a tokenizer.json: it needs an object `model` with a `vocab`")

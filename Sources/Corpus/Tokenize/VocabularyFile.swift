@@ -45,7 +45,8 @@ struct VocabularyFile {
             throw BadInput("\(line) is not a pair of tokens")
         }
         guard let leftID = ids[left], let rightID = ids[right], let result = ids[left + right] else {
-            throw BadInput("\(line) (`\(pair[0])` and `\(pair[1])`) needs a token that the vocabulary does not have")
+            throw BadInput("\(line) (`\(pair[0])` and `\(pair[1])`) needs a token that the vocabulary does "
+                + "not have")
         }
         return BytePairTokenizer.Merge(left: leftID, right: rightID, result: result)
     }
@@ -67,27 +68,27 @@ struct VocabularyFile {
 
 /// The tokenizer at `path`: a `tokenizer.json`, or a folder with one or with GPT-2's original pair of
 /// `encoder.json` and `vocab.bpe` (Hugging Face names them `vocab.json` and `merges.txt`).
-public func tokenizer(at path: String) throws(BadInput) -> any Tokenizer {
+public func loadTokenizer(_ path: String) throws(BadInput) -> any Tokenizer {
     let manager = FileManager.default
     var isFolder: ObjCBool = false
     guard unsafe manager.fileExists(atPath: path, isDirectory: &isFolder) else {
         throw BadInput("cannot open the tokenizer \(path): \(errorText(ENOENT))")
     }
-    guard isFolder.boolValue else { return try tokenizer(fromJSON: contents(path), path: path) }
+    guard isFolder.boolValue else { return try parseTokenizer(json: contents(path), path: path) }
     if manager.fileExists(atPath: path + "/tokenizer.json") {
-        return try tokenizer(fromJSON: contents(path + "/tokenizer.json"), path: path + "/tokenizer.json")
+        return try parseTokenizer(json: contents(path + "/tokenizer.json"), path: path + "/tokenizer.json")
     }
     for (encoder, merges) in [("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")] {
         let files = (path + "/" + encoder, path + "/" + merges)
         if manager.fileExists(atPath: files.0), manager.fileExists(atPath: files.1) {
-            return try tokenizer(encoder: files.0, merges: files.1)
+            return try originalTokenizer(encoder: files.0, merges: files.1)
         }
     }
     throw BadInput("\(path) has neither tokenizer.json nor encoder.json with vocab.bpe")
 }
 
 /// GPT-2's original files: ids by token, and merges as lines of two tokens, most important first.
-private func tokenizer(encoder: String, merges: String) throws(BadInput) -> any Tokenizer {
+private func originalTokenizer(encoder: String, merges: String) throws(BadInput) -> any Tokenizer {
     let json = try contents(encoder)
     guard let ids = (try? JSONSerialization.jsonObject(with: Data(json))) as? [String: Int] else {
         throw BadInput("\(encoder) is not a JSON object of token ids")
