@@ -83,5 +83,6 @@ let package = Package(
         tests("Model", ["Base", "Recipe", "Tensor", "Model", "TestSupport"]),
         tests("Wire", ["Base", "Wire"]),
         tests("House", []),
+        tests("Corpus", ["Corpus", "Base", crypto]),
     ]
 )

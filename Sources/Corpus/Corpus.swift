@@ -1,166 +1,178 @@
 import Base
 
+/// How training documents become rows.
+public enum RowLayout: Sendable, Equatable {
+    /// Rows of one length.
+    case packed(PackingMethod)
+    /// Rows of powers of two, a bucket for each; `sequence` is the longest.
+    case decomposed(Decomposition)
+}
+
 public struct CorpusOptions: Sendable {
-    /// Text files, folders of text, or texts with document tables; see `Corpus`.
+    /// Text files, folders of text, texts with document tables, JSON lines, token files; see `Corpus`.
     public var sources: [String]
-    /// Inputs in a row.
+    /// Inputs in a row, the longest one where lengths differ.
     public var sequence: Int
     /// Names the order of rows.
     public var seed: UInt64
     /// Whether attention stops at documents' ends; otherwise only at rows' ends.
     public var documentMask: Bool
+    public var layout: RowLayout
+    /// How validation documents become rows of `sequence`.
+    public var validationLayout: PackingMethod
 
-    public init(sources: [String], sequence: Int, seed: UInt64, documentMask: Bool = true) {
+    public init(sources: [String], sequence: Int, seed: UInt64, documentMask: Bool = true,
+                layout: RowLayout = .packed(.concatenate), validationLayout: PackingMethod = .concatenate) {
         self.sources = sources
         self.sequence = sequence
         self.seed = seed
         self.documentMask = documentMask
+        self.layout = layout
+        self.validationLayout = validationLayout
     }
 }
 
 /// Texts as rows of tokens to learn from.
 ///
-/// **Rows.** All training documents, in the order of the sources, are one stream (`TokenStream`) that is
-/// cut into rows of `sequence` inputs. Rows overlap by one token, the target of the last input, so an
-/// epoch makes every token a target exactly once (the very first EOT is never one). The last row is
-/// filled up with targets of -1.
+/// **Rows.** All training documents, in the order of the sources, are one stream (`TokenStream`) that is cut
+/// into rows: every `sequence` inputs, or packed, or decomposed into buckets of rows of one length each. A
+/// row's targets go one token beyond its inputs, so in each layout an epoch makes every token a target
+/// exactly once (the very first EOT is never one). Rows that are not full end in targets of -1.
 ///
-/// **Order.** Rows are numbered over the whole run: a training step takes the next globalBatchRows numbers
-/// and each rank its part of them. Number r is row `Permutation(seed, epoch)[r % rowsPerEpoch]` of epoch r /
-/// rowsPerEpoch. So what a step reads is a pure function of (sources, seed, step), for any number of ranks,
-/// and the position to save is one counter.
+/// **Order.** The rows of a bucket are numbered over the whole run: a training step takes the next numbers
+/// and each rank its part of them. Number r is row `Permutation(seed, bucket, epoch)[r % rowsPerEpoch]` of
+/// epoch r / rowsPerEpoch. So what a step reads is a pure function of (sources, seed, step), for any number
+/// of ranks. With one bucket the position to save is the number; with several it is a `DataPosition`.
 ///
-/// **Validation.** Held-out documents (`splits(of:)`, `cutPoint(of:)`) are a second stream, cut likewise and
-/// read in order.
+/// **Validation.** Held-out documents (`splits(of:)`, `cutPoint(of:)`) are a second stream, read in order.
 ///
-/// Opening reads all texts into memory: one byte a token for bytes, two for vocabularies up to 65,536.
+/// Opening reads all texts into memory: one byte a token for bytes, two for vocabularies up to 65,536. Token
+/// files stay mapped.
 public final class Corpus {
     public let options: CorpusOptions
     public let tokenizer: any Tokenizer
-    /// CRC-32C over the tokenizer's name and vocabulary size and all texts with their names, lengths and
-    /// tables: equal for equal data, wherever it lies. A resumed run compares it.
+    /// CRC-32C over the tokenizer's fingerprint and all sources with their names, lengths and tables: equal
+    /// for equal data, wherever it lies. A resumed run compares it.
     public let fingerprint: UInt32
 
-    /// Rows in an epoch, the last one perhaps partly filled.
-    public let rowsPerEpoch: Int
     /// Tokens that are targets in an epoch.
     public var trainTokenCount: Int { train.length }
     public var trainDocumentCount: Int { train.documents.count }
-
-    public let validationRowCount: Int
     public var validationTokenCount: Int { validation.length }
     public var validationDocumentCount: Int { validation.documents.count }
+    public var validationRowCount: Int { validationTable.count }
     /// Bytes of text in all validation rows. Bits per byte are the summed nats of all validation targets, the
     /// EOT that ends each document included, over ln 2 over this.
     public let validationByteCount: Int
 
     package let train: TokenStream
     package let validation: TokenStream
+    /// The buckets' rows, the shortest first.
+    package let tables: [RowTable]
+    package let validationTable: RowTable
 
     /// Reads the sources. Throws `BadInput` for a source that is missing, empty, unreadable or no text, for
-    /// document tables that do not fit, and for a `sequence` longer than the data.
+    /// document tables and token files that do not fit, and for a `sequence` longer than the data.
     public init(_ options: CorpusOptions, tokenizer: any Tokenizer) throws(BadInput) {
         precondition(options.sequence > 0, "sequence must be positive")
         self.options = options
         self.tokenizer = tokenizer
-        let texts = try Texts(sources: options.sources)
+        let source = try SourceDocuments(options.sources, tokenizer: tokenizer)
         var name = ByteWriter()
-        name.append(bytes: tokenizer.name.utf8)
-        name.append(UInt64(tokenizer.vocabularySize))
-        name.append(texts.fingerprint)
+        name.append(tokenizer.fingerprint)
+        name.append(source.fingerprint)
         fingerprint = CRC32C.checksum(name.bytes)
-        let parts = divide(texts)
-        validationByteCount = parts.validation.reduce(0) { $0 + $1.count }
-        (train, validation) = tokenStreams(texts, parts, tokenizer)
-        let sequence = options.sequence
+        let parts = DocumentParts(source)
+        let builder = StreamBuilder(source, tokenizer)
+        train = builder.stream(parts.train)
+        validation = builder.stream(parts.validation)
+        validationByteCount = builder.byteCount(parts.validation)
         guard !train.documents.isEmpty else {
-            throw BadInput("nothing to train on in \(options.sources.joined(separator: ", ")): every document "
-                + "is marked valid or test")
+            let names = options.sources.joined(separator: ", ")
+            throw BadInput("nothing to train on in \(names): every document is marked valid or test")
         }
-        guard sequence <= train.length else {
-            throw BadInput("a sequence of \(sequence) is longer than the data: \(train.length) tokens are for "
-                + "training; lower training.seq_len to \(train.length) or less, or add data")
+        guard options.sequence <= train.length else {
+            throw BadInput("a sequence of \(options.sequence) is longer than the data: \(train.length) tokens "
+                + "are for training; lower training.seq_len to \(train.length) or less, or add data")
         }
-        rowsPerEpoch = (train.length + sequence - 1) / sequence
-        validationRowCount = (validation.length + sequence - 1) / sequence
+        switch options.layout {
+        case .packed(let method):
+            tables = [packedRows(train, sequence: options.sequence, method: method)]
+        case .decomposed(let plan):
+            precondition(options.sequence == 1 << plan.maximum, "the sequence is the longest piece")
+            tables = Buckets(train, plan).tables
+        }
+        validationTable = packedRows(validation, sequence: options.sequence, method: options.validationLayout)
     }
 
-    /// Fills `batch` with the training rows numbered `rows`: see Order above. Allocates nothing.
-    public func fill(_ batch: Batch, rows: Range<Int>) {
-        batch.begin(sequence: options.sequence)
+    /// Buckets of rows of one length each; 1 where all rows are equally long.
+    public var bucketCount: Int { tables.count }
+    /// Inputs in a row of `bucket`.
+    public func sequence(ofBucket bucket: Int) -> Int { tables[bucket].sequence }
+    /// Rows of `bucket` in an epoch, some perhaps partly filled.
+    public func rowsPerEpoch(inBucket bucket: Int) -> Int { tables[bucket].count }
+    /// Rows in an epoch of the only bucket.
+    public var rowsPerEpoch: Int { tables[0].count }
+
+    /// Fills `batch` with the training rows of `bucket` numbered `rows`: see Order above. Allocates nothing.
+    public func fill(_ batch: Batch, bucket: Int = 0, rows: Range<Int>, limit: SequenceLimit = .none) {
+        let table = tables[bucket]
+        let shape = begin(batch, table, limit)
         for number in rows {
-            let (epoch, index) = number.quotientAndRemainder(dividingBy: rowsPerEpoch)
-            let order = Permutation(count: rowsPerEpoch, seed: options.seed, stream: rowOrderStream + UInt64(epoch))
-            append(row: order[index], of: train, to: batch)
+            let (epoch, index) = number.quotientAndRemainder(dividingBy: table.count)
+            let stream = rowOrderStream + UInt64(bucket) << 32 + UInt64(epoch)
+            let order = Permutation(count: table.count, seed: options.seed, stream: stream)
+            batch.append(table[order[index]], of: train, documentMask: options.documentMask,
+                         window: shape.window)
         }
+        if case .reshape = limit { batch.reshape(sequence: shape.window) }
     }
 
     /// Fills `batch` with validation rows, `rows` in 0..<validationRowCount. Allocates nothing.
     public func fillValidation(_ batch: Batch, rows: Range<Int>) {
-        batch.begin(sequence: options.sequence)
-        for row in rows { append(row: row, of: validation, to: batch) }
-    }
-
-    private func append(row: Int, of stream: TokenStream, to batch: Batch) {
-        let begin = row * options.sequence
-        let end = min(begin + options.sequence, stream.length)
-        batch.append(begin..<end, of: stream, documentMask: options.documentMask)
-    }
-}
-
-/// "rows" in the upper half, the epoch in the lower: no other purpose draws from these streams.
-private let rowOrderStream: UInt64 = 0x726F_7773_0000_0000
-
-/// Where each split's documents lie in the texts.
-private struct Parts {
-    var train: [Range<Int>] = []
-    var validation: [Range<Int>] = []
-}
-
-private func divide(_ texts: Texts) -> Parts {
-    var parts = Parts()
-    let splits = splits(of: texts.documents.map { ($0.split, $0.hash) })
-    for (document, split) in zip(texts.documents, splits) {
-        switch split {
-        case .train: parts.train.append(document.range)
-        case .valid: parts.validation.append(document.range)
-        case .test: break
+        let shape = begin(batch, validationTable, .none)
+        for row in rows {
+            batch.append(validationTable[row], of: validation, documentMask: options.documentMask,
+                         window: shape.window)
         }
     }
-    if parts.validation.isEmpty, parts.train.count == 1, let range = parts.train.first {
-        let cut = range.lowerBound + cutPoint(of: texts.bytes.span.extracting(range))
-        parts.train = [range.lowerBound..<cut]
-        parts.validation = [cut..<range.upperBound]
+
+    private func begin(_ batch: Batch, _ table: RowTable,
+                       _ limit: SequenceLimit) -> (sequence: Int, window: Int) {
+        let shape = limit.shape(of: table.sequence)
+        batch.begin(sequence: shape.sequence)
+        return shape
     }
-    return parts
+
+    /// The begin of a run.
+    public var start: DataPosition { DataPosition(fingerprint: fingerprint, seed: options.seed) }
+
+    /// The next step's rows, and `position` moved behind them. A step takes `tokens` inputs, a multiple of
+    /// `options.sequence`. Allocates nothing.
+    public func next(_ position: inout DataPosition, tokens: Int, _ curriculum: Curriculum) -> StepRows {
+        precondition(tokens > 0 && tokens % options.sequence == 0, "a step is whole rows of the longest")
+        return position.next(tables, tokens: tokens, curriculum)
+    }
+
+    /// Throws unless `position` belongs to this data and seed.
+    public func check(_ position: DataPosition) throws(BadInput) {
+        guard position.fingerprint == fingerprint else {
+            throw BadInput("the data has changed since the checkpoint was written (its fingerprint is "
+                + "\(hexadecimal(position.fingerprint)), now \(hexadecimal(fingerprint))); use the data and "
+                + "the tokenizer of that run, or begin a new one")
+        }
+        guard position.seed == options.seed else {
+            throw BadInput("the checkpoint's data order has the seed \(position.seed), not \(options.seed); "
+                + "set debug.seed to it, or begin a new run")
+        }
+    }
 }
 
-/// Bytes are their own tokens, so the texts are shared; any other tokenizer encodes document by document.
-private func tokenStreams(_ texts: Texts, _ parts: Parts,
-                          _ tokenizer: any Tokenizer) -> (TokenStream, TokenStream) {
-    let end = tokenizer.endOfDocument
-    if tokenizer is ByteTokenizer {
-        let streams = [parts.train, parts.validation].map { ranges in
-            TokenStream(ranges.map { .init(storage: 0, offset: $0.lowerBound, count: $0.count) },
-                        storage: [.bytes(texts.bytes)], endOfDocument: end)
-        }
-        return (streams[0], streams[1])
-    }
-    let isNarrow = tokenizer.vocabularySize <= 1 << 16
-    let streams = [parts.train, parts.validation].map { ranges in
-        var narrow: [UInt16] = [], wide: [Int32] = [], tokens: [Int32] = []
-        var documents: [TokenStream.Document] = []
-        for range in ranges {
-            tokens.removeAll(keepingCapacity: true)
-            tokenizer.encode(texts.bytes.span.extracting(range), into: &tokens)
-            documents.append(.init(storage: 0, offset: isNarrow ? narrow.count : wide.count, count: tokens.count))
-            if isNarrow {
-                for token in tokens { narrow.append(UInt16(token)) }
-            } else {
-                wide.append(contentsOf: tokens)
-            }
-        }
-        return TokenStream(documents, storage: [isNarrow ? .narrow(narrow) : .wide(wide)], endOfDocument: end)
-    }
-    return (streams[0], streams[1])
+private func hexadecimal(_ value: UInt32) -> String {
+    let digits = String(value, radix: 16)
+    return String(repeating: "0", count: 8 - digits.count) + digits
 }
+
+/// "rows" in the upper half; the bucket in the next bits, the epoch in the lower: no other purpose draws from
+/// these streams.
+private let rowOrderStream: UInt64 = 0x726F_7700_0000_0000

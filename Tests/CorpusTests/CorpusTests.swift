@@ -14,11 +14,11 @@ import Testing
     }
 
     /// Documents of many lengths with a table; the train stream is known from it.
-    private func writeDocuments(_ lengths: [Int], validEvery: Int = 7) throws -> (source: String, train: [Int32]) {
+    private func writeDocuments(_ lengths: [Int]) throws -> (source: String, train: [Int32]) {
         var text: [UInt8] = [], table = "offset\tlength\tsplit\tpath\n", train: [Int32] = []
         for (index, length) in lengths.enumerated() {
             let document = someText(length, seed: UInt64(index))
-            let isValid = index % validEvery == 3
+            let isValid = index % 7 == 3
             table += "\(text.count)\t\(length)\t\(isValid ? "valid" : "train")\tdocument \(index)\n"
             text += document
             if !isValid { train += [256] + document.map { Int32($0) } }
@@ -122,7 +122,8 @@ import Testing
         #expect(corpus.validationTokenCount == 25 && corpus.validationRowCount == 3)
         let batch = Batch(rows: 3, sequence: 9)
         corpus.fillValidation(batch, rows: 0..<3)
-        let expected = [256] + someText(11, seed: 3).map { Int32($0) } + [256] + someText(12, seed: 10).map { Int32($0) } + [256]
+        let documents = [someText(11, seed: 3), someText(12, seed: 10)]
+        let expected = documents.flatMap { document -> [Int32] in [256] + document.map { Int32($0) } } + [256]
         #expect(Array(batch.inputs[..<25]) == Array(expected.dropLast()))
         #expect(Array(batch.targets) == Array(expected.dropFirst()) + [-1, -1])
         #expect(batch.targets.count { $0 >= 0 && $0 != 256 } == corpus.validationByteCount)
@@ -139,8 +140,9 @@ import Testing
 
     @Test func inputThatCannotBeUsedSaysSo() throws {
         let short = try folder.write("short.txt", "0123456789")
-        #expect(complaint { _ = try corpus([short], sequence: 11) } == "a sequence of 11 is longer than the data: "
-            + "10 tokens are for training; lower training.seq_len to 10 or less, or add data")
+        #expect(complaint { _ = try corpus([short], sequence: 11) }
+            == "a sequence of 11 is longer than the data: 10 tokens are for training; "
+            + "lower training.seq_len to 10 or less, or add data")
         #expect(try corpus([short], sequence: 10).rowsPerEpoch == 1)
         try folder.write("v/docs.txt", "text")
         try folder.write("v/docs.tsv", "offset\tlength\tsplit\tpath\n0\t4\tvalid\ta\n")

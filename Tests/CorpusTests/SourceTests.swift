@@ -15,9 +15,9 @@ import Testing
         }
         #expect(try keys(folder.path) == ["B.txt", "a/b/c.swift", "a/z.md", "a/é.txt", "a.txt", "b.txt"])
         #expect(try keys(folder.path + "/a") == ["b/c.swift", "z.md", "é.txt"])
-        let texts = try Texts(sources: [folder.path])
+        let texts = try SourceDocuments([folder.path])
         #expect(texts.documents.count == 6)
-        #expect(Array(texts.bytes[texts.documents[2].range]) == Array("text of a/z.md".utf8))
+        #expect(Array(texts.text[texts.documents[2].range]) == Array("text of a/z.md".utf8))
     }
 
     @Test func foldersSkipWhatIsNotText() throws {
@@ -29,30 +29,32 @@ import Testing
         try folder.write("empty.txt", "")
         try folder.write("zero.bin", [65, 0, 66])
         try folder.write("latin1.txt", [0x63, 0x61, 0x66, 0xE9])
-        try FileManager.default.createSymbolicLink(atPath: folder.path + "/loop", withDestinationPath: folder.path)
-        let texts = try Texts(sources: [folder.path])
-        #expect(String(decoding: texts.bytes, as: UTF8.self) == "text")
+        let loop = folder.path + "/loop"
+        try FileManager.default.createSymbolicLink(atPath: loop, withDestinationPath: folder.path)
+        let texts = try SourceDocuments([folder.path])
+        #expect(String(decoding: texts.text, as: UTF8.self) == "text")
     }
 
     @Test func tablesGiveDocumentsAndSplits() throws {
         try folder.write("c/docs.txt", "onetwothree")
-        try folder.write("c/docs.tsv", "offset\tlength\tsplit\tpath\n0\t3\ttrain\ta\n3\t3\tvalid\tb\n6\t5\ttest\tc\n")
+        let table = "offset\tlength\tsplit\tpath\n0\t3\ttrain\ta\n3\t3\tvalid\tb\n6\t5\ttest\tc\n"
+        try folder.write("c/docs.tsv", table)
         try folder.write("c/README.md", "not part of the corpus")
         for source in ["c", "c/docs.txt", "c/docs.tsv"] {
-            let texts = try Texts(sources: [folder.path + "/" + source])
+            let texts = try SourceDocuments([folder.path + "/" + source])
             #expect(texts.documents.map(\.range) == [0..<3, 3..<6, 6..<11])
             #expect(texts.documents.map(\.split) == [.train, .valid, .test])
-            #expect(String(decoding: texts.bytes, as: UTF8.self) == "onetwothree")
+            #expect(String(decoding: texts.text, as: UTF8.self) == "onetwothree")
         }
         try folder.write("w/valid.txt", "four")
         try folder.write("w/valid.docs.tsv", "offset\tlength\tsplit\ttitle\n0\t4\tvalid\ta title\n")
-        let both = try Texts(sources: [folder.path + "/w/valid.txt", folder.path + "/c"])
+        let both = try SourceDocuments([folder.path + "/w/valid.txt", folder.path + "/c"])
         #expect(both.documents.map(\.range) == [0..<4, 4..<7, 7..<10, 10..<15])
-        #expect(try Texts(sources: [folder.path]).documents.count == 4)
+        #expect(try SourceDocuments([folder.path]).documents.count == 4)
     }
 
     @Test func sourcesThatCannotBeReadSaySo() throws {
-        func message(_ path: String) -> String? { complaint { _ = try Texts(sources: [path]) } }
+        func message(_ path: String) -> String? { complaint { _ = try SourceDocuments([path]) } }
         let missing = folder.path + "/missing.txt"
         #expect(message(missing) == "cannot open \(missing): No such file or directory")
         let empty = try folder.write("e/empty.txt", "")
@@ -63,7 +65,7 @@ import Testing
         let cut = try folder.write("cut.txt", Array("abc".utf8) + [0xE2, 0x82])
         #expect(message(cut) == "\(cut) is not UTF-8 text: byte 3 begins no valid character")
         #expect(message("/dev/null") == "/dev/null is not a regular file; name a text file or a folder")
-        #expect(complaint { _ = try Texts(sources: []) } == "no data: name a text file or a folder of texts")
+        #expect(complaint { _ = try SourceDocuments([]) } == "no data: name a text file or a folder of texts")
     }
 
     @Test(.enabled(if: geteuid() != 0, "root reads every file"))
@@ -71,14 +73,15 @@ import Testing
         let path = try folder.write("locked.txt", "text")
         try FileManager.default.setAttributes([.posixPermissions: 0], ofItemAtPath: path)
         for source in [path, folder.path] {
-            #expect(complaint { _ = try Texts(sources: [source]) } == "cannot open \(path): Permission denied")
+            let message = complaint { _ = try SourceDocuments([source]) }
+            #expect(message == "cannot open \(path): Permission denied")
         }
     }
 
     @Test func theFingerprintIsOfNamesTextsAndSplits() throws {
         let one = try folder.write("one/a.txt", "text"), same = try folder.write("two/a.txt", "text")
         let other = try folder.write("one/b.txt", "text"), longer = try folder.write("three/a.txt", "text.")
-        let prints = try [one, same, other, longer].map { try Texts(sources: [$0]).fingerprint }
+        let prints = try [one, same, other, longer].map { try SourceDocuments([$0]).fingerprint }
         #expect(prints[0] == prints[1])
         #expect(Set(prints).count == 3)
     }

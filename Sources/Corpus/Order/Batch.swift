@@ -9,22 +9,23 @@ public final class Batch {
     public private(set) var sequence: Int
 
     /// Token ids. Positions beyond the end of the data hold end-of-document tokens.
-    public internal(set) var inputs: [Int32]
+    public private(set) var inputs: [Int32]
     /// The token after each input, or -1 where there is nothing to learn.
-    public internal(set) var targets: [Int32]
+    public private(set) var targets: [Int32]
     /// Where attention must not look back across, as positions in 0...rows * sequence: the first
     /// `documentStartCount` entries are 0, the further segments' first positions, rows * sequence
     /// (FlashAttention calls this cu_seqlens).
-    public internal(set) var documentStarts: [Int32]
-    public internal(set) var documentStartCount: Int
+    public private(set) var documentStarts: [Int32]
+    public private(set) var documentStartCount: Int
     /// How many targets are not -1.
-    public internal(set) var targetCount: Int
+    public private(set) var targetCount: Int
 
-    /// `rows` rows of `sequence` inputs each, at most.
+    /// `rows` rows of `sequence` inputs each, at most; or any other shape with no more inputs.
     public init(rows: Int, sequence: Int) {
         precondition(rows > 0 && sequence > 0, "a batch needs rows and a sequence length")
-        precondition(rows.multipliedReportingOverflow(by: sequence).partialValue < Int32.max)
-        capacity = rows * sequence
+        let (capacity, overflow) = rows.multipliedReportingOverflow(by: sequence)
+        precondition(!overflow && capacity < Int32.max, "positions in a batch are 32-bit")
+        self.capacity = capacity
         self.rows = 0
         self.sequence = sequence
         inputs = Array(repeating: 0, count: capacity)
@@ -45,32 +46,45 @@ public final class Batch {
         targetCount = 0
     }
 
-    /// Appends a row: the positions `range` of `stream`, at most `sequence` of them, then padding.
-    func append(_ range: Range<Int>, of stream: TokenStream, documentMask: Bool) {
+    /// Appends a row: `pieces` of `stream` as far as they fit, then padding. With `documentMask`, a segment
+    /// begins with each piece, with each document and with the padding; in any case with the row and after
+    /// every `window` inputs of it.
+    func append(_ pieces: ArraySlice<Piece>, of stream: TokenStream, documentMask: Bool, window: Int) {
         precondition(tokenCount + sequence <= capacity, "the batch is full")
-        precondition(range.count <= sequence && !range.isEmpty, "a row of the wrong length")
-        let begin = tokenCount, end = begin + range.count, next = begin + sequence
-        var inputSpan = inputs.mutableSpan, targetSpan = targets.mutableSpan
-        stream.copy(range, into: &inputSpan, at: begin)
-        stream.copy((range.lowerBound + 1)..<(range.upperBound + 1), into: &targetSpan, at: begin)
-        for index in end..<next {
-            inputSpan[index] = stream.endOfDocument
-            targetSpan[index] = -1
-        }
-        if documentMask {
-            // The row's own begin is there already, as the end of what came before.
-            for index in (begin + 1)..<end where inputs[index] == stream.endOfDocument {
-                appendStart(index)
+        let begin = tokenCount, next = begin + sequence
+        var end = begin
+        for piece in pieces where end < next {
+            let count = min(piece.count, next - end)
+            stream.copy(piece.position..<(piece.position + count), into: &inputs, at: end)
+            stream.copy((piece.position + 1)..<(piece.position + 1 + count), into: &targets, at: end)
+            for index in end..<(end + count) {
+                let isDocument = documentMask && (index == end || inputs[index] == stream.endOfDocument)
+                if isDocument || (index - begin) % window == 0 { appendStart(index) }
             }
-            if end < next { appendStart(end) }
+            end += count
+        }
+        targetCount += end - begin
+        for index in end..<next {
+            inputs[index] = stream.endOfDocument
+            targets[index] = -1
+            if (documentMask && index == end) || (index - begin) % window == 0 { appendStart(index) }
         }
         appendStart(next)
-        targetCount += range.count
         rows += 1
     }
 
+    /// A row's first position is there already, as the end of what came before it.
     private func appendStart(_ position: Int) {
+        if documentStarts[documentStartCount - 1] == Int32(position) { return }
         documentStarts[documentStartCount] = Int32(position)
         documentStartCount += 1
+    }
+
+    /// Makes one row of `sequence` inputs into several of `shorter`, which divides it: the same tokens, and
+    /// the same segments, which must end where the shorter rows do.
+    func reshape(sequence shorter: Int) {
+        precondition(sequence % shorter == 0, "the new length does not divide the old one")
+        rows *= sequence / shorter
+        sequence = shorter
     }
 }

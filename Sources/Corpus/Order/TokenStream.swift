@@ -1,24 +1,27 @@
 import Base
 
-/// Tokens in memory, as narrow as their vocabulary allows. End-of-document tokens are not among them: they
-/// stand between documents, and `TokenStream` knows where.
+/// Tokens in memory, as narrow as their vocabulary allows, or in a mapped file. End-of-document tokens are
+/// not among them: they stand between documents, and `TokenStream` knows where.
 package enum TokenStorage {
     case bytes([UInt8])
     case narrow([UInt16])
     case wide([Int32])
+    case file(TokenFile)
 
     /// Writes the tokens at `range` to `output`, from its element `begin` on.
-    func copy(_ range: Range<Int>, into output: inout MutableSpan<Int32>, at begin: Int) {
+    func copy(_ range: Range<Int>, into output: inout [Int32], at begin: Int) {
         switch self {
         case .bytes(let tokens): Self.widen(tokens.span.extracting(range), into: &output, at: begin)
         case .narrow(let tokens): Self.widen(tokens.span.extracting(range), into: &output, at: begin)
         case .wide(let tokens): Self.widen(tokens.span.extracting(range), into: &output, at: begin)
+        case .file(let tokens): tokens.copy(range, into: &output, at: begin)
         }
     }
 
-    private static func widen<T: FixedWidthInteger>(_ tokens: Span<T>, into output: inout MutableSpan<Int32>,
+    private static func widen<T: FixedWidthInteger>(_ tokens: Span<T>, into output: inout [Int32],
                                                     at begin: Int) {
-        for index in tokens.indices { output[begin + index] = Int32(truncatingIfNeeded: tokens[index]) }
+        var place = output.mutableSpan
+        for index in tokens.indices { place[begin + index] = Int32(truncatingIfNeeded: tokens[index]) }
     }
 }
 
@@ -36,6 +39,10 @@ package struct TokenStream {
         package var offset: Int
         /// Its tokens, without end-of-document tokens.
         package var count: Int
+
+        package init(storage: Int, offset: Int, count: Int) {
+            (self.storage, self.offset, self.count) = (storage, offset, count)
+        }
     }
 
     package let endOfDocument: Int32
@@ -59,7 +66,7 @@ package struct TokenStream {
 
     /// Writes the tokens at positions `range` to `output` from element `begin` on. `range` may include the
     /// position `length`, where the last EOT is.
-    package func copy(_ range: Range<Int>, into output: inout MutableSpan<Int32>, at begin: Int) {
+    package func copy(_ range: Range<Int>, into output: inout [Int32], at begin: Int) {
         precondition(range.lowerBound >= 0 && range.upperBound <= length + 1, "positions outside the stream")
         var position = range.lowerBound
         var index = document(at: position)

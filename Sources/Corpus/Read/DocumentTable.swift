@@ -28,7 +28,8 @@ package func documentTable(_ table: Span<UInt8>, path: String,
         begin = end + 1
         if lineNumber == 1 {
             guard fields.prefix(3) == ["offset", "length", "split"], fields.count == 4 else {
-                throw BadInput("\(path) line 1: expected the header `offset length split path`, tab-separated")
+                throw BadInput("\(path) line 1: expected the header `offset length split path`, "
+                    + "tab-separated")
             }
             continue
         }
@@ -62,10 +63,9 @@ private func tableRow(_ fields: [String], at offset: Int, where line: String) th
     guard let split = Split(rawValue: fields[2]) else {
         throw BadInput("\(line): split `\(fields[2])` is none of train, valid, test")
     }
-    guard let end = Optional(start.addingReportingOverflow(length)), !end.overflow else {
-        throw BadInput("\(line): length \(length) is out of range")
-    }
-    return TableRow(range: start..<end.partialValue, split: split, name: fields[3])
+    let (end, overflow) = start.addingReportingOverflow(length)
+    guard !overflow else { throw BadInput("\(line): length \(length) is out of range") }
+    return TableRow(range: start..<end, split: split, name: fields[3])
 }
 
 /// The tab-separated fields of one line; a carriage return at its end is not part of the last one.

@@ -51,4 +51,17 @@ import Musl
             return unsafe _overrideLifetime(Span(_unsafeElements: buffer), borrowing: self)
         }
     }
+
+    /// The same bytes, for loading integers.
+    package var raw: RawSpan {
+        @_lifetime(borrow self) get {
+            let buffer = unsafe UnsafeRawBufferPointer(start: base, count: count)
+            return unsafe _overrideLifetime(RawSpan(_unsafeBytes: buffer), borrowing: self)
+        }
+    }
+
+    /// The little-endian integer at byte `offset`, which need not be aligned.
+    package func integer<T: FixedWidthInteger & BitwiseCopyable>(_: T.Type, at offset: Int) -> T {
+        unsafe T(littleEndian: raw.unsafeLoadUnaligned(fromByteOffset: offset, as: T.self))
+    }
 }

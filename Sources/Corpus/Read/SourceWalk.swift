@@ -8,21 +8,35 @@ import Musl
 
 /// A file that a source leads to.
 package struct SourceFile: Equatable, Sendable {
+    package enum Kind: Equatable, Sendable {
+        /// One document.
+        case text
+        /// Documents as the `docs.tsv` at this path says.
+        case table(String)
+        /// A JSON object with a `text` on each line.
+        case lines
+        /// Token ids: see `TokenFile`.
+        case tokens
+    }
+
     /// Where to open it.
     package var path: String
     /// Its name below the source that was given: the same wherever the source lies. The split rule and the
     /// fingerprint use it.
     package var key: String
-    /// The `docs.tsv` that says where its documents begin, if there is one.
-    package var table: String?
-    /// Named by the user, so it must be text. Files found in folders are skipped when they are not.
-    package var named: Bool
+    package var kind: Kind
+    /// Whether it must be usable. Plain files found in folders are skipped when they are not text.
+    package var isNamed: Bool
 }
 
 /// The files of `source`, in an order that does not depend on the file system: a file is itself; a folder is
-/// walked recursively, names sorted by their bytes. In folders, hidden entries, symbolic links and the names
-/// in `skippedFolders` are passed over; a folder that holds a text with a document table (`docs.txt` with
-/// `docs.tsv`, or `NAME.txt` with `NAME.docs.tsv`) contributes those texts and nothing else.
+/// walked recursively, names sorted by their bytes.
+///
+/// `NAME.txt` with `NAME.docs.tsv`, or `docs.txt` with `docs.tsv`, is a text with a document table; `.jsonl`
+/// is JSON lines; `.bin` is a token file (naming Megatron's `.idx` means its `.bin`); all else is plain text.
+/// In folders, hidden entries, symbolic links and the names in `skippedFolders` are passed over; a folder
+/// that holds a text with a table, or a token file called `train*.bin`, `val*.bin` or with an `.idx`,
+/// contributes those and nothing else.
 package func files(ofSource source: String) throws(BadInput) -> [SourceFile] {
     switch fileKind(source, following: true) {
     case nil:
@@ -32,35 +46,47 @@ package func files(ofSource source: String) throws(BadInput) -> [SourceFile] {
         try walk(source, key: "", into: &found)
         return found
     default:
-        let text = textBeside(table: source) ?? source
-        let table = tablePath(ofText: text)
-        let hasTable = fileKind(table, following: true) == .file
-        return [SourceFile(path: text, key: baseName(text), table: hasTable ? table : nil, named: true)]
+        let path = dataBeside(index: source) ?? source
+        return [SourceFile(path: path, key: baseName(path), kind: kind(of: path), isNamed: true)]
     }
 }
+
+private func kind(of path: String) -> SourceFile.Kind {
+    if path.hasSuffix(".jsonl") { return .lines }
+    if path.hasSuffix(".bin") { return .tokens }
+    guard path.hasSuffix(".txt") else { return .text }
+    let table = tablePath(ofText: path)
+    return isFile(table) ? .table(table) : .text
+}
+
+package func isFile(_ path: String) -> Bool { fileKind(path, following: true) == .file }
 
 /// Folders of build products and downloads, which nobody means by "train on this folder".
 package let skippedFolders: Set<String> = ["outputs", "build", "DerivedData", "node_modules", "__pycache__"]
 
 private func walk(_ folder: String, key: String, into found: inout [SourceFile]) throws(BadInput) {
     let names = try entries(of: folder)
-    let texts = names.filter { name in
-        name.hasSuffix(".txt") && names.contains(tablePath(ofText: name))
-            && fileKind(folder + "/" + name, following: true) == .file
-    }
-    for name in texts.isEmpty ? names : texts {
+    let indexed = names.filter { isIndexed($0, among: names) }
+    for name in indexed.isEmpty ? names : indexed {
         let path = folder + "/" + name
         let below = key.isEmpty ? name : key + "/" + name
-        switch fileKind(path, following: !texts.isEmpty) {
-        case .folder? where !skippedFolders.contains(name):
+        switch fileKind(path, following: !indexed.isEmpty) {
+        case .folder? where indexed.isEmpty && !skippedFolders.contains(name):
             try walk(path, key: below, into: &found)
         case .file?:
-            let table = texts.isEmpty ? nil : tablePath(ofText: path)
-            found.append(SourceFile(path: path, key: below, table: table, named: table != nil))
+            let kind = indexed.isEmpty && name.hasSuffix(".bin") ? .text : kind(of: path)
+            found.append(SourceFile(path: path, key: below, kind: kind, isNamed: kind != .text))
         default:
             continue
         }
     }
+}
+
+/// Whether the file `name` is data whose documents or splits are known from beside it or from its name.
+private func isIndexed(_ name: String, among names: [String]) -> Bool {
+    if name.hasSuffix(".txt") { return names.contains(tablePath(ofText: name)) }
+    guard name.hasSuffix(".bin") else { return false }
+    return name.hasPrefix("train") || name.hasPrefix("val") || names.contains(name.dropLast(4) + ".idx")
 }
 
 /// The visible names in `folder`, sorted by their bytes.
@@ -95,15 +121,14 @@ private func fileKind(_ path: String, following: Bool) -> FileKind? {
 
 /// `docs.txt` -> `docs.tsv`, `NAME.txt` -> `NAME.docs.tsv`.
 package func tablePath(ofText path: String) -> String {
-    let stem = path.hasSuffix(".txt") ? String(path.dropLast(4)) : path
-    return baseName(path) == "docs.txt" ? stem + ".tsv" : stem + ".docs.tsv"
+    path.dropLast(4) + (baseName(path) == "docs.txt" ? ".tsv" : ".docs.tsv")
 }
 
-/// Naming the table means the text beside it.
-private func textBeside(table path: String) -> String? {
+/// Naming an index means the data beside it.
+private func dataBeside(index path: String) -> String? {
     if path.hasSuffix(".docs.tsv") { return path.dropLast(9) + ".txt" }
-    if baseName(path) == "docs.tsv" { return path.dropLast(4) + ".txt" }
-    return nil
+    if path.hasSuffix(".idx") { return path.dropLast(4) + ".bin" }
+    return baseName(path) == "docs.tsv" ? path.dropLast(4) + ".txt" : nil
 }
 
 package func baseName(_ path: String) -> String {

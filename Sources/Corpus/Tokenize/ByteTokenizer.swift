@@ -1,3 +1,5 @@
+import Base
+
 /// Bytes as tokens (ByT5, 2105.13626, without its two other special ids): ids 0...255 are the bytes and
 /// 256 ends a document, so the vocabulary is 257.
 public struct ByteTokenizer: Tokenizer, Equatable {
@@ -19,9 +21,16 @@ public struct ByteTokenizer: Tokenizer, Equatable {
         }
     }
 
+    public var fingerprint: UInt32 { CRC32C.checksum(Array(name.utf8)) }
+
+    public func byteCount(_ token: Int32) -> Int { token == endOfDocument ? 0 : 1 }
+
     /// A byte-level BPE without merges says the same thing in Hugging Face's format: the vocabulary maps
     /// the byte alphabet's letters to the bytes that they stand for.
     public var json: [UInt8] {
-        tokenizerJSON(vocabulary: (0..<256).map { [UInt8($0)] }, merges: [], endOfDocument: 256, splits: false)
+        var style = BytePairTokenizer.Style()
+        style.splitsWords = false
+        return tokenizerJSON(vocabulary: (0..<256).map { [UInt8($0)] } + [[]], merges: [],
+                             endOfDocument: endOfDocument, style: style)
     }
 }

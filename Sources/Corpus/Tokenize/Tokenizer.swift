@@ -3,7 +3,7 @@ import Base
 /// Text to token ids and back. A tokenizer is a value without moving parts: the same bytes give the same
 /// ids on every rank, in every run, in any thread.
 public protocol Tokenizer: Sendable {
-    /// "bytes" or "bpe", for people and for the corpus's fingerprint.
+    /// "bytes" or "bpe", for people.
     var name: String { get }
 
     /// Ids are 0..<vocabularySize.
@@ -13,6 +13,9 @@ public protocol Tokenizer: Sendable {
     /// documents is EOT, document, EOT, document, EOT.
     var endOfDocument: Int32 { get }
 
+    /// CRC-32C of everything that decides ids: equal for tokenizers that encode alike.
+    var fingerprint: UInt32 { get }
+
     /// Appends the ids of `text`, which need not be valid UTF-8. Never appends `endOfDocument`.
     func encode(_ text: Span<UInt8>, into tokens: inout [Int32])
 
@@ -20,8 +23,11 @@ public protocol Tokenizer: Sendable {
     /// only where the tokens end at a character. `endOfDocument` and ids outside the vocabulary are left out.
     func decode(_ tokens: Span<Int32>, into text: inout [UInt8])
 
+    /// How many bytes of text `token` stands for: 0 for `endOfDocument`.
+    func byteCount(_ token: Int32) -> Int
+
     /// The whole tokenizer as a `tokenizer.json` in Hugging Face's format. A checkpoint carries it, and
-    /// `tokenizer(fromJSON:)` reads it back.
+    /// `parseTokenizer(json:path:)` reads it back.
     var json: [UInt8] { get }
 }
 

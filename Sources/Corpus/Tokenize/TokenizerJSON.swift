@@ -5,19 +5,16 @@ import Foundation
 package let endOfDocumentText = "<|endoftext|>"
 
 /// Hugging Face's `tokenizer.json` for a byte-level BPE. `vocabulary[id]` are the bytes of a token;
-/// `merges` are pairs of ids, most important first; `splits` says whether text is cut into words by GPT-2's
-/// pattern before it is merged.
+/// `merges` are pairs of ids, most important first.
 package func tokenizerJSON(vocabulary: [[UInt8]], merges: [(Int32, Int32)], endOfDocument: Int32,
-                           splits: Bool) -> [UInt8] {
-    var ids: [String] = vocabulary.enumerated().filter { $0.offset != endOfDocument }.map {
-        "\(quoted(ByteAlphabet.text($0.element))):\($0.offset)"
-    }
-    ids.append("\(quoted(endOfDocumentText)):\(endOfDocument)")
-    let pairs = merges.map { left, right in
-        "[\(quoted(ByteAlphabet.text(vocabulary[Int(left)]))),\(quoted(ByteAlphabet.text(vocabulary[Int(right)])))]"
-    }
+                           style: BytePairTokenizer.Style) -> [UInt8] {
+    let names = vocabulary.map { quoted(ByteAlphabet.text($0)) }
+    let plain = names.indices.filter { $0 != endOfDocument && !vocabulary[$0].isEmpty }
+    let ids = plain.map { "\(names[$0]):\($0)" } + ["\(quoted(endOfDocumentText)):\(endOfDocument)"]
+    let pairs = merges.map { "[\(names[Int($0.0)]),\(names[Int($0.1)])]" }
     let byteLevel = """
-        {"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":\(splits)}
+        {"type":"ByteLevel","add_prefix_space":\(style.addsPrefixSpace),"trim_offsets":true,\
+        "use_regex":\(style.splitsWords)}
         """
     let text = """
         {"version":"1.0","truncation":null,"padding":null,
@@ -25,7 +22,8 @@ package func tokenizerJSON(vocabulary: [[UInt8]], merges: [(Int32, Int32)], endO
         "lstrip":false,"rstrip":false,"normalized":false,"special":true}],
         "normalizer":null,"pre_tokenizer":\(byteLevel),"post_processor":null,"decoder":\(byteLevel),
         "model":{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,\
-        "end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,"ignore_merges":false,
+        "end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,\
+        "ignore_merges":\(style.ignoresMerges),
         "vocab":{\(ids.joined(separator: ","))},
         "merges":[\(pairs.joined(separator: ","))]}}
 
@@ -43,18 +41,52 @@ private func quoted(_ text: String) -> String {
     return result + "\""
 }
 
-/// The tokenizer that `json` describes, as `Tokenizer.json` wrote it or as Hugging Face did. `path` is
-/// named in errors.
-public func tokenizer(fromJSON json: [UInt8], path: String) throws(BadInput) -> any Tokenizer {
+/// The tokenizer that `json` describes, as `Tokenizer.json` wrote it or as Hugging Face did: a byte-level
+/// BPE with GPT-2's pattern or none. Anything else in it (normalizers, other pre-tokenizers, dropout) is an
+/// error, because leaving it out would give other ids. `path` is named in errors.
+public func parseTokenizer(json: [UInt8], path: String) throws(BadInput) -> any Tokenizer {
     guard let root = (try? JSONSerialization.jsonObject(with: Data(json))) as? [String: Any],
-          let model = root["model"] as? [String: Any], let vocabulary = model["vocab"] as? [String: Int] else {
+          let model = root["model"] as? [String: Any], let ids = model["vocab"] as? [String: Int] else {
         throw BadInput("\(path) is not a tokenizer.json: it needs an object `model` with a `vocab`")
     }
-    let merges = model["merges"] as? [Any] ?? []
-    let isBytes = merges.isEmpty && vocabulary[endOfDocumentText] == 256 && vocabulary.count == 257
-        && ByteAlphabet.scalars.enumerated().allSatisfy { vocabulary[String($0.element)] == $0.offset }
-    guard isBytes else {
-        throw BadInput("\(path): this tokenizer is not known; the byte tokenizer is")
+    let style = try style(of: root, model, path)
+    var vocabulary = VocabularyFile(path: path)
+    let added = root["added_tokens"] as? [[String: Any]] ?? []
+    for token in added {
+        guard let id = token["id"] as? Int, let content = token["content"] as? String else {
+            throw BadInput("\(path): an entry of added_tokens without `id` or `content`")
+        }
+        try vocabulary.addSpecial(content, id: id, mayEnd: added.count == 1)
     }
-    return ByteTokenizer()
+    for (name, id) in ids { try vocabulary.add(name, id: id) }
+    let lines = model["merges"] as? [Any] ?? []
+    var merges: [BytePairTokenizer.Merge] = []
+    merges.reserveCapacity(lines.count)
+    for (rank, line) in lines.enumerated() {
+        let pair = (line as? [String]) ?? (line as? String)?.split(separator: " ").map(String.init) ?? []
+        merges.append(try vocabulary.merge(pair, where: "\(path): merge \(rank)"))
+    }
+    return try vocabulary.tokenizer(merges: merges, style: style)
+}
+
+private func style(of root: [String: Any], _ model: [String: Any],
+                   _ path: String) throws(BadInput) -> BytePairTokenizer.Style {
+    func isSet(_ value: Any?) -> Bool { value.map { !($0 is NSNull) } ?? false }
+    func refuse(_ what: String) -> BadInput {
+        BadInput("\(path): \(what) is not supported; a byte-level BPE with GPT-2's pattern is")
+    }
+    if let type = model["type"] as? String, type != "BPE" { throw refuse("a model of type \(type)") }
+    if isSet(model["dropout"]) { throw refuse("dropout") }
+    for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
+        if let text = model[key] as? String, !text.isEmpty { throw refuse("`\(key)`") }
+    }
+    if isSet(root["normalizer"]) { throw refuse("a normalizer") }
+    guard let splitter = root["pre_tokenizer"] as? [String: Any] else { throw refuse("no pre_tokenizer") }
+    let type = splitter["type"] as? String ?? "of no type"
+    guard type == "ByteLevel" else { throw refuse("the pre_tokenizer \(type)") }
+    var style = BytePairTokenizer.Style()
+    style.splitsWords = splitter["use_regex"] as? Bool ?? true
+    style.addsPrefixSpace = splitter["add_prefix_space"] as? Bool ?? true
+    style.ignoresMerges = model["ignore_merges"] as? Bool ?? false
+    return style
 }

@@ -1,0 +1,36 @@
+/// What a heap can order.
+protocol HeapElement {
+    /// A strict order; elements of which neither precedes the other come out in any order.
+    func precedes(_ other: Self) -> Bool
+}
+
+/// A binary heap: the element that precedes all others comes out first.
+struct Heap<Element: HeapElement> {
+    private var elements: [Element] = []
+
+    mutating func removeAll() { elements.removeAll(keepingCapacity: true) }
+
+    mutating func push(_ element: Element) {
+        elements.append(element)
+        var child = elements.count - 1
+        while child > 0, elements[child].precedes(elements[(child - 1) / 2]) {
+            elements.swapAt(child, (child - 1) / 2)
+            child = (child - 1) / 2
+        }
+    }
+
+    mutating func pop() -> Element? {
+        guard let first = elements.first, let last = elements.popLast() else { return nil }
+        guard !elements.isEmpty else { return first }
+        elements[0] = last
+        var parent = 0
+        while true {
+            var child = 2 * parent + 1
+            guard child < elements.count else { return first }
+            if child + 1 < elements.count, elements[child + 1].precedes(elements[child]) { child += 1 }
+            guard elements[child].precedes(elements[parent]) else { return first }
+            elements.swapAt(child, parent)
+            parent = child
+        }
+    }
+}

@@ -1,0 +1,60 @@
+/// How often each word occurs, words in the order of their first appearance.
+package struct WordCounts {
+    /// Longer words are counted in pieces of this many bytes, so that one endless line does not slow down
+    /// every later merge.
+    package static let longest = 64
+
+    private var bytes: [UInt8] = []
+    private var starts = [0]
+    package private(set) var counts: [Int] = []
+    private var slots = [Int32](repeating: -1, count: 1 << 12)
+
+    package init() {}
+
+    package func word(_ index: Int) -> ArraySlice<UInt8> { bytes[starts[index]..<starts[index + 1]] }
+
+    /// Counts the words of one document.
+    package mutating func add(_ text: Span<UInt8>, classes: Span<UInt8>) {
+        var begin = 0
+        while begin < text.count {
+            let end = min(WordSplitter.wordEnd(text, from: begin, classes: classes), begin + Self.longest)
+            add(word: text.extracting(begin..<end))
+            begin = end
+        }
+    }
+
+    private mutating func add(word: Span<UInt8>) {
+        let slot = slot(of: word)
+        if slots[slot] >= 0 {
+            counts[Int(slots[slot])] += 1
+            return
+        }
+        slots[slot] = Int32(counts.count)
+        for index in word.indices { bytes.append(word[index]) }
+        starts.append(bytes.count)
+        counts.append(1)
+        if 2 * counts.count > slots.count { grow() }
+    }
+
+    private mutating func grow() {
+        slots = Array(repeating: -1, count: 4 * slots.count)
+        for index in counts.indices {
+            let word = Array(word(index))
+            slots[slot(of: word.span)] = Int32(index)
+        }
+    }
+
+    /// Where `word` is, or the free slot where it would be.
+    private func slot(of word: Span<UInt8>) -> Int {
+        var slot = Int(truncatingIfNeeded: wordHash(word) >> 32) & (slots.count - 1)
+        while slots[slot] >= 0, !isEqual(Int(slots[slot]), word) { slot = (slot + 1) & (slots.count - 1) }
+        return slot
+    }
+
+    private func isEqual(_ index: Int, _ word: Span<UInt8>) -> Bool {
+        let begin = starts[index]
+        guard starts[index + 1] - begin == word.count else { return false }
+        for offset in word.indices where bytes[begin + offset] != word[offset] { return false }
+        return true
+    }
+}
