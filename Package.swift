@@ -55,7 +55,12 @@ let package = Package(
 
         room("Base", ["CChecksum"]),
         room("Wire", ["Base"]),
+        room("Collectives", ["Base", "Wire"]),
 
         tests("Base", ["Base"]),
+        tests("Collectives", ["Base", "Wire", "Collectives", "Simulation"]),
+        // Networks for tests: one with virtual time and faults from a seed, one between threads.
+        .target(name: "Simulation", dependencies: ["Base", "Wire", "Collectives"],
+                path: "Tests/Support/Simulation", swiftSettings: swiftSettings),
     ]
 )
