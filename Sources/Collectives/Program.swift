@@ -2,7 +2,7 @@ import Wire
 
 /// A schedule made ready to run: byte offsets, world ranks, message numbers, and which message must wait
 /// for which. Made once per request and kept; running it allocates nothing.
-final class Program {
+package final class Program {
     struct Message {
         var isSend: Bool
         /// An adding receive: it lands in a staging segment first, so its memory can be posted early.
@@ -73,7 +73,7 @@ final class Program {
     ///
     /// The bounds of all ranges cut the buffer into intervals; each remembers its last writer and the
     /// readers since.
-    static func blockers(of schedule: Schedule) -> [Set<Int>] {
+    package static func blockers(of schedule: Schedule) -> [Set<Int>] {
         let bounds = Set(schedule.steps.flatMap { [$0.range.lowerBound, $0.range.upperBound] }).sorted()
         var place: [Int: Int] = [:]
         for (index, bound) in bounds.enumerated() { place[bound] = index }
