@@ -12,36 +12,42 @@ extension Executor {
         return (operation, message)
     }
 
-    /// When to give up if nothing moves, for a wait that began at `begin`: any message in or out starts the
-    /// timeout afresh, so a slow but living network is not cut off.
-    ///
-    /// When one rank fails to take part, its neighbour misses it in the first round, the next rank misses
-    /// the neighbour in the second, and so on. A grace per round lets the one who sees the real culprit
-    /// speak first, so all survivors name the same rank.
+    /// The rank that this one waits for, if it is in a collective.
+    var awaited: Int? { stuck.map { $0.operation.program.messages[$0.message].peer } }
+
+    /// When to call `expire`, if nothing moves, for a wait that began at `begin`: any message in or out
+    /// starts the timeout afresh, so a slow but living network is not cut off.
     package func deadline(since begin: UInt64) -> UInt64 {
-        let round = stuck.map { $0.operation.program.messages[$0.message].round } ?? 0
-        let patience = options.timeoutSeconds + Double(round) * options.graceSeconds
-        return max(begin, lastProgress) + UInt64(patience * 1e9)
+        if let askedAt = inquiry.askedAt { return askedAt + nanoseconds(options.graceSeconds) }
+        return max(begin, lastProgress) + nanoseconds(options.timeoutSeconds)
     }
 
-    /// Gives up: names the rank that is waited for, and tells all.
+    /// The deadline has passed. The first time: asks everyone whom they wait for, and gives them
+    /// `graceSeconds` to answer. The second time: names the rank at the end of the chain, and tells all.
     package func expire() {
         guard let (operation, message) = stuck else { return }
-        let program = operation.program
-        let place = program.messages[message]
-        let fault = LinkFault(
-            culprit: place.peer, host: options.host(of: place.peer), operation: operation.name,
-            evidence: "nothing moved for \(Units.fixed(Double(link.now - lastProgress) * 1e-9, 1)) s while rank "
-                + "\(link.rank) \(place.isSend ? "waits for rank \(place.peer) to take" : "waits for") "
-                + "segment \(place.segment)" + (place.isSend ? "" : " from rank \(place.peer)") + "; "
-                + evidence(of: operation, peer: place.peer),
-            reporter: link.rank)
-        fail(fault)
+        let place = operation.program.messages[message]
+        guard inquiry.askedAt != nil else { return inquiry.ask(awaited: place.peer) }
+        let chain = inquiry.chain(awaited: place.peer)
+        let culprit = chain[chain.count - 1]
+        let what = place.isSend
+            ? "waits for rank \(place.peer) to take segment \(place.segment)"
+            : "waits for segment \(place.segment) from rank \(place.peer)"
+        var evidence = "nothing moved for \(Units.fixed(Double(link.now - lastProgress) * 1e-9, 1)) s while rank "
+            + "\(link.rank) \(what) (\(exchanged(with: place.peer, in: operation)))"
+        for (rank, next) in zip(chain, chain.dropFirst()).dropFirst() {
+            evidence += ", rank \(rank) for rank \(next)"
+        }
+        if chain.dropLast().contains(culprit) {
+            evidence += ": a circle, were collectives begun in different orders?"
+        }
+        fail(LinkFault(culprit: culprit, host: options.host(of: culprit), operation: operation.name,
+                       evidence: evidence, reporter: link.rank))
     }
 
-    /// What has passed between this rank and `peer` in one operation: "received 3 of 8 segments from it,
-    /// sent 4 of 8".
-    private func evidence(of operation: Operation, peer: Int) -> String {
+    /// What has passed between this rank and `peer` in one operation: "3 of 8 segments received, 4 of 8
+    /// sent".
+    private func exchanged(with peer: Int, in operation: Operation) -> String {
         var received = (done: 0, all: 0)
         var sent = received
         for (message, place) in operation.program.messages.enumerated() where place.peer == peer {
@@ -54,6 +60,8 @@ extension Executor {
                 received.done += state == .done || state == .arrived ? 1 : 0
             }
         }
-        return "received \(received.done) of \(received.all) segments from it, sent it \(sent.done) of \(sent.all)"
+        return "\(received.done) of \(received.all) segments received, \(sent.done) of \(sent.all) sent"
     }
+
+    private func nanoseconds(_ seconds: Double) -> UInt64 { UInt64(seconds * 1e9) }
 }

@@ -12,6 +12,7 @@ import Wire
 @safe package final class Executor {
     let link: any Link
     let options: CommunicatorOptions
+    let inquiry: StallInquiry
     private let pool: StagingPool
     /// Operations by token; nil is free.
     private var slots: [Operation?] = []
@@ -36,6 +37,7 @@ import Wire
         self.options = options
         let segments = min(32, max(4, 2 * (link.worldSize - 1)))
         pool = StagingPool(segments: segments, segmentBytes: options.segmentBytes)
+        inquiry = StallInquiry(link: link)
         senders = Array(repeating: [], count: link.worldSize)
         lastProgress = link.now
         events.reserveCapacity(64)
@@ -53,7 +55,7 @@ import Wire
             return
         }
         operation.slot = freeSlots.popLast() ?? slots.count
-        precondition(operation.slot < OperationToken.operationLimit, "too many collectives in flight")
+        precondition(operation.slot < StallInquiry.tokenSlot, "too many collectives in flight")
         if operation.slot == slots.count { slots.append(operation) } else { slots[operation.slot] = operation }
         order.append(operation)
         let program = operation.program
@@ -79,19 +81,16 @@ import Wire
             fail(cause)
         case .sent(let raw):
             let token = OperationToken(raw: raw)
-            let operation = running(token)
-            bytesSent += operation.program.messages[token.message].length
-            finish(token.message, of: operation)
+            if token.operation == StallInquiry.tokenSlot { return inquiry.sent(token.message) }
+            moved()
+            sent(token.message, of: running(token))
         case .received(let raw):
             let token = OperationToken(raw: raw)
-            let operation = running(token)
-            bytesReceived += operation.program.messages[token.message].length
-            if operation.program.messages[token.message].isStaged {
-                operation.states[token.message] = .arrived
-                if operation.blockers[token.message] == 0 { sum(token.message, of: operation) }
-            } else {
-                finish(token.message, of: operation)
+            if token.operation == StallInquiry.tokenSlot {
+                return inquiry.received(from: token.message, awaited: awaited)
             }
+            moved()
+            received(token.message, of: running(token))
         }
     }
 
@@ -100,7 +99,6 @@ import Wire
     package func pass(until deadline: UInt64) {
         events.removeAll(keepingCapacity: true)
         link.poll(into: &events, until: deadline)
-        if !events.isEmpty { lastProgress = link.now }
         for event in events { handle(event) }
     }
 
@@ -118,6 +116,11 @@ import Wire
         link.abort(peers)
     }
 
+    private func moved() {
+        lastProgress = link.now
+        inquiry.withdraw()
+    }
+
     private func running(_ token: OperationToken) -> Operation {
         guard let operation = slots[token.operation] else {
             preconditionFailure("the link reported a message that was never posted")
@@ -126,6 +129,19 @@ import Wire
     }
 
     // MARK: Messages
+
+    private func sent(_ message: Int, of operation: Operation) {
+        bytesSent += operation.program.messages[message].length
+        finish(message, of: operation)
+    }
+
+    private func received(_ message: Int, of operation: Operation) {
+        let place = operation.program.messages[message]
+        bytesReceived += place.length
+        guard place.isStaged else { return finish(message, of: operation) }
+        operation.states[message] = .arrived
+        if operation.blockers[message] == 0 { sum(message, of: operation) }
+    }
 
     /// All blockers of a message are done.
     private func becameReady(_ message: Int, of operation: Operation) {

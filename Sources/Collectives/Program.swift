@@ -13,7 +13,6 @@ package final class Program {
         var segment: UInt32
         var offset: Int
         var length: Int
-        var round: Int
     }
 
     let request: Request
@@ -43,7 +42,7 @@ package final class Program {
             messages.append(Message(
                 isSend: isSend, isStaged: step.direction == .receive(.add), peer: ranks[step.peer],
                 segment: isSend ? sent[step.peer] : received[step.peer],
-                offset: step.range.lowerBound * width, length: step.range.count * width, round: step.round))
+                offset: step.range.lowerBound * width, length: step.range.count * width))
             if isSend { sent[step.peer] += 1 } else { received[step.peer] += 1 }
         }
         precondition(messages.count <= OperationToken.messageLimit, "too many segments in one collective")

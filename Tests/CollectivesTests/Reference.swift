@@ -29,27 +29,32 @@ func input(rank: Int, count: Int, seed: UInt64, whole: Bool) -> [Float] {
 
 /// What the documentation of each algorithm says about the order of its sums, written down once more.
 enum DocumentedOrder {
-    /// Element values of all ranks -> the sum in the part of `owner`.
-    static func sum(_ x: [Float], _ algorithm: Algorithm, owner: Int) -> Float {
-        let size = x.count
-        switch algorithm {
-        case .ring:
-            return (1...size).dropFirst().reduce(x[(owner + 1) % size]) { $0 + x[(owner + $1) % size] }
-        case .direct:
-            return (1..<max(size, 1)).reduce(x[owner]) { $0 + x[(owner - $1 + size) % size] }
-        default:
-            return doubling(x)
+    /// The sum of all positions' rows, where `owners` says whose part each element is.
+    static func sum(_ rows: [[Float]], _ algorithm: Algorithm, owners: Partition) -> [Float] {
+        let size = rows.count
+        if algorithm == .recursiveDoubling { return doubling(rows) }
+        return (0..<size).flatMap { owner in
+            let positions = switch algorithm {
+            case .ring: (1...size).map { (owner + $0) % size }
+            default: (0..<size).map { (owner - $0 + size) % size }
+            }
+            let parts = positions.map { Array(rows[$0][owners[owner]]) }
+            return parts.dropFirst().reduce(parts[0], add)
         }
     }
 
-    private static func doubling(_ x: [Float]) -> Float {
+    private static func doubling(_ rows: [[Float]]) -> [Float] {
         var power = 1
-        while power * 2 <= x.count { power *= 2 }
-        var row = Array(x[..<power])
-        for extra in power..<x.count { row[extra - power] += x[extra] }
-        while row.count > 1 { row = stride(from: 0, to: row.count, by: 2).map { row[$0] + row[$0 + 1] } }
-        return row[0]
+        while power * 2 <= rows.count { power *= 2 }
+        var sums = Array(rows[..<power])
+        for extra in power..<rows.count { sums[extra - power] = add(sums[extra - power], rows[extra]) }
+        while sums.count > 1 {
+            sums = stride(from: 0, to: sums.count, by: 2).map { add(sums[$0], sums[$0 + 1]) }
+        }
+        return sums[0]
     }
+
+    private static func add(_ a: [Float], _ b: [Float]) -> [Float] { zip(a, b).map { $0 + $1 } }
 }
 
 /// Inputs of a collective over some members, the buffers it runs on, and what they must hold at the end.
@@ -86,20 +91,17 @@ final class Trial {
 
     /// The first element that is not bit for bit what the documentation promises, in words.
     func wrongElement() -> String? {
-        var owner = 0
-        for element in 0..<request.count {
-            while !owners[owner].contains(element) { owner += 1 }
-            let expected: Float = switch request.kind {
-            case .allReduce, .reduceScatter:
-                DocumentedOrder.sum(inputs.map { $0[element] }, request.algorithm, owner: owner)
-            case .allGather, .barrier: inputs[owner][element]
-            case .broadcast: inputs[request.root][element]
-            }
-            for position in rows.indices where request.kind != .reduceScatter || position == owner {
-                let got = unsafe rows[position].floats[element]
-                if got.bitPattern != expected.bitPattern {
-                    return "position \(position), element \(element): \(got), expected \(expected)"
-                }
+        let kind = request.kind
+        let expected: [Float] = switch kind {
+        case .allReduce, .reduceScatter: DocumentedOrder.sum(inputs, request.algorithm, owners: owners)
+        case .allGather, .barrier: rows.indices.flatMap { Array(inputs[$0][owners[$0]]) }
+        case .broadcast: inputs[request.root]
+        }
+        for (position, row) in rows.enumerated() {
+            let values = row.values
+            for element in kind == .reduceScatter ? owners[position] : 0..<expected.count
+            where values[element].bitPattern != expected[element].bitPattern {
+                return "position \(position), element \(element): \(values[element]), expected \(expected[element])"
             }
         }
         return nil

@@ -65,3 +65,25 @@ struct EventHeap<Event> {
         (entries[a].time, entries[a].order) < (entries[b].time, entries[b].order)
     }
 }
+
+/// First in, first out, without moving the rest at each removal.
+struct Line<Element> {
+    private var elements: [Element?] = []
+    private var head = 0
+
+    var first: Element? {
+        get { head < elements.count ? elements[head] : nil }
+        set { elements[head] = newValue }
+    }
+
+    mutating func append(_ element: Element) { elements.append(element) }
+
+    mutating func removeFirst() {
+        elements[head] = nil
+        head += 1
+        if head == elements.count || head > 1000 {
+            elements.removeFirst(head)
+            head = 0
+        }
+    }
+}

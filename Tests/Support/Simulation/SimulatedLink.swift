@@ -21,8 +21,8 @@ final class Pipe {
 
     let from: Int
     let to: Int
-    var waiting: [Outgoing] = []
-    var flying: [Fragment] = []
+    var waiting = Line<Outgoing>()
+    var flying = Line<Fragment>()
     var flyingBytes = 0
     var lastArrival: UInt64 = 0
     /// Corrupts the fragment that is this many fragments away; negative: none.
@@ -162,10 +162,12 @@ final class Pipe {
     }
 
     private func write(_ pipe: Pipe) {
-        while !pipe.waiting.isEmpty, pipe.flyingBytes < network.conditions.window {
-            var message = pipe.waiting[0]
-            let room = network.conditions.window - pipe.flyingBytes
+        let window = network.conditions.window
+        while var message = pipe.waiting.first {
+            let room = window - pipe.flyingBytes
             let rest = unsafe message.memory.count - message.departed
+            // As a kernel does, wait until a good part of the window is free.
+            guard room >= min(rest, window / 4 + 1) else { return }
             let length = min(room, rest, network.fragmentLength())
             let bytes = unsafe Array(message.memory[message.departed..<(message.departed + length)])
             pipe.lastArrival = max(pipe.lastArrival, now + network.latency()) + network.transferTime(length)
@@ -176,11 +178,11 @@ final class Pipe {
             pipe.flyingBytes += length
             network.wake(pipe.to, at: pipe.lastArrival)
             message.departed += length
-            if unsafe message.departed == message.memory.count {
+            if length == rest {
                 pipe.waiting.removeFirst()
                 events.append(.sent(message.token))
             } else {
-                pipe.waiting[0] = message
+                pipe.waiting.first = message
             }
         }
     }

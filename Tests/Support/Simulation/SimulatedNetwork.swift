@@ -19,8 +19,8 @@ package struct Conditions: Sendable {
         let fastest = random.magnitude(in: 1...100_000)
         latency = fastest...(fastest * random.magnitude(in: 1...16))
         bytesPerMicrosecond = random.magnitude(in: 20...10_000)
-        largestFragment = random.magnitude(in: 512...(1 << 19))
-        window = random.magnitude(in: 1024...(1 << 20))
+        largestFragment = random.magnitude(in: (1 << 10)...(1 << 19))
+        window = random.magnitude(in: 4096...(1 << 20))
         earlyBytes = random.chance(oneIn: 2) ? 0 : random.magnitude(in: 1...(1 << 20))
         sluggishness = random.magnitude(in: 1...100_000)
     }
@@ -167,7 +167,10 @@ package final class SimulatedNetwork {
 
     func latency() -> UInt64 { UInt64(random.integer(in: conditions.latency)) }
 
-    func fragmentLength() -> Int { random.magnitude(in: 1...conditions.largestFragment) }
+    /// Often as much as there is; one in four of any length, down to a byte.
+    func fragmentLength() -> Int {
+        random.chance(oneIn: 4) ? random.magnitude(in: 1...conditions.largestFragment) : conditions.largestFragment
+    }
 
     func transferTime(_ bytes: Int) -> UInt64 { UInt64(bytes * 1000 / conditions.bytesPerMicrosecond) }
 }
