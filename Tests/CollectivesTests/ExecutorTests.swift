@@ -75,7 +75,7 @@ import Testing
     }
 
     /// Many operations at once: all kinds, mixed sizes, more adding receives than staging segments.
-    @Test(arguments: 0..<40)
+    @Test(arguments: seeds(40))
     func severalInFlight(seed: Int) {
         var random = SimulationRandom(seed: UInt64(seed), stream: 2)
         let worldSize = random.integer(in: 2...6)
@@ -90,7 +90,7 @@ import Testing
     }
 
     /// Groups in any order of ranks, disjoint and overlapping, in flight together with the world's.
-    @Test(arguments: 0..<20)
+    @Test(arguments: seeds(20))
     func groups(seed: Int) {
         let sets = [[0, 1, 2, 3, 4, 5], [4, 1], [0, 2, 3, 5], [5, 3, 1], [2, 0, 4], [1, 4, 5, 0, 2, 3]]
         var random = SimulationRandom(seed: UInt64(seed), stream: 3)

@@ -1,4 +1,11 @@
 import Base
+import Glibc
+
+/// Seeds for a test: `usual` of them, or 0..<SKEIN_SEEDS for a long search.
+package func seeds(_ usual: Int) -> Range<Int> {
+    let asked = unsafe getenv("SKEIN_SEEDS").flatMap { unsafe Int(String(cString: $0)) }
+    return 0..<(asked ?? usual)
+}
 
 /// Numbers in a row from one seed.
 package struct SimulationRandom {

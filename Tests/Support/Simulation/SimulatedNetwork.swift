@@ -41,6 +41,8 @@ package final class SimulatedNetwork {
     package let worldSize: Int
     package let seed: UInt64
     package var conditions: Conditions
+    /// What must stay alive as long as the network: the buffers of operations.
+    package var kept: [AnyObject] = []
     package private(set) var now: UInt64 = 0
     package private(set) var executors: [Executor] = []
     private var links: [SimulatedLink] = []
