@@ -47,7 +47,7 @@ import Wire
         _ buffer: UnsafeMutableBufferPointer<Float>, in group: Group? = nil, algorithm: Algorithm? = nil
     ) -> Ticket {
         let request = Request(.allReduce, .float32, count: buffer.count, group: group ?? world,
-                                     algorithm: algorithm)
+                              algorithm: algorithm)
         return unsafe submit(request, UnsafeMutableRawBufferPointer(buffer))
     }
 
@@ -58,7 +58,7 @@ import Wire
         algorithm: Algorithm? = nil
     ) -> Ticket {
         let request = Request(.reduceScatter, .float32, count: buffer.count, group: group ?? world,
-                                     partition: partition, algorithm: algorithm)
+                              partition: partition, algorithm: algorithm)
         return unsafe submit(request, UnsafeMutableRawBufferPointer(buffer))
     }
 
@@ -69,7 +69,7 @@ import Wire
         algorithm: Algorithm? = nil
     ) -> Ticket {
         let request = Request(.allGather, .float32, count: buffer.count, group: group ?? world,
-                                     partition: partition, algorithm: algorithm)
+                              partition: partition, algorithm: algorithm)
         return unsafe submit(request, UnsafeMutableRawBufferPointer(buffer))
     }
 
@@ -79,7 +79,7 @@ import Wire
         algorithm: Algorithm? = nil
     ) -> Ticket {
         let request = Request(.allGather, .byte, count: bytes.count, group: group ?? world,
-                                     partition: partition, algorithm: algorithm)
+                              partition: partition, algorithm: algorithm)
         return unsafe submit(request, bytes)
     }
 
@@ -93,7 +93,7 @@ import Wire
             preconditionFailure("rank \(root) is not a member of the group \(group.ranks)")
         }
         let request = Request(.broadcast, .byte, count: bytes.count, group: group, root: position,
-                                     algorithm: algorithm)
+                              algorithm: algorithm)
         return unsafe submit(request, bytes)
     }
 

@@ -33,8 +33,9 @@ extension Executor {
         let what = place.isSend
             ? "waits for rank \(place.peer) to take segment \(place.segment)"
             : "waits for segment \(place.segment) from rank \(place.peer)"
-        var evidence = "nothing moved for \(Units.fixed(Double(link.now - lastProgress) * 1e-9, 1)) s while rank "
-            + "\(link.rank) \(what) (\(exchanged(with: place.peer, in: operation)))"
+        let silence = Units.fixed(Double(link.now - lastProgress) * 1e-9, 1)
+        var evidence = "nothing moved for \(silence) s while rank \(link.rank) \(what) "
+            + "(\(exchanged(with: place.peer, in: operation)))"
         for (rank, next) in zip(chain, chain.dropFirst()).dropFirst() {
             evidence += ", rank \(rank) for rank \(next)"
         }

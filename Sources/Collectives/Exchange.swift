@@ -42,7 +42,9 @@ extension Communicator {
     /// Checks that a replicated result is the same on all ranks of the group, by its hash. `what` names it,
     /// for example "parameters after step 50". Every rank throws, naming those that differ from the
     /// majority; without a majority, all.
-    public func compareHashes(_ hash: UInt64, of what: String, in group: Group? = nil) throws(CollectiveFault) {
+    public func compareHashes(
+        _ hash: UInt64, of what: String, in group: Group? = nil
+    ) throws(CollectiveFault) {
         let group = group ?? world
         try gather(width: 1, in: group) { _ in hash }
         let first = word(0)

@@ -56,7 +56,8 @@ import Wire
         }
         operation.slot = freeSlots.popLast() ?? slots.count
         precondition(operation.slot < StallInquiry.tokenSlot, "too many collectives in flight")
-        if operation.slot == slots.count { slots.append(operation) } else { slots[operation.slot] = operation }
+        if operation.slot == slots.count { slots.append(nil) }
+        slots[operation.slot] = operation
         order.append(operation)
         let program = operation.program
         for message in program.messages.indices

@@ -61,7 +61,8 @@ public struct Partition: Hashable, Sendable {
     /// An explicit one, for shards that follow parameter boundaries or alignment.
     public init(bounds: [Int]) {
         precondition(bounds.count >= 2 && bounds[0] == 0, "a partition begins at element 0")
-        precondition(zip(bounds, bounds.dropFirst()).allSatisfy { $0 <= $1 }, "partition bounds must not fall")
+        precondition(zip(bounds, bounds.dropFirst()).allSatisfy { $0 <= $1 },
+                     "partition bounds must not fall")
         self.bounds = bounds
     }
 

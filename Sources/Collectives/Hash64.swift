@@ -5,18 +5,24 @@
 /// step is a bijection of the word, hence a change in one word always changes the result of its lane.
 public func hash64(of bytes: UnsafeRawBufferPointer) -> UInt64 {
     let multiplier: UInt64 = 0x9E37_79B9_7F4A_7C15
-    var lanes = SIMD4<UInt64>(0x243F_6A88_85A3_08D3, 0x1319_8A2E_0370_7344,
-                              0xA409_3822_299F_31D0, 0x082E_FA98_EC4E_6C89)
     func mix(_ lane: UInt64, _ word: UInt64) -> UInt64 {
         let product = (lane ^ word) &* multiplier
         return product ^ (product >> 32)
     }
+    func word(at offset: Int) -> UInt64 {
+        UInt64(littleEndian: unsafe bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+    }
+    // Separate variables: they stay in registers, as the members of a vector would not.
+    var a: UInt64 = 0x243F_6A88_85A3_08D3
+    var b: UInt64 = 0x1319_8A2E_0370_7344
+    var c: UInt64 = 0xA409_3822_299F_31D0
+    var d: UInt64 = 0x082E_FA98_EC4E_6C89
     var offset = 0
     while offset + 32 <= bytes.count {
-        for lane in 0..<4 {
-            let word = unsafe bytes.loadUnaligned(fromByteOffset: offset + 8 * lane, as: UInt64.self)
-            lanes[lane] = mix(lanes[lane], UInt64(littleEndian: word))
-        }
+        a = mix(a, word(at: offset))
+        b = mix(b, word(at: offset + 8))
+        c = mix(c, word(at: offset + 16))
+        d = mix(d, word(at: offset + 24))
         offset += 32
     }
     var hash = UInt64(bytes.count)
@@ -24,7 +30,7 @@ public func hash64(of bytes: UnsafeRawBufferPointer) -> UInt64 {
         hash = mix(hash, unsafe UInt64(bytes[offset]))
         offset += 1
     }
-    for lane in 0..<4 { hash = mix(hash, lanes[lane]) }
+    hash = mix(mix(mix(mix(hash, a), b), c), d)
     hash ^= hash >> 29
     hash = hash &* 0xBF58_476D_1CE4_E5B9
     return hash ^ (hash >> 32)

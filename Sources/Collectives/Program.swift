@@ -194,7 +194,8 @@ struct OperationToken {
     /// For people: "all-reduce of 1,048,576 float32 (4.0 MiB), operation 812".
     package var name: String {
         let group = program.request.group
-        return program.request.name + ", operation \(number)" + (group.id == 0 ? "" : " of group \(group.ranks)")
+        let whose = group.id == 0 ? "" : " of group \(group.ranks)"
+        return program.request.name + ", operation \(number)" + whose
     }
 }
 
@@ -218,6 +219,7 @@ struct OperationToken {
 
     func memory(of segment: Int32, length: Int) -> UnsafeMutableRawBufferPointer {
         precondition(length <= segmentBytes, "a message is no longer than a staging segment")
-        return unsafe UnsafeMutableRawBufferPointer(start: memory + Int(segment) * segmentBytes, count: length)
+        let start = unsafe memory + Int(segment) * segmentBytes
+        return unsafe UnsafeMutableRawBufferPointer(start: start, count: length)
     }
 }

@@ -121,7 +121,8 @@ import Wire
 
     @Test func differingHashesNameTheRank() {
         let results = onThreads(ranks: 4) { communicator in
-            try communicator.compareHashes(communicator.rank == 2 ? 1 : 0x1234, of: "parameters after step 50")
+            let hash: UInt64 = communicator.rank == 2 ? 1 : 0x1234
+            try communicator.compareHashes(hash, of: "parameters after step 50")
         }
         for result in results {
             #expect { try result.get() } throws: { error in
@@ -155,7 +156,8 @@ import Wire
         }
         for rank in [0, 2] {
             #expect { try results[rank].get() } throws: { error in
-                (error as? CollectiveFault)?.culprit == 1 && "\(error)".contains("all-reduce of 100,000 float32")
+                (error as? CollectiveFault)?.culprit == 1
+                    && "\(error)".contains("all-reduce of 100,000 float32")
             }
         }
     }

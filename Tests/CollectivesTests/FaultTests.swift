@@ -15,7 +15,8 @@ import Wire
             Trial(requests(.allReduce, .ring, count: count, worldSize: worldSize)[0],
                   seed: seed + UInt64(index), whole: true)
         }
-        let other = Trial(requests(.allReduce, .ring, count: 10_001, worldSize: worldSize)[0], seed: 0, whole: true)
+        let other = Trial(requests(.allReduce, .ring, count: 10_001, worldSize: worldSize)[0], seed: 0,
+                          whole: true)
         for (number, trial) in trials.enumerated() {
             for rank in 0..<worldSize {
                 let own = rank == skew && number == 1 ? other : trial

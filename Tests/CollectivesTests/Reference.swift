@@ -101,7 +101,8 @@ final class Trial {
             let values = row.values
             for element in kind == .reduceScatter ? owners[position] : 0..<expected.count
             where values[element].bitPattern != expected[element].bitPattern {
-                return "position \(position), element \(element): \(values[element]), expected \(expected[element])"
+                return "position \(position), element \(element): \(values[element]), "
+                    + "expected \(expected[element])"
             }
         }
         return nil

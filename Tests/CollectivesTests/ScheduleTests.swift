@@ -17,7 +17,8 @@ func requests(_ kind: CollectiveKind, _ algorithm: Algorithm, count: Int, worldS
 
 @Suite struct ScheduleTests {
     /// Lengths below, at and far above the number of ranks, whole and cut into pieces.
-    static let shapes = [(0, 4), (1, 4), (2, 1), (8, 16), (9, 2), (1009, 16), (1009, 5000), (1_000_003, 40_000)]
+    static let shapes = [(0, 4), (1, 4), (2, 1), (8, 16), (9, 2), (1009, 16), (1009, 5000),
+                         (1_000_003, 40_000)]
 
     @Test(arguments: allCollectives, 1...9)
     func eachContributionArrivesExactlyOnce(_ collective: (CollectiveKind, Algorithm), worldSize: Int) {
@@ -41,7 +42,8 @@ func requests(_ kind: CollectiveKind, _ algorithm: Algorithm, count: Int, worldS
 
     private func check(_ requests: [Request], pieceLimit: Int) {
         let schedules = requests.map { $0.schedule(segmentBytes: 4 * pieceLimit) }
-        let what = "\(requests[0].algorithm) \(requests[0].name) over \(requests.count), root \(requests[0].root)"
+        let first = requests[0]
+        let what = "\(first.algorithm) \(first.name) over \(requests.count), root \(first.root)"
         for schedule in schedules {
             if let broken = brokenRule(of: schedule, pieceLimit: pieceLimit) {
                 Issue.record("\(what): \(broken)\n\(schedule)")
@@ -65,9 +67,8 @@ func requests(_ kind: CollectiveKind, _ algorithm: Algorithm, count: Int, worldS
             }.map(\.element)
             if step.direction == .send { continue }
             if together.contains(where: { $0.direction != .send }) { return "two receives at once" }
-            if step.direction == .receive(.replace), together.contains(where: { $0.range.overlaps(step.range) }) {
-                return "replaces what it sends"
-            }
+            let overlaps = together.contains { $0.range.overlaps(step.range) }
+            if step.direction == .receive(.replace), overlaps { return "replaces what it sends" }
         }
         return nil
     }
@@ -84,7 +85,8 @@ func requests(_ kind: CollectiveKind, _ algorithm: Algorithm, count: Int, worldS
             }
             for (index, step) in schedule.steps.enumerated() {
                 for (before, other) in schedule.steps[..<index].enumerated()
-                where other.range.overlaps(step.range) && (other.direction != .send || step.direction != .send) {
+                where other.range.overlaps(step.range)
+                    && (other.direction != .send || step.direction != .send) {
                     #expect(reachable[index].contains(before), "steps \(before) and \(index) of \(schedule)")
                 }
             }
@@ -169,7 +171,9 @@ struct SymbolicRun {
                         guard !wire[step.peer][rank].isEmpty else { break }
                         let message = wire[step.peer][rank].removeFirst()
                         guard message.step.range == step.range, message.step.round == step.round,
-                              message.step.piece == step.piece else { return "ends differ: \(message.step), \(step)" }
+                              message.step.piece == step.piece else {
+                            return "ends differ: \(message.step), \(step)"
+                        }
                         for (interval, value) in zip(intervals(step.range), message.values) {
                             values[rank][interval] = combine == .replace
                                 ? value : zip(values[rank][interval], value).map(+)

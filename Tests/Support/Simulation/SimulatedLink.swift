@@ -128,11 +128,13 @@ final class Pipe {
             }
             let key = Key(pipe.from, fragment.tag)
             if posted[key] != nil {
-                deliver(fragment.bytes, of: fragment.tag, messageLength: fragment.messageLength, from: pipe.from)
+                deliver(fragment.bytes, of: fragment.tag, messageLength: fragment.messageLength,
+                        from: pipe.from)
             } else {
-                guard earlyBytes[pipe.from] + fragment.bytes.count <= network.conditions.earlyBytes else { return }
-                early[key, default: Early(tag: fragment.tag, messageLength: fragment.messageLength, bytes: [])]
-                    .bytes += fragment.bytes
+                let room = network.conditions.earlyBytes - earlyBytes[pipe.from]
+                guard fragment.bytes.count <= room else { return }
+                let nothing = Early(tag: fragment.tag, messageLength: fragment.messageLength, bytes: [])
+                early[key, default: nothing].bytes += fragment.bytes
                 earlyBytes[pipe.from] += fragment.bytes.count
             }
             pipe.flying.removeFirst()
@@ -172,8 +174,8 @@ final class Pipe {
             let bytes = unsafe Array(message.memory[message.departed..<(message.departed + length)])
             pipe.lastArrival = max(pipe.lastArrival, now + network.latency()) + network.transferTime(length)
             pipe.flying.append(unsafe Pipe.Fragment(
-                arrival: pipe.lastArrival, tag: message.tag, messageLength: message.memory.count, bytes: bytes,
-                isCorrupt: pipe.corruptAfter == 0))
+                arrival: pipe.lastArrival, tag: message.tag, messageLength: message.memory.count,
+                bytes: bytes, isCorrupt: pipe.corruptAfter == 0))
             pipe.corruptAfter -= 1
             pipe.flyingBytes += length
             network.wake(pipe.to, at: pipe.lastArrival)
@@ -188,7 +190,7 @@ final class Pipe {
     }
 
     private func blame(_ peer: Int, _ evidence: String) {
-        abort(LinkFault(culprit: peer, host: "simulated", operation: "exchange of messages", evidence: evidence,
-                        reporter: rank))
+        abort(LinkFault(culprit: peer, host: "simulated", operation: "exchange of messages",
+                        evidence: evidence, reporter: rank))
     }
 }

@@ -87,7 +87,9 @@ package final class SimulatedNetwork {
     }
 
     /// Flips bits in the fragment number `count` from one rank to another, which the receiver notices.
-    package func corrupt(from: Int, to: Int, fragment count: Int) { pipe(from: from, to: to).corruptAfter = count }
+    package func corrupt(from: Int, to: Int, fragment count: Int) {
+        pipe(from: from, to: to).corruptAfter = count
+    }
 
     package func isAlive(_ rank: Int) -> Bool { isAlive[rank] }
 
@@ -171,7 +173,8 @@ package final class SimulatedNetwork {
 
     /// Often as much as there is; one in four of any length, down to a byte.
     func fragmentLength() -> Int {
-        random.chance(oneIn: 4) ? random.magnitude(in: 1...conditions.largestFragment) : conditions.largestFragment
+        let largest = conditions.largestFragment
+        return random.chance(oneIn: 4) ? random.magnitude(in: 1...largest) : largest
     }
 
     func transferTime(_ bytes: Int) -> UInt64 { UInt64(bytes * 1000 / conditions.bytesPerMicrosecond) }
