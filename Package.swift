@@ -68,6 +68,7 @@ let package = Package(
             name: "skein",
             dependencies: ["Base", "Recipe", "Model", "Checkpoint", "Telemetry", "Trainer", "Bench", argumentParser],
             swiftSettings: swiftSettings),
+        room("Collectives", ["Base", "Wire"]),
 
         // The Double tape and other oracles that tests of several rooms hold results against.
         .target(name: "TestSupport", dependencies: ["Base", "Tensor"], path: "Tests/Support/Oracle",
@@ -84,5 +85,9 @@ let package = Package(
         tests("Wire", ["Base", "Wire"]),
         tests("House", []),
         tests("Corpus", ["Corpus", "Base", crypto]),
+        tests("Collectives", ["Base", "Wire", "Collectives", "Simulation"]),
+        // Networks for tests: one with virtual time and faults from a seed, one between threads.
+        .target(name: "Simulation", dependencies: ["Base", "Wire", "Collectives"],
+                path: "Tests/Support/Simulation", swiftSettings: swiftSettings),
     ]
 )

@@ -1,0 +1,25 @@
+import Base
+
+/// The settings of a communicator; equal on all ranks.
+public struct CommunicatorOptions: Sendable {
+    /// A wait gives up when nothing has moved for this long.
+    public var timeoutSeconds: Double
+    /// Then it asks the other ranks whom they wait for, and gives them this long to answer.
+    public var graceSeconds: Double
+    /// Longest message, a multiple of 64. On loopback shorter ones than 512 KiB cost a third of the rate.
+    public var segmentBytes: Int
+    /// Where each rank runs, for fault messages; may be empty.
+    public var hosts: [String]
+
+    public init(timeoutSeconds: Double = 120, graceSeconds: Double = 0.5, segmentBytes: Int = 512 << 10,
+                hosts: [String] = []) {
+        precondition(timeoutSeconds > 0 && graceSeconds >= 0, "a timeout is positive")
+        precondition(segmentBytes >= 64 && segmentBytes % 64 == 0, "segments are multiples of 64 bytes")
+        self.timeoutSeconds = timeoutSeconds
+        self.graceSeconds = graceSeconds
+        self.segmentBytes = segmentBytes
+        self.hosts = hosts
+    }
+
+    func host(of rank: Int) -> String { hosts.indices.contains(rank) ? hosts[rank] : "host unknown" }
+}

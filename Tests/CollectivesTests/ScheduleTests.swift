@@ -1,0 +1,216 @@
+import Collectives
+import Testing
+
+/// Every kind with every algorithm that serves it.
+let allCollectives: [(CollectiveKind, Algorithm)] = CollectiveKind.allCases.flatMap { kind in
+    Algorithm.allCases.filter { $0.serves(kind) }.map { (kind, $0) }
+}
+
+/// All members' requests for one collective over the world.
+func requests(_ kind: CollectiveKind, _ algorithm: Algorithm, count: Int, worldSize: Int, root: Int = 0,
+              partition: Partition? = nil) -> [Request] {
+    (0..<worldSize).map {
+        Request(kind, .float32, count: count, group: Group(worldSize: worldSize, rank: $0),
+                partition: partition, root: root, algorithm: algorithm)
+    }
+}
+
+@Suite struct ScheduleTests {
+    /// Lengths below, at and far above the number of ranks, whole and cut into pieces.
+    static let shapes = [(0, 4), (1, 4), (2, 1), (8, 16), (9, 2), (1009, 16), (1009, 5000),
+                         (1_000_003, 40_000)]
+
+    @Test(arguments: allCollectives, 1...9)
+    func eachContributionArrivesExactlyOnce(_ collective: (CollectiveKind, Algorithm), worldSize: Int) {
+        for (count, limit) in Self.shapes {
+            for root in collective.0 == .broadcast ? Array(0..<worldSize) : [0] {
+                check(requests(collective.0, collective.1, count: count, worldSize: worldSize, root: root),
+                      pieceLimit: limit)
+            }
+        }
+    }
+
+    /// Parts of any size, also empty ones in between.
+    @Test(arguments: allCollectives.filter { $0.0 != .broadcast && $0.0 != .barrier })
+    func unevenPartitions(_ collective: (CollectiveKind, Algorithm)) {
+        for bounds in [[0, 0, 0, 10], [0, 10, 10, 10], [0, 1, 8, 8, 20], [0, 0, 5, 5, 6, 30]] {
+            let partition = Partition(bounds: bounds)
+            check(requests(collective.0, collective.1, count: partition.count, worldSize: partition.parts,
+                           partition: partition), pieceLimit: 3)
+        }
+    }
+
+    private func check(_ requests: [Request], pieceLimit: Int) {
+        let schedules = requests.map { $0.schedule(segmentBytes: 4 * pieceLimit) }
+        let first = requests[0]
+        let what = "\(first.algorithm) \(first.name) over \(requests.count), root \(first.root)"
+        for schedule in schedules {
+            if let broken = brokenRule(of: schedule, pieceLimit: pieceLimit) {
+                Issue.record("\(what): \(broken)\n\(schedule)")
+            }
+        }
+        var symbolic = SymbolicRun(requests, schedules)
+        if let fault = symbolic.run() ?? symbolic.wrongResult() {
+            Issue.record("\(what): \(fault)\n\(schedules.map(\.description).joined())")
+        }
+    }
+
+    /// The rules of `Schedule` that one rank's list shows by itself.
+    private func brokenRule(of schedule: Schedule, pieceLimit: Int) -> String? {
+        for (step, next) in zip(schedule.steps, schedule.steps.dropFirst())
+        where (step.round, step.piece) > (next.round, next.piece) { return "not sorted by round and piece" }
+        for (index, step) in schedule.steps.enumerated() {
+            if step.range.isEmpty || step.range.count > pieceLimit { return "a piece of \(step.range.count)" }
+            if step.peer == schedule.index { return "a message to itself" }
+            let together = schedule.steps.enumerated().filter {
+                $0.offset != index && ($0.element.round, $0.element.piece) == (step.round, step.piece)
+            }.map(\.element)
+            if step.direction == .send { continue }
+            if together.contains(where: { $0.direction != .send }) { return "two receives at once" }
+            let overlaps = together.contains { $0.range.overlaps(step.range) }
+            if step.direction == .receive(.replace), overlaps { return "replaces what it sends" }
+        }
+        return nil
+    }
+
+    /// The executor may reorder whatever `blockers` leaves open. So any two steps whose elements conflict
+    /// (one of them writes) must be joined by a path of blockers.
+    @Test(arguments: allCollectives, [2, 3, 4, 5, 8])
+    func conflictingStepsAreOrdered(_ collective: (CollectiveKind, Algorithm), worldSize: Int) {
+        for request in requests(collective.0, collective.1, count: 101, worldSize: worldSize) {
+            let schedule = request.schedule(segmentBytes: 4 * 8)
+            var reachable: [Set<Int>] = []
+            for earlier in Program.blockers(of: schedule) {
+                reachable.append(earlier.reduce(into: earlier) { $0.formUnion(reachable[$1]) })
+            }
+            for (index, step) in schedule.steps.enumerated() {
+                for (before, other) in schedule.steps[..<index].enumerated()
+                where other.range.overlaps(step.range)
+                    && (other.direction != .send || step.direction != .send) {
+                    #expect(reachable[index].contains(before), "steps \(before) and \(index) of \(schedule)")
+                }
+            }
+        }
+    }
+
+    @Test func printedForPeople() {
+        let schedule = requests(.allReduce, .ring, count: 5, worldSize: 2)[1].schedule(segmentBytes: 8)
+        #expect(schedule.description == """
+            position 1 of 2, 5 elements, 6 steps
+              round 0.0: send 0..<2 -> 0
+              round 0.0: add 3..<5 <- 0
+              round 0.1: send 2..<3 -> 0
+              round 1.0: send 3..<5 -> 0
+              round 1.0: receive 0..<2 <- 0
+              round 1.1: receive 2..<3 <- 0
+
+            """)
+    }
+
+    @Test func busFactorsAreThoseOfNcclTests() {
+        #expect(CollectiveKind.allReduce.busFactor(worldSize: 4) == 1.5)
+        #expect(CollectiveKind.reduceScatter.busFactor(worldSize: 4) == 0.75)
+        #expect(CollectiveKind.allGather.busFactor(worldSize: 2) == 0.5)
+        #expect(CollectiveKind.broadcast.busFactor(worldSize: 8) == 1)
+    }
+}
+
+/// Runs all ranks' schedules with sets of contributions in place of numbers: for each rank and interval of
+/// elements, how often each rank's contribution is in it. Column W counts what was never a contribution.
+struct SymbolicRun {
+    typealias Value = [Int]
+    struct Message {
+        var step: Step
+        var values: [Value]
+    }
+
+    let requests: [Request]
+    let schedules: [Schedule]
+    let bounds: [Int]
+    var values: [[Value]]
+    var wire: [[[Message]]]
+
+    init(_ requests: [Request], _ schedules: [Schedule]) {
+        self.requests = requests
+        self.schedules = schedules
+        let size = requests.count
+        let count = requests[0].count
+        let owners = requests[0].partition ?? Partition(evenly: count, over: size)
+        let edges = schedules.flatMap { $0.steps.flatMap { [$0.range.lowerBound, $0.range.upperBound] } }
+        let bounds = Set(edges + owners.bounds).sorted()
+        self.bounds = bounds
+        wire = Array(repeating: Array(repeating: [], count: size), count: size)
+        values = (0..<size).map { rank in
+            bounds.dropLast().map { start in
+                let contributes = switch requests[0].kind {
+                case .allReduce, .reduceScatter: true
+                case .allGather, .barrier: owners[rank].contains(start)
+                case .broadcast: rank == requests[0].root
+                }
+                var value = Value(repeating: 0, count: size + 1)
+                value[contributes ? rank : size] = 1
+                return value
+            }
+        }
+    }
+
+    private func intervals(_ range: Range<Int>) -> Range<Int> {
+        bounds.firstIndex(of: range.lowerBound)!..<bounds.firstIndex(of: range.upperBound)!
+    }
+
+    /// Each rank in its own order, waiting only for messages; what went wrong, if anything.
+    mutating func run() -> String? {
+        var next = [Int](repeating: 0, count: schedules.count)
+        var moved = true
+        while moved {
+            moved = false
+            for (rank, schedule) in schedules.enumerated() {
+                while next[rank] < schedule.steps.count {
+                    let step = schedule.steps[next[rank]]
+                    if case .receive(let combine) = step.direction {
+                        guard !wire[step.peer][rank].isEmpty else { break }
+                        let message = wire[step.peer][rank].removeFirst()
+                        guard message.step.range == step.range, message.step.round == step.round,
+                              message.step.piece == step.piece else {
+                            return "ends differ: \(message.step), \(step)"
+                        }
+                        for (interval, value) in zip(intervals(step.range), message.values) {
+                            values[rank][interval] = combine == .replace
+                                ? value : zip(values[rank][interval], value).map(+)
+                        }
+                    } else {
+                        wire[rank][step.peer].append(
+                            Message(step: step, values: Array(values[rank][intervals(step.range)])))
+                    }
+                    next[rank] += 1
+                    moved = true
+                }
+            }
+        }
+        let isDone = zip(next, schedules).allSatisfy { $0 == $1.steps.count }
+        let isDelivered = wire.allSatisfy { $0.allSatisfy(\.isEmpty) }
+        return isDone && isDelivered ? nil : "stuck, or messages left over"
+    }
+
+    func wrongResult() -> String? {
+        let request = requests[0]
+        let size = requests.count
+        let owners = request.partition ?? Partition(evenly: request.count, over: size)
+        for rank in 0..<size {
+            for (interval, start) in bounds.dropLast().enumerated() {
+                let owner = (0..<size).first { owners[$0].contains(start) }!
+                if request.kind == .reduceScatter, owner != rank { continue }
+                var expected = Value(repeating: 0, count: size + 1)
+                switch request.kind {
+                case .allReduce, .reduceScatter: for member in 0..<size { expected[member] = 1 }
+                case .allGather, .barrier: expected[owner] = 1
+                case .broadcast: expected[request.root] = 1
+                }
+                if values[rank][interval] != expected {
+                    return "rank \(rank) has \(values[rank][interval]) from element \(start)"
+                }
+            }
+        }
+        return nil
+    }
+}
