@@ -52,10 +52,12 @@ let package = Package(
         .target(name: "CChecksum"),
         .target(name: "CKernels", cSettings: isaC),
         system("COpenBLAS", pkgConfig: "openblas", apt: "libopenblas-dev"),
+        system("CUV", pkgConfig: "libuv", apt: "libuv1-dev"),
 
         room("Base", ["CChecksum"]),
-        room("Wire", ["Base"]),
+        room("Wire", ["Base", "CUV", crypto]),
 
         tests("Base", ["Base"]),
+        tests("Wire", ["Base", "Wire", crypto]),
     ]
 )
