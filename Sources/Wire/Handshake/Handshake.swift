@@ -81,6 +81,8 @@ package struct Handshake {
     private var stream: Int
     private var peerDigest: [UInt8] = []
     private var state: State
+    /// True once the peer has proven that it knows the secret.
+    package private(set) var isProven = false
     /// How many bytes the next `receive` must be given, exactly.
     package private(set) var wanted: Int
 
@@ -104,9 +106,6 @@ package struct Handshake {
         self.wanted = wanted
         noise = NoiseNNpsk0(secret: secret.bytes, prologue: Self.magic)
     }
-
-    /// True once the peer has proven that it knows the secret.
-    package var isProven: Bool { receiving != nil && state != .proof }
 
     /// What the connecting side says first.
     package mutating func open() -> [UInt8] {
@@ -172,6 +171,7 @@ package struct Handshake {
 
     private mutating func proof(_ bytes: [UInt8]) -> Step {
         guard receiving?.open(bytes) == [] else { return stranger("no proof") }
+        isProven = true
         (state, wanted) = (.claimsLength, 2)
         return Step()
     }
@@ -221,6 +221,7 @@ package struct Handshake {
         peerDigest = digest
         let (toThem, toUs) = noise.split()
         (sending, receiving) = (toThem, toUs)
+        isProven = true
         (state, wanted) = (.answerLength, 2)
         let proof = sending?.seal([]) ?? []
         return Step(send: proof + seal(identity.record))

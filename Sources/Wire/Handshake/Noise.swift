@@ -22,10 +22,11 @@ package struct NoiseNNpsk0 {
     private var chainingKey: [UInt8]
     private var hash: [UInt8]
     private var cipher = NoiseCipher(key: SymmetricKey(data: [UInt8](repeating: 0, count: 32)))
-    private let ephemeral: Curve25519.KeyAgreement.PrivateKey
+    /// Made when it is first needed, so that a listener spends no curve arithmetic on a stranger.
+    private var ephemeral: Curve25519.KeyAgreement.PrivateKey?
 
     /// `ephemeral` is a parameter for the known-answer test only.
-    package init(secret: [UInt8], prologue: [UInt8], ephemeral: Curve25519.KeyAgreement.PrivateKey = .init()) {
+    package init(secret: [UInt8], prologue: [UInt8], ephemeral: Curve25519.KeyAgreement.PrivateKey? = nil) {
         // The name has exactly the hash's 32 bytes, so it is the first hash itself (section 5.2).
         hash = Array(Self.name.utf8)
         chainingKey = hash
@@ -66,7 +67,9 @@ package struct NoiseNNpsk0 {
     }
 
     private mutating func writeEphemeral() -> [UInt8] {
-        let key = Array(ephemeral.publicKey.rawRepresentation)
+        let own = ephemeral ?? Curve25519.KeyAgreement.PrivateKey()
+        ephemeral = own
+        let key = Array(own.publicKey.rawRepresentation)
         mixHash(key)
         mixKey(key)     // With a psk, the ephemeral key is also mixed into the cipher's key (section 9.2).
         return key
@@ -82,8 +85,9 @@ package struct NoiseNNpsk0 {
 
     private mutating func mixSharedKey(with publicKey: [UInt8]) throws(Failure) {
         // A key of low order gives no secret; the library refuses it.
-        guard let other = try? Curve25519.KeyAgreement.PublicKey(rawRepresentation: publicKey),
-              let shared = try? ephemeral.sharedSecretFromKeyAgreement(with: other) else { throw .cannotOpen }
+        guard let own = ephemeral,
+              let other = try? Curve25519.KeyAgreement.PublicKey(rawRepresentation: publicKey),
+              let shared = try? own.sharedSecretFromKeyAgreement(with: other) else { throw .cannotOpen }
         mixKey(unsafe shared.withUnsafeBytes { unsafe Array($0) })
     }
 

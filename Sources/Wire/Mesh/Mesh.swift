@@ -25,6 +25,7 @@ public final class Mesh: Link {
     private var streams: [[DataStream]]
     private var ready: [LinkEvent] = []
     private var hasFailed = false
+    private var isOver = false
 
     /// Joins the job: returns when this rank is connected to all others, or throws what stands in the way.
     /// Blocks up to `startDeadlineSeconds`. SIGPIPE is ignored from here on, because writing to a socket
@@ -91,11 +92,13 @@ public final class Mesh: Link {
     }
 
     private func stream(_ peer: Int, _ tag: MessageTag) -> DataStream {
+        precondition(!isOver, "this rank has left the job")
         precondition(peer != rank && streams.indices.contains(peer), "rank \(rank) has no stream to rank \(peer)")
         return streams[peer][Int(tag.channel) % options.dataStreams]
     }
 
     public func poll(into events: inout [LinkEvent], until deadline: UInt64) {
+        precondition(!isOver, "this rank has left the job")
         loop.pass()
         if report(into: &events) { return }
         var time = now
@@ -136,7 +139,8 @@ public final class Mesh: Link {
     }
 
     public func abort(_ fault: LinkFault) {
-        guard let controller, !shared.isFailed else { return }
+        guard let controller else { return shared.publish(fault) }
+        guard !shared.isFailed else { return }
         shared.post(.abort(fault))
         controller.loop.waker.wake()
         // The peers must hear it from us before they see us go.
@@ -149,8 +153,8 @@ public final class Mesh: Link {
     /// Leaves the job in peace: sends what is still queued, says goodbye, and waits until all others have
     /// said it too or `seconds` have passed. The end of this process is no fault then.
     public func leave(within seconds: Double = 10) throws(LinkFault) {
-        guard let controller else { return }
         defer { end() }
+        guard let controller else { return }
         let limit = now + UInt64(seconds * 1e9)
         while !shared.isFailed, streams.joined().contains(where: \.hasPendingWrites), now < limit {
             loop.wait(milliseconds: 10)
@@ -165,10 +169,11 @@ public final class Mesh: Link {
 
     /// Stops the control thread and closes everything, in the order that `UVWaker` relies on.
     private func end() {
+        guard !isOver else { return }
+        isOver = true
         controller?.stopThread()
         controller?.close()
         controller = nil
-        hasFailed = true
         for stream in streams.joined() { stream.close() }
         streams = Array(repeating: [], count: worldSize)
         loop.close()
