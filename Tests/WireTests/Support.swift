@@ -8,20 +8,18 @@ import Glibc
 import Musl
 #endif
 
-/// A TCP port of the loopback interface that nobody uses at the moment.
+private let portCounter = Atomic<Int>(Int(getpid()) * 37)
+
+/// A TCP port of the loopback interface that nobody uses at the moment, never the same twice, and below
+/// those that the kernel gives to outgoing connections.
 func freePort() -> Int {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(descriptor) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = in_addr_t(0x7F00_0001).bigEndian
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    return unsafe withUnsafeMutablePointer(to: &address) { pointer in
-        unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { raw in
-            unsafe bind(descriptor, raw, length)
-            unsafe getsockname(descriptor, raw, &length)
-        }
-        return unsafe Int(UInt16(bigEndian: pointer.pointee.sin_port))
+    while true {
+        let port = 20_000 + portCounter.wrappingAdd(1, ordering: .relaxed).newValue % 12_000
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        let address = SocketAddress(host: [127, 0, 0, 1], port: UInt16(port))
+        let length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        if unsafe address.withRaw({ unsafe bind(descriptor, $0, length) }) == 0 { return port }
     }
 }
 

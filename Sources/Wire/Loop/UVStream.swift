@@ -235,7 +235,11 @@ extension UVStreamOwner {
                 unsafe UVStream.of(handle.pointee.data).wrote(request, status)
             })
         }
-        precondition(status == 0, "libuv refused a write: \(uvText(status))")
+        if status != 0 {
+            // libuv takes no writes after a read has failed. The owner has been told of that.
+            pendingWrites -= 1
+            unsafe Unmanaged.passUnretained(request).release()
+        }
         return false
     }
 

@@ -8,6 +8,8 @@ import Base
     private let reader: FrameReader
     private var writer: FrameWriter
     private unowned let controller: Controller
+    /// Whether the peer has said anything: only then can it have told us before it left.
+    private(set) var hasSpoken = false
     private var payload: UnsafeMutableRawBufferPointer
 
     init(stream: UVStream, keys: HandshakeResult, options: MeshOptions, controller: Controller) {
@@ -56,6 +58,7 @@ import Base
     }
 
     func arrived(_ header: FrameHeader) throws(FrameFault) {
+        hasSpoken = true
         let content = unsafe Array(payload[..<header.length])
         guard controller.received(header.type, content, from: self) else { throw .badContent(header.type) }
     }

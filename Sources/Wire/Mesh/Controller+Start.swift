@@ -148,6 +148,7 @@ extension Controller {
         let control = ControlStream(stream: greeting.stream, keys: result, options: options, controller: self)
         controls[result.rank] = control
         attempts = 0
+        control.send(.heartbeat)
         if greeting.target?.peer == 0 {
             masterAddress = greeting.address
             control.send(.hello, ControlPayload.hello(ownPlace(seenBy: greeting.stream)))
@@ -180,6 +181,7 @@ extension Controller {
             nextBeat = now + UInt64(options.heartbeatSeconds / Watch.beatsPerDeadline * 1e9)
             for control in controls.values { control.send(.heartbeat) }
         }
+        if let suspicion, now >= suspicion.until { failure = failure ?? .startFailed(suspicion.fault, .running) }
         guard failure == nil, now >= startDeadline else { return }
         let seconds = options.startDeadlineSeconds
         if options.rank > 0, masterAddress == nil {

@@ -31,6 +31,8 @@ final class Controller {
     var dataStreams: [(stream: UVStream, keys: HandshakeResult)] = []
     /// Why the start has failed.
     var failure: WireError?
+    /// A peer that went away during the start, and until when another may explain it.
+    var suspicion: (fault: LinkFault, until: UInt64)?
     /// Connections to make again, and when.
     var retries: [(peer: Int, stream: Int, at: UInt64)] = []
     var attempts = 0
@@ -179,12 +181,18 @@ final class Controller {
 
     /// A control stream ended, or carried nonsense.
     func ended(_ control: ControlStream, evidence: String) {
+        let now = MonotonicClock.nanoseconds()
         if stage == .starting, !earlyGoodbyes.contains(control.peer) {
             let fault = LinkFault(culprit: control.peer, host: hostName(of: control.peer), operation: "the start",
                                   evidence: evidence, reporter: options.rank)
-            failure = failure ?? .startFailed(fault, .running)
+            let grace = control.hasSpoken ? 0 : UInt64(Watch.graceSeconds * 1e9)
+            suspicion = suspicion ?? (fault, now + grace)
         }
-        perform(watch?.ended(control.peer, evidence: evidence, operation: shared.operation) ?? [])
+        if control.hasSpoken {
+            perform(watch?.ended(control.peer, evidence: evidence, operation: shared.operation) ?? [])
+        } else {
+            watch?.broke(control.peer, evidence: evidence, at: now)
+        }
     }
 
     func hostName(of peer: Int) -> String { roster.places[peer]?.hostName ?? "never seen" }

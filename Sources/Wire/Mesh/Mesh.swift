@@ -16,6 +16,8 @@ public final class Mesh: Link {
 
     public let rank: Int
     public let worldSize: Int
+    /// Where this rank listens; nil in a world of one.
+    package private(set) var listeningAddress: SocketAddress?
     private let options: MeshOptions
     private let loop: UVLoop
     private let shared: Shared
@@ -66,6 +68,7 @@ public final class Mesh: Link {
             streams[keys.rank].append(DataStream(stream: own, keys: keys, options: options, mesh: self))
         }
         controller.dataStreams = []
+        listeningAddress = controller.listener?.address
         self.controller = controller
         controller.startThread()
     }

@@ -8,7 +8,8 @@ import Base
 ///    times within the deadline. A peer from which nothing came for the whole deadline is the culprit.
 /// 2. The control stream is the authority. Its end without a goodbye makes the peer the culprit, at once.
 ///    A data stream that breaks is only a suspicion: the peer may have closed because of somebody else,
-///    and its abort may still be under way. The verdict waits for a short grace.
+///    and its abort may still be under way. The verdict waits for a short grace. So it does when a control
+///    stream ends on which the peer never said a word: it may have left before its side of it stood.
 /// 3. Whoever finds a culprit first tells all. Whoever is told adopts that culprit, tells all in turn and
 ///    looks no further: the first fault wins. Because everybody tells before leaving, and on the very
 ///    stream whose end would accuse it, a peer that leaves because of a fault is never taken for one.
@@ -72,7 +73,8 @@ package struct Watch {
         return blame(peer, evidence, operation)
     }
 
-    /// The data stream of `peer` ended while something was still expected of it.
+    /// A stream of `peer` ended that cannot carry an explanation: a data stream while something was still
+    /// expected of it, or a control stream that never spoke.
     package mutating func broke(_ peer: Int, evidence: String, at now: UInt64) {
         guard peers[peer]?.broken == nil else { return }
         peers[peer]?.broken = (evidence, now)
