@@ -36,11 +36,7 @@ private func stream(_ protection: Protection, _ lengths: [Int]) -> [UInt8] {
     for (index, length) in lengths.enumerated() {
         let payload = (0..<length).map { UInt8(truncatingIfNeeded: $0 &* 5 &+ index) }
         let tag = MessageTag(operation: UInt64(index) << 33, fingerprint: 77, segment: UInt32(index), channel: 3)
-        var head = [UInt8](repeating: 0, count: FrameHeader.byteCount)
-        let sealed = unsafe payload.withUnsafeBytes { body in
-            unsafe head.withUnsafeMutableBytes { unsafe writer.frame(.data, tag: tag, payload: body, head: $0) }
-        }
-        bytes += head + (sealed ?? payload)
+        bytes += writer.bytes(.data, tag: tag, payload: payload)
     }
     return bytes
 }

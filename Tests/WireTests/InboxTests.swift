@@ -21,13 +21,8 @@ import Wire
     }
 
     func send(_ segment: Int, _ length: Int, fingerprint: UInt32 = 1) {
-        let payload = Self.content(segment, length)
         let tag = MessageTag(operation: 0, fingerprint: fingerprint, segment: UInt32(segment))
-        var head = [UInt8](repeating: 0, count: FrameHeader.byteCount)
-        unsafe payload.withUnsafeBytes { body in
-            unsafe head.withUnsafeMutableBytes { _ = unsafe writer.frame(.data, tag: tag, payload: body, head: $0) }
-        }
-        wire += head + payload
+        wire += writer.bytes(.data, tag: tag, payload: Self.content(segment, length))
     }
 
     func post(_ segment: Int, _ length: Int) throws(FrameFault) {

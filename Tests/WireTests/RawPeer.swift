@@ -93,11 +93,7 @@ final class RawStream {
     func send(_ type: FrameType, _ payload: [UInt8] = []) { socket.write(writer.bytes(type, payload: payload)) }
 
     func sendData(_ payload: [UInt8], tag: MessageTag, damagedBit: Int? = nil) {
-        var head = [UInt8](repeating: 0, count: FrameHeader.byteCount)
-        unsafe payload.withUnsafeBytes { body in
-            unsafe head.withUnsafeMutableBytes { _ = unsafe writer.frame(.data, tag: tag, payload: body, head: $0) }
-        }
-        var bytes = head + payload
+        var bytes = writer.bytes(.data, tag: tag, payload: payload)
         if let damagedBit { bytes[damagedBit / 8] ^= 1 << UInt8(damagedBit % 8) }
         socket.write(bytes)
     }

@@ -203,11 +203,14 @@ package struct FrameWriter {
                                       sequence: sequence))
     }
 
-    /// A whole frame as one array, for the small ones of the control stream.
-    package mutating func bytes(_ type: FrameType, payload: [UInt8] = []) -> [UInt8] {
+    /// A whole frame as one array, for tests.
+    package mutating func bytes(
+        _ type: FrameType, tag: MessageTag = MessageTag(operation: 0, fingerprint: 0, segment: 0),
+        payload: [UInt8] = []
+    ) -> [UInt8] {
         var head = [UInt8](repeating: 0, count: FrameHeader.byteCount)
         let sealed = unsafe payload.withUnsafeBytes { body in
-            unsafe head.withUnsafeMutableBytes { unsafe frame(type, payload: body, head: $0) }
+            unsafe head.withUnsafeMutableBytes { unsafe frame(type, tag: tag, payload: body, head: $0) }
         }
         return head + (sealed ?? payload)
     }

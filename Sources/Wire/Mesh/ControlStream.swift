@@ -28,8 +28,11 @@ import Base
 
     deinit { unsafe payload.deallocate() }
 
+    /// Control frames are few and small; the frequent one, the heartbeat, allocates nothing.
     func send(_ type: FrameType, _ payload: [UInt8] = []) {
-        stream.write(writer.bytes(type, payload: payload))
+        let request = stream.request()
+        let sealed = unsafe payload.withUnsafeBytes { unsafe writer.frame(type, payload: $0, head: request.head) }
+        _ = stream.write(request, headCount: FrameHeader.byteCount, owning: sealed ?? payload)
     }
 
     func destination(for stream: UVStream) -> UnsafeMutableRawBufferPointer { unsafe reader.destination() }

@@ -117,7 +117,7 @@ final class Controller {
         case .starting: startStep(now)
         case .running:
             for note in shared.takeNotes() { handle(note, now) }
-            perform(watch?.tick(now, operation: shared.operation) ?? [])
+            perform(watch?.tick(now, operation: shared.operation))
         case .stopped: break
         }
     }
@@ -126,23 +126,22 @@ final class Controller {
         switch note {
         case .broke(let peer, let evidence): watch?.broke(peer, evidence: evidence, at: now)
         case .misbehaved(let peer, let evidence):
-            perform(watch?.misbehaved(peer, evidence: evidence, operation: shared.operation) ?? [])
-        case .abort(let fault): perform(watch?.abort(fault) ?? [])
+            perform(watch?.misbehaved(peer, evidence: evidence, operation: shared.operation))
+        case .abort(let fault): perform(watch?.abort(fault))
         case .goodbye: for control in controls.values { control.send(.goodbye) }
         case .stop: stage = .stopped
         }
     }
 
-    private func perform(_ actions: [Watch.Action]) {
-        for action in actions {
-            switch action {
-            case .beat: for control in controls.values { control.send(.heartbeat) }
-            case .tell(let fault):
-                let content = ControlPayload.abort(fault, kind: .running)
-                for control in controls.values { control.send(.abort, content) }
-                shared.publish(fault)
-                caller.wake()
-            }
+    private func perform(_ action: Watch.Action?) {
+        switch action {
+        case nil: break
+        case .beat: for control in controls.values { control.send(.heartbeat) }
+        case .tell(let fault):
+            let content = ControlPayload.abort(fault, kind: .running)
+            for control in controls.values { control.send(.abort, content) }
+            shared.publish(fault)
+            caller.wake()
         }
     }
 
@@ -162,7 +161,7 @@ final class Controller {
         case .abort:
             guard let (fault, kind) = ControlPayload.readAbort(content) else { return false }
             if stage == .starting { failure = failure ?? .startFailed(fault, kind) }
-            perform(watch?.told(fault) ?? [])
+            perform(watch?.told(fault))
             return true
         case .hello:
             guard options.rank == 0, let place = ControlPayload.readHello(content) else { return false }
@@ -189,7 +188,7 @@ final class Controller {
             suspicion = suspicion ?? (fault, now + grace)
         }
         if control.hasSpoken {
-            perform(watch?.ended(control.peer, evidence: evidence, operation: shared.operation) ?? [])
+            perform(watch?.ended(control.peer, evidence: evidence, operation: shared.operation))
         } else {
             watch?.broke(control.peer, evidence: evidence, at: now)
         }

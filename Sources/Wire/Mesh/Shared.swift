@@ -60,7 +60,7 @@ final class Shared: Sendable {
 
     var operation: String {
         let (operation, name, bytes) = state.withLock { ($0.operation, $0.name, $0.bytes) }
-        guard let operation else { return "the start" }
+        guard let operation else { return "the time before its first operation" }
         return "\(name) of \(Units.bytes(bytes)), operation \(operation)"
     }
 }

@@ -37,7 +37,8 @@ package struct Watch {
     private let hosts: [String]
     private let deadline: UInt64
     private let interval: UInt64
-    private var peers: [Int: Peer]
+    /// By rank; nil for this rank itself.
+    private var peers: [Peer?]
     private var lastTick: UInt64
     private var nextBeat: UInt64
     package private(set) var fault: LinkFault?
@@ -50,13 +51,11 @@ package struct Watch {
         interval = UInt64(heartbeatSeconds / Self.beatsPerDeadline * 1e9)
         lastTick = now
         nextBeat = now
-        peers = Dictionary(uniqueKeysWithValues: hosts.indices.filter { $0 != rank }.map {
-            ($0, Peer(lastHeard: now))
-        })
+        peers = hosts.indices.map { $0 == rank ? nil : Peer(lastHeard: now) }
     }
 
     /// The peers that said goodbye.
-    package var leftCount: Int { peers.values.count { $0.hasLeft } }
+    package var leftCount: Int { peers.count { $0?.hasLeft == true } }
 
     /// Any frame from `peer` shows that it lives.
     package mutating func heard(from peer: Int, at now: UInt64) {
@@ -68,9 +67,9 @@ package struct Watch {
     }
 
     /// The control stream of `peer` ended or carried nonsense.
-    package mutating func ended(_ peer: Int, evidence: String, operation: String) -> [Action] {
-        guard let state = peers[peer], !state.hasLeft else { return [] }
-        return blame(peer, evidence, operation)
+    package mutating func ended(_ peer: Int, evidence: String, operation: @autoclosure () -> String) -> Action? {
+        guard let state = peers[peer], !state.hasLeft else { return nil }
+        return blame(peer, evidence, operation())
     }
 
     /// A stream of `peer` ended that cannot carry an explanation: a data stream while something was still
@@ -81,54 +80,57 @@ package struct Watch {
     }
 
     /// What `peer` sent over its data stream proves it wrong: no need to wait.
-    package mutating func misbehaved(_ peer: Int, evidence: String, operation: String) -> [Action] {
-        blame(peer, evidence, operation)
+    package mutating func misbehaved(_ peer: Int, evidence: String, operation: @autoclosure () -> String) -> Action? {
+        blame(peer, evidence, operation())
     }
 
     /// Our own caller gives up.
-    package mutating func abort(_ own: LinkFault) -> [Action] {
-        guard fault == nil else { return [] }
+    package mutating func abort(_ own: LinkFault) -> Action? {
+        guard fault == nil else { return nil }
         fault = own
-        return [.tell(own)]
+        return .tell(own)
     }
 
     /// A peer gave up and said why.
-    package mutating func told(_ theirs: LinkFault) -> [Action] {
-        guard fault == nil else { return [] }
+    package mutating func told(_ theirs: LinkFault) -> Action? {
+        guard fault == nil else { return nil }
         fault = theirs
-        return [.tell(theirs)]
+        return .tell(theirs)
     }
 
     /// Time has passed. Call it after the sockets have been read, several times in an interval.
-    package mutating func tick(_ now: UInt64, operation: String) -> [Action] {
+    package mutating func tick(_ now: UInt64, operation: @autoclosure () -> String) -> Action? {
         let gap = now - min(lastTick, now)
         lastTick = now
         if gap > interval { forgive(gap, at: now) }
-        guard fault == nil else { return [] }
-        for peer in peers.keys.sorted() {
+        guard fault == nil else { return nil }
+        for peer in peers.indices {
             guard let state = peers[peer] else { continue }
             if let (evidence, at) = state.broken, now - min(at, now) >= UInt64(Self.graceSeconds * 1e9) {
-                return blame(peer, state.hasLeft ? "it had left the job" : evidence, operation)
+                return blame(peer, state.hasLeft ? "it had left the job" : evidence, operation())
             }
             if !state.hasLeft, now - min(state.lastHeard, now) >= deadline {
-                return blame(peer, "no heartbeat for \(Units.fixed(Double(deadline) * 1e-9, 1)) s", operation)
+                return blame(peer, "no heartbeat for \(Units.fixed(Double(deadline) * 1e-9, 1)) s", operation())
             }
         }
-        guard now >= nextBeat else { return [] }
+        guard now >= nextBeat else { return nil }
         nextBeat = now + interval
-        return [.beat]
+        return .beat
     }
 
     /// This rank did not run for `gap`: the silence of the others in that time counts for nothing.
     private mutating func forgive(_ gap: UInt64, at now: UInt64) {
-        for (peer, state) in peers { peers[peer]?.lastHeard = min(state.lastHeard + gap, now) }
+        for peer in peers.indices {
+            guard let heard = peers[peer]?.lastHeard else { continue }
+            peers[peer]?.lastHeard = min(heard + gap, now)
+        }
     }
 
-    private mutating func blame(_ peer: Int, _ evidence: String, _ operation: String) -> [Action] {
-        guard fault == nil else { return [] }
+    private mutating func blame(_ peer: Int, _ evidence: String, _ operation: String) -> Action? {
+        guard fault == nil else { return nil }
         let found = LinkFault(culprit: peer, host: hosts[peer], operation: operation, evidence: evidence,
                               reporter: rank)
         fault = found
-        return [.tell(found)]
+        return .tell(found)
     }
 }
