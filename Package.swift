@@ -53,6 +53,7 @@ let package = Package(
         .target(name: "CChecksum"),
         .target(name: "CKernels", cSettings: isaC),
         system("COpenBLAS", pkgConfig: "openblas", apt: "libopenblas-dev"),
+        system("CUV", pkgConfig: "libuv", apt: "libuv1-dev"),
 
         room("Base", ["CChecksum"]),
         room("Recipe", ["Base", tomlKit]),
@@ -69,6 +70,7 @@ let package = Package(
             dependencies: ["Base", "Recipe", "Model", "Checkpoint", "Telemetry", "Trainer", "Bench", argumentParser],
             swiftSettings: swiftSettings),
         room("Collectives", ["Base", "Wire"]),
+        room("Wire", ["Base", "CUV", crypto]),
 
         // The Double tape and other oracles that tests of several rooms hold results against.
         .target(name: "TestSupport", dependencies: ["Base", "Tensor"], path: "Tests/Support/Oracle",
@@ -89,5 +91,6 @@ let package = Package(
         // Networks for tests: one with virtual time and faults from a seed, one between threads.
         .target(name: "Simulation", dependencies: ["Base", "Wire", "Collectives"],
                 path: "Tests/Support/Simulation", swiftSettings: swiftSettings),
+        tests("Wire", ["Base", "Wire", crypto]),
     ]
 )

@@ -28,9 +28,18 @@ public protocol Link: AnyObject {
     /// the past makes one pass without waiting. A fault is reported once and then on every later call.
     func poll(into events: inout [LinkEvent], until deadline: UInt64)
 
+    /// Says what the messages from here on are for: `name` is the operation's kind ("all-reduce"), `bytes`
+    /// its size. Only for the text of faults; cheap enough to call for each operation.
+    func begin(operation: UInt64, name: StaticString, bytes: Int)
+
     /// Tells every peer why this rank gives up, so that all survivors print the same culprit. Idempotent;
     /// the first fault wins.
     func abort(_ fault: LinkFault)
+}
+
+extension Link {
+    /// A link that names no operations in its faults needs none of this.
+    public func begin(operation: UInt64, name: StaticString, bytes: Int) {}
 }
 
 /// What one message is, agreed by both sides from their own plans.

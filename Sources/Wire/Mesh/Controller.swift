@@ -1,0 +1,198 @@
+import Base
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// Owns the control loop: the listener, the handshakes, the control streams and the failure detector.
+///
+/// Life. `Mesh.join` makes it and drives its loop in the caller's thread until every stream stands. Then
+/// the control thread is started, and from that moment only that thread touches this object, until
+/// `Mesh` has told it to stop and has waited for its end. A caller that computes for minutes therefore
+/// still answers, still beats, and still notices a dead peer; it learns of it at its next poll. A process
+/// that is stopped as a whole stops beating, which is the point.
+final class Controller {
+    enum Stage { case starting, running, stopped }
+
+    let options: MeshOptions
+    let identity: Identity
+    let loop = UVLoop()
+    let shared: Shared
+    let startDeadline: UInt64
+    var stage = Stage.starting
+    var roster: Roster
+    var watch: Watch?
+    var listener: UVListener?
+    /// Incoming and outgoing handshakes, oldest first.
+    var greetings: [Greeting] = []
+    var controls: [Int: ControlStream] = [:]
+    /// Data streams that stand, until the mesh takes them over.
+    var dataStreams: [(stream: UVStream, keys: HandshakeResult)] = []
+    /// Why the start has failed.
+    var failure: WireError?
+    /// A peer that went away during the start, and until when another may explain it.
+    var suspicion: (fault: LinkFault, until: UInt64)?
+    /// Connections to make again, and when.
+    var retries: [(peer: Int, stream: Int, at: UInt64)] = []
+    var attempts = 0
+    var lastProblem = "nobody listens there"
+    var masterAddress: SocketAddress?
+    var strangers = 0
+    /// Peers that said goodbye before this rank had finished starting.
+    var earlyGoodbyes: Set<Int> = []
+    var nextBeat: UInt64 = 0
+    /// Wakes the caller's thread.
+    private let caller: UVWaker
+    private var thread = pthread_t()
+
+    init(options: MeshOptions, shared: Shared, caller: UVWaker) {
+        self.options = options
+        self.shared = shared
+        self.caller = caller
+        identity = options.identity
+        roster = Roster(rank: options.rank, worldSize: options.worldSize, streamCount: 1 + options.dataStreams)
+        startDeadline = MonotonicClock.nanoseconds() + UInt64(options.startDeadlineSeconds * 1e9)
+        // A tenth of a second is fine enough for every deadline here, and costs nothing.
+        let beat = options.heartbeatSeconds / Watch.beatsPerDeadline
+        loop.tick(every: UInt64(max(1, min(100, beat * 1000 / 4))))
+    }
+
+    // MARK: the thread
+
+    func startThread() {
+        stage = .running
+        let hosts = (0..<options.worldSize).map { roster.places[$0]?.hostName ?? "unknown host" }
+        var watch = Watch(rank: options.rank, hosts: hosts, heartbeatSeconds: options.heartbeatSeconds,
+                          now: MonotonicClock.nanoseconds())
+        for peer in earlyGoodbyes { watch.goodbye(from: peer) }
+        self.watch = watch
+        shared.leftCount.store(watch.leftCount, ordering: .relaxed)
+        let own = unsafe Unmanaged.passRetained(self).toOpaque()
+        let status = unsafe pthread_create(&thread, nil, { argument in
+            guard let argument = unsafe argument else { return nil }
+            unsafe Unmanaged<Controller>.fromOpaque(argument).takeRetainedValue().run()
+            return nil
+        }, own)
+        precondition(status == 0, "no thread for the control loop: \(errorText(status))")
+    }
+
+    private func run() {
+        // Signals are for the caller's thread: this one only keeps the mesh alive.
+        var all = sigset_t()
+        unsafe sigfillset(&all)
+        unsafe pthread_sigmask(SIG_BLOCK, &all, nil)
+        while stage == .running {
+            loop.runOnce()
+            step(MonotonicClock.nanoseconds())
+        }
+    }
+
+    /// Tells the thread to end and waits for it. The loop then belongs to the caller again.
+    func stopThread() {
+        shared.post(.stop)
+        loop.waker.wake()
+        pthread_join(thread, nil)
+    }
+
+    /// Ends everything on the loop.
+    func close() {
+        stage = .stopped
+        listener?.close()
+        for greeting in greetings { greeting.stream.close() }
+        for control in controls.values { control.stream.close() }
+        for data in dataStreams { data.stream.close() }
+        greetings = []
+        controls = [:]
+        dataStreams = []
+        loop.close()
+    }
+
+    // MARK: steps
+
+    /// Called after each pass of the loop: what time and the caller have brought.
+    func step(_ now: UInt64) {
+        dropLateGreetings(now)
+        switch stage {
+        case .starting: startStep(now)
+        case .running:
+            for note in shared.takeNotes() { handle(note, now) }
+            perform(watch?.tick(now, operation: shared.operation))
+        case .stopped: break
+        }
+    }
+
+    private func handle(_ note: Note, _ now: UInt64) {
+        switch note {
+        case .broke(let peer, let evidence): watch?.broke(peer, evidence: evidence, at: now)
+        case .misbehaved(let peer, let evidence):
+            perform(watch?.misbehaved(peer, evidence: evidence, operation: shared.operation))
+        case .abort(let fault): perform(watch?.abort(fault))
+        case .goodbye: for control in controls.values { control.send(.goodbye) }
+        case .stop: stage = .stopped
+        }
+    }
+
+    private func perform(_ action: Watch.Action?) {
+        switch action {
+        case nil: break
+        case .beat: for control in controls.values { control.send(.heartbeat) }
+        case .tell(let fault):
+            let content = ControlPayload.abort(fault, kind: .running)
+            for control in controls.values { control.send(.abort, content) }
+            shared.publish(fault)
+            caller.wake()
+        }
+    }
+
+    // MARK: what control streams say
+
+    /// A whole frame came from a peer. False when it makes no sense.
+    func received(_ type: FrameType, _ content: [UInt8], from control: ControlStream) -> Bool {
+        watch?.heard(from: control.peer, at: MonotonicClock.nanoseconds())
+        switch type {
+        case .heartbeat: return content.isEmpty
+        case .goodbye:
+            if stage == .starting { earlyGoodbyes.insert(control.peer) }
+            watch?.goodbye(from: control.peer)
+            shared.leftCount.store(watch?.leftCount ?? 0, ordering: .relaxed)
+            caller.wake()
+            return content.isEmpty
+        case .abort:
+            guard let (fault, kind) = ControlPayload.readAbort(content) else { return false }
+            if stage == .starting { failure = failure ?? .startFailed(fault, kind) }
+            perform(watch?.told(fault))
+            return true
+        case .hello:
+            guard options.rank == 0, let place = ControlPayload.readHello(content) else { return false }
+            roster.learn(place, of: control.peer)
+            let all = ControlPayload.roster(roster.places)
+            for other in controls.values { other.send(.roster, all) }
+            return true
+        case .roster:
+            guard control.peer == 0, let masterAddress,
+                  let places = ControlPayload.readRoster(content, worldSize: options.worldSize) else { return false }
+            roster.learn(places, masterAddress: masterAddress)
+            return true
+        case .data: return false
+        }
+    }
+
+    /// A control stream ended, or carried nonsense.
+    func ended(_ control: ControlStream, evidence: String) {
+        let now = MonotonicClock.nanoseconds()
+        if stage == .starting, !earlyGoodbyes.contains(control.peer) {
+            let fault = LinkFault(culprit: control.peer, host: hostName(of: control.peer), operation: "the start",
+                                  evidence: evidence, reporter: options.rank)
+            let grace = control.hasSpoken ? 0 : UInt64(Watch.graceSeconds * 1e9)
+            suspicion = suspicion ?? (fault, now + grace)
+        }
+        if control.hasSpoken {
+            perform(watch?.ended(control.peer, evidence: evidence, operation: shared.operation))
+        } else {
+            watch?.broke(control.peer, evidence: evidence, at: now)
+        }
+    }
+
+    func hostName(of peer: Int) -> String { roster.places[peer]?.hostName ?? "never seen" }
+}

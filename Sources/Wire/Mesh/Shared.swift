@@ -1,0 +1,66 @@
+import Base
+import Synchronization
+
+/// What the caller's thread tells the control thread.
+enum Note: Sendable {
+    /// A data stream ended while something was expected from it.
+    case broke(peer: Int, evidence: String)
+    /// What came over a data stream proves the peer wrong.
+    case misbehaved(peer: Int, evidence: String)
+    case abort(LinkFault)
+    case goodbye
+    case stop
+}
+
+/// All that the caller's thread and the control thread share. Each field is guarded by itself.
+final class Shared: Sendable {
+    private struct State {
+        var notes: [Note] = []
+        var fault: LinkFault?
+        var operation: UInt64?
+        var name: StaticString = ""
+        var bytes = 0
+    }
+
+    private let state = Mutex(State())
+    /// Set after the fault is known and all peers have been told: only then may this process report it and
+    /// end, or its own end would be taken for the fault.
+    private let published = Atomic<Bool>(false)
+    /// Peers that said goodbye.
+    let leftCount = Atomic<Int>(0)
+
+    func post(_ note: Note) { state.withLock { $0.notes.append(note) } }
+
+    func takeNotes() -> [Note] {
+        state.withLock { state in
+            defer { state.notes.removeAll(keepingCapacity: true) }
+            return state.notes
+        }
+    }
+
+    func publish(_ fault: LinkFault) {
+        state.withLock { state in
+            if state.fault == nil { state.fault = fault }
+        }
+        published.store(true, ordering: .releasing)
+    }
+
+    var isFailed: Bool { published.load(ordering: .acquiring) }
+
+    var fault: LinkFault? { isFailed ? state.withLock { $0.fault } : nil }
+
+    /// What this rank is doing, for the texts of faults.
+    func begin(operation: UInt64, name: StaticString, bytes: Int) {
+        state.withLock { state in
+            state.operation = operation
+            state.name = name
+            state.bytes = bytes
+        }
+    }
+
+    var operation: String {
+        let (operation, name, bytes) = state.withLock { ($0.operation, $0.name, $0.bytes) }
+        guard let operation else { return "the time before its first operation" }
+        return "\(name) of \(Units.bytes(bytes)), operation \(operation)"
+    }
+}

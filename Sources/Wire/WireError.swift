@@ -1,0 +1,73 @@
+import Base
+
+/// What can go wrong before the mesh stands. Afterwards every failure is a `LinkFault`.
+public enum WireError: Fault, Equatable {
+    /// An option that makes no sense, such as rank 4 of 4.
+    case badOption(String)
+    /// The secret's file is absent, readable by others, or not a secret.
+    case secret(path: String, problem: String)
+    case cannotResolve(host: String, problem: String)
+    case cannotListen(address: String, problem: String)
+    /// Nobody answered as rank 0 before the start deadline.
+    case noMaster(address: String, seconds: Double, problem: String)
+    /// The listener could not open our first message, so it holds another secret.
+    case wrongSecret(address: String)
+    /// The listener speaks another version of this protocol.
+    case otherVersion(address: String)
+    /// Both sides hold the secret, but were started for different things.
+    case disagreement(rank: Int, name: String, here: String, there: String)
+    /// The listener accepted the secret and refused the rank, and says why.
+    case refused(by: Int, reason: String)
+    /// These ranks never came. `strangers` counts connections that did not know the secret.
+    case missing(ranks: [Int], seconds: Double, strangers: Int)
+    /// A rank that is part of the job cannot be connected to.
+    case unreachable(rank: Int, address: String, problem: String)
+    /// Another rank gave up while starting, for the reason told.
+    case startFailed(LinkFault, FaultKind)
+
+    public var kind: FaultKind {
+        switch self {
+        case .noMaster, .missing, .unreachable: .running
+        case .startFailed(_, let kind): kind
+        default: .badInput
+        }
+    }
+
+    public var description: String {
+        switch self {
+        case .badOption(let text):
+            text
+        case .secret(let path, let problem):
+            "job secret \(path): \(problem)"
+        case .cannotResolve(let host, let problem):
+            "cannot find host \(host): \(problem)"
+        case .cannotListen(let address, let problem):
+            "cannot listen on \(address): \(problem); choose another port or end the other program"
+        case .noMaster(let address, let seconds, let problem):
+            "rank 0 did not answer at \(address) within \(Units.duration(seconds)) (\(problem))"
+        case .wrongSecret(let address):
+            "the job at \(address) has another secret; every rank needs the same secret file"
+        case .otherVersion(let address):
+            "the program at \(address) speaks another version of the wire protocol"
+        case .disagreement(let rank, let name, let here, let there):
+            "rank \(rank) runs with another \(name) (\(here) here, \(there) there)"
+        case .refused(let rank, let reason):
+            "rank \(rank) refused this process: \(reason)"
+        case .missing(let ranks, let seconds, let strangers):
+            Self.missingText(ranks, seconds, strangers)
+        case .unreachable(let rank, let address, let problem):
+            "cannot reach rank \(rank) at \(address) (\(problem))"
+        case .startFailed(let fault, _):
+            fault.description
+        }
+    }
+
+    private static func missingText(_ ranks: [Int], _ seconds: Double, _ strangers: Int) -> String {
+        let shown = ranks.prefix(8).map(String.init).joined(separator: ", ")
+        let more = ranks.count > 8 ? " and \(ranks.count - 8) more" : ""
+        let subject = (ranks.count == 1 ? "rank " : "ranks ") + shown + more
+        let hint = strangers == 0 ? ""
+            : "; \(strangers) connection\(strangers == 1 ? "" : "s") did not know the job secret"
+        return "\(subject) never came within \(Units.duration(seconds))\(hint)"
+    }
+}
