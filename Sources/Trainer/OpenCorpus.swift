@@ -11,8 +11,3 @@ public func openCorpus(_ recipe: Recipe) throws(BadInput) -> Corpus {
                                 seed: UInt64(recipe.debug.seed), documentMask: recipe.data.documentMask)
     return try Corpus(options, tokenizer: ByteTokenizer())
 }
-
-/// The tokenizer that a checkpoint carries.
-func readTokenizer(_ json: [UInt8], path: String) throws(BadInput) -> any Tokenizer {
-    try tokenizer(fromJSON: json, path: path)
-}

@@ -18,6 +18,8 @@ struct Reporter {
     }
 
     private let setting: Setting
+    /// A step faster than the measured ceiling proves that the measurement was disturbed; then the step is it.
+    private var peak: Double
     private let flopsPerToken: Double
     private let tokensPerByte: Double
     private var line: ProgressLine
@@ -32,6 +34,7 @@ struct Reporter {
 
     init(_ setting: Setting, corpus: Corpus, table: ParameterTable, rowsPerStep: Int) throws {
         self.setting = setting
+        peak = setting.peak
         let recipe = setting.resolved.recipe
         flopsPerToken = table.flopsPerToken(sequence: recipe.training.sequenceLength)
         tokensPerByte = corpus.validationByteCount == 0 ? 1
@@ -71,11 +74,12 @@ struct Reporter {
         pace = pace.map { $0 + (seconds - $0) * 0.1 } ?? seconds
         let rate = Double(result.tokens) / seconds
         let gflops = rate * flopsPerToken / 1e9
+        peak = max(peak, gflops)
         let report = StepReport(
             step: step, totalSteps: recipe.training.steps, loss: result.loss,
             bitsPerByte: result.loss / ln2 * tokensPerByte, gradientNorm: result.gradientNorm,
             learningRate: recipe.learningRate(at: step - 1), tokensPerSecond: rate, gflops: gflops,
-            mfu: gflops / setting.peak, eta: pace.map { $0 * Double(recipe.training.steps - step) }, tokens: tokens,
+            mfu: gflops / peak, eta: pace.map { $0 * Double(recipe.training.steps - step) }, tokens: tokens,
             seconds: seconds)
         line.update(report)
         log.append(report, validation: validation)

@@ -44,7 +44,7 @@ struct Snapshot {
         let seed = UInt64(recipe.debug.seed)
         let manifest = Manifest(
             step: step, tokens: tokens, worldSize: 1,
-            data: DataPosition(fingerprint: fingerprint, seed: seed, row: UInt64(step * rowsPerStep)),
+            data: SavedPosition(fingerprint: fingerprint, seed: seed, row: UInt64(step * rowsPerStep)),
             rng: RNGState(seed: seed))
         let tokenizer = String(decoding: corpus.tokenizer.json, as: UTF8.self)
         return try writer.write(manifest, recipe: recipe.toml, tokenizer: tokenizer,
@@ -90,7 +90,7 @@ public struct LoadedModel {
         let (checkpoint, _) = try Checkpoint.locate(path)
         self.checkpoint = checkpoint
         recipe = try ResolvedRecipe.load(text: checkpoint.recipe(), name: "\(checkpoint.path)/config.toml").recipe
-        tokenizer = try readTokenizer(Array(checkpoint.tokenizer().utf8), path: "\(checkpoint.path)/tokenizer.json")
+        tokenizer = try parseTokenizer(json: Array(checkpoint.tokenizer().utf8), path: "\(checkpoint.path)/tokenizer.json")
         let table = ParameterTable(recipe.model, vocabulary: tokenizer.vocabularySize)
         arena = try Arena(name: "weights", capacity: Arena.padded(table.count))
         weights = Parameters(table, flat: arena.take(table.count))
