@@ -66,8 +66,7 @@ let package = Package(
         room("Telemetry", ["Base"]),
         room("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Model", "Checkpoint", "Telemetry"]),
         room("Bench", ["Base", "Recipe", "Tensor", "Corpus", "Trainer"]),
-        .executableTarget(
-            name: "skein",
+        .executableTarget(name: "skein",
             dependencies: ["Base", "Recipe", "Model", "Checkpoint", "Telemetry", "Trainer", "Bench", argumentParser],
             swiftSettings: swiftSettings),
 
@@ -88,6 +87,7 @@ let package = Package(
         tests("Checkpoint", ["Base", "Checkpoint", crypto]),
         tests("Telemetry", ["Base", "Telemetry"]),
         tests("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Checkpoint", "Trainer"]),
+        tests("Bench", ["Base", "Recipe", "Bench"]),
         tests("System", ["skein"]),
     ]
 )

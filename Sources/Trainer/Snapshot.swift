@@ -90,7 +90,8 @@ public struct LoadedModel {
         let (checkpoint, _) = try Checkpoint.locate(path)
         self.checkpoint = checkpoint
         recipe = try ResolvedRecipe.load(text: checkpoint.recipe(), name: "\(checkpoint.path)/config.toml").recipe
-        tokenizer = try parseTokenizer(json: Array(checkpoint.tokenizer().utf8), path: "\(checkpoint.path)/tokenizer.json")
+        tokenizer = try parseTokenizer(json: Array(checkpoint.tokenizer().utf8),
+                                       path: "\(checkpoint.path)/tokenizer.json")
         let table = ParameterTable(recipe.model, vocabulary: tokenizer.vocabularySize)
         arena = try Arena(name: "weights", capacity: Arena.padded(table.count))
         weights = Parameters(table, flat: arena.take(table.count))
