@@ -106,7 +106,7 @@ import Musl
         #expect(errors[0]?.description == "rank 2 runs with another recipe (a1 here, b7 there)")
         // Rank 1 hears of it from rank 0, unless rank 0 was gone before rank 1 came.
         switch errors[1] {
-        case .startFailed(let fault, let kind): #expect(fault.culprit == 2 && kind == .badInput)
+        case .startFailed(let fault, let kind): #expect(fault.culprit == 2 && kind == .badInput, "\(fault)")
         case .noMaster: break
         default: #expect(Bool(false), "\(errors[1] as Any)")
         }
@@ -116,9 +116,16 @@ import Musl
     /// goes on. So does one that comes when the job already runs.
     @Test func aRankThatComesTwice() {
         let port = freePort()
-        let isOver = Atomic<Bool>(false)
+        let isRefused = Atomic<Bool>(false), isOver = Atomic<Bool>(false)
         let errors = onThreads(3) { index in
-            let mesh = try Mesh.join(options(rank: min(index, 1), worldSize: 2, port: port))
+            let mesh: Mesh
+            do {
+                mesh = try Mesh.join(options(rank: min(index, 1), worldSize: 2, port: port))
+            } catch {
+                isRefused.store(true, ordering: .sequentiallyConsistent)
+                throw error
+            }
+            while !isRefused.load(ordering: .sequentiallyConsistent) { usleep(1000) }
             try exchangeRandomMessages(mesh, count: 4)
             if mesh.rank == 0 {
                 let late = join(options(rank: 1, worldSize: 2, port: port))

@@ -210,6 +210,6 @@ extension Controller {
         }
         let content = ControlPayload.abort(fault, kind: error.kind)
         for control in controls.values { control.send(.abort, content) }
-        loop.pass()
+        deliver(except: fault.culprit)
     }
 }
