@@ -35,9 +35,10 @@ import Musl
     @Test func impossibleOptions() {
         let good = options(rank: 0, worldSize: 2, port: 29_500)
         let changes: [(inout MeshOptions) -> Void] = [
-            { $0.rank = 2 }, { $0.rank = -1 }, { $0.worldSize = 0 }, { $0.worldSize = 5000 }, { $0.masterPort = 0 },
-            { $0.masterPort = 70_000 }, { $0.portRange = 0...5 }, { $0.dataStreams = 0 }, { $0.heartbeatSeconds = 0 },
-            { $0.startDeadlineSeconds = 0 }, { $0.claims = [("a", String(repeating: "x", count: 9000))] },
+            { $0.rank = 2 }, { $0.rank = -1 }, { $0.worldSize = 0 }, { $0.worldSize = 5000 },
+            { $0.masterPort = 0 }, { $0.masterPort = 70_000 }, { $0.portRange = 0...5 },
+            { $0.dataStreams = 0 }, { $0.heartbeatSeconds = 0 }, { $0.startDeadlineSeconds = 0 },
+            { $0.claims = [("a", String(repeating: "x", count: 9000))] },
         ]
         for change in changes {
             var bad = good
@@ -62,7 +63,8 @@ import Musl
         var own = options(rank: 1, worldSize: 2, port: freePort())
         own.startDeadlineSeconds = 0.2
         let error = try #require(join(own))
-        #expect(error == .noMaster(address: "127.0.0.1:\(own.masterPort)", seconds: 0.2, problem: "connection refused"))
+        let address = "127.0.0.1:\(own.masterPort)"
+        #expect(error == .noMaster(address: address, seconds: 0.2, problem: "connection refused"))
         own.masterHost = "no-such-host.invalid"
         guard case .noMaster(_, _, let problem) = try #require(join(own)) else { return #expect(Bool(false)) }
         #expect(problem.contains("no-such-host.invalid"))
@@ -77,8 +79,11 @@ import Musl
         }.map { $0 as? WireError }
         #expect(errors[0] == .missing(ranks: [3], seconds: 0.5, strangers: 0))
         for error in errors[1...] {
-            guard case .startFailed(let fault, .running) = error else { return #expect(Bool(false), "\(error as Any)") }
-            #expect(fault.culprit == 3 && fault.evidence == "rank 3 never came within 500 ms" && fault.reporter == 0)
+            guard case .startFailed(let fault, .running) = error else {
+                return #expect(Bool(false), "\(error as Any)")
+            }
+            #expect(fault.culprit == 3 && fault.reporter == 0)
+            #expect(fault.evidence == "rank 3 never came within 500 ms")
         }
     }
 

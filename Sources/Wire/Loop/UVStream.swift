@@ -216,13 +216,14 @@ extension UVStreamOwner {
 
     /// Whether the peer's kernel has everything that was written. Until then, closing a socket that holds
     /// unread bytes makes the kernel throw the unsent ones away; afterwards the peer can read them whatever
-    /// happens here.
+    /// happens here. Nothing more can be delivered to a stream that has ended.
     var isDelivered: Bool {
+        if hasEnded || isClosed { return true }
         var descriptor: uv_os_fd_t = -1
         var waiting: Int32 = 0
         let handle = unsafe UnsafeMutableRawPointer(raw).assumingMemoryBound(to: uv_handle_t.self)
         guard pendingWrites == 0, unsafe uv_fileno(handle, &descriptor) == 0,
-              unsafe ioctl(descriptor, UInt(TIOCOUTQ), &waiting) == 0 else { return hasEnded || isClosed }
+              unsafe ioctl(descriptor, UInt(TIOCOUTQ), &waiting) == 0 else { return false }
         return waiting == 0
     }
 
@@ -242,7 +243,8 @@ extension UVStreamOwner {
         unsafe request.raw.pointee.data = unsafe Unmanaged.passRetained(request).toOpaque()
         let status = unsafe withBuffers(of: request, from: sent) { buffers, count in
             unsafe uv_write(request.raw, stream, buffers, count, { raw, status in
-                guard let data = unsafe raw?.pointee.data, let handle = unsafe raw?.pointee.handle else { return }
+                guard let data = unsafe raw?.pointee.data,
+                      let handle = unsafe raw?.pointee.handle else { return }
                 let request = unsafe Unmanaged<UVWrite>.fromOpaque(data).takeRetainedValue()
                 unsafe UVStream.of(handle.pointee.data).wrote(request, status)
             })

@@ -53,7 +53,8 @@ final class Controller {
         self.shared = shared
         self.caller = caller
         identity = options.identity
-        roster = Roster(rank: options.rank, worldSize: options.worldSize, streamCount: 1 + options.dataStreams)
+        roster = Roster(rank: options.rank, worldSize: options.worldSize,
+                        streamCount: 1 + options.dataStreams)
         startDeadline = MonotonicClock.nanoseconds() + UInt64(options.startDeadlineSeconds * 1e9)
         // A tenth of a second is fine enough for every deadline here, and costs nothing.
         let beat = options.heartbeatSeconds / Watch.beatsPerDeadline
@@ -196,8 +197,9 @@ final class Controller {
             for other in controls.values { other.send(.roster, all) }
             return true
         case .roster:
-            guard control.peer == 0, let masterAddress,
-                  let places = ControlPayload.readRoster(content, worldSize: options.worldSize) else { return false }
+            guard control.peer == 0, let masterAddress else { return false }
+            let places = ControlPayload.readRoster(content, worldSize: options.worldSize)
+            guard let places else { return false }
             roster.learn(places, masterAddress: masterAddress)
             return true
         case .data: return false
@@ -208,8 +210,8 @@ final class Controller {
     func ended(_ control: ControlStream, evidence: String) {
         let now = MonotonicClock.nanoseconds()
         if stage == .starting, !earlyGoodbyes.contains(control.peer) {
-            let fault = LinkFault(culprit: control.peer, host: hostName(of: control.peer), operation: "the start",
-                                  evidence: evidence, reporter: options.rank)
+            let fault = LinkFault(culprit: control.peer, host: hostName(of: control.peer),
+                                  operation: "the start", evidence: evidence, reporter: options.rank)
             let grace = control.hasSpoken ? 0 : UInt64(Watch.graceSeconds * 1e9)
             suspicion = suspicion ?? (fault, now + grace)
         }

@@ -97,7 +97,7 @@ public final class Mesh: Link {
 
     private func stream(_ peer: Int, _ tag: MessageTag) -> DataStream {
         precondition(!isOver, "this rank has left the job")
-        precondition(peer != rank && streams.indices.contains(peer), "rank \(rank) has no stream to rank \(peer)")
+        precondition(peer != rank && streams.indices.contains(peer), "no stream to rank \(peer)")
         return streams[peer][Int(tag.channel) % options.dataStreams]
     }
 
