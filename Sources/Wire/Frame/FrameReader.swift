@@ -114,7 +114,8 @@ package protocol FrameSink: AnyObject {
     }
 
     private func readHeader() throws(FrameFault) -> FrameHeader {
-        let bytes = unsafe UnsafeRawBufferPointer(rebasing: stage[consumed..<(consumed + FrameHeader.byteCount)])
+        let end = consumed + FrameHeader.byteCount
+        let bytes = unsafe UnsafeRawBufferPointer(rebasing: stage[consumed..<end])
         let header = unsafe try FrameHeader.read(from: bytes)
         guard header.epoch == epoch else { throw .otherEpoch(expected: epoch, found: header.epoch) }
         guard header.protection == protection else { throw .otherProtection }
@@ -123,7 +124,7 @@ package protocol FrameSink: AnyObject {
         }
         sequence += 1
         if seal != nil { unsafe headerBytes = Array(bytes) }
-        consumed += FrameHeader.byteCount
+        consumed = end
         return header
     }
 
@@ -131,7 +132,8 @@ package protocol FrameSink: AnyObject {
     private func copyFromStage() -> Int {
         let count = unsafe min(target.count, filled - consumed)
         if count > 0 {
-            unsafe target.copyMemory(from: UnsafeRawBufferPointer(rebasing: stage[consumed..<(consumed + count)]))
+            let caught = unsafe UnsafeRawBufferPointer(rebasing: stage[consumed..<(consumed + count)])
+            unsafe target.copyMemory(from: caught)
             consumed += count
         }
         return count
@@ -147,7 +149,8 @@ package protocol FrameSink: AnyObject {
         guard got == header.length else { return }
         switch protection {
         case .plain: break
-        case .checked: guard crc == header.payloadCRC else { throw .payloadDamaged(header.tag, header.length) }
+        case .checked:
+            guard crc == header.payloadCRC else { throw .payloadDamaged(header.tag, header.length) }
         case .sealed:
             tagBytes.removeAll(keepingCapacity: true)
             phase = .tag(header)
