@@ -12,6 +12,7 @@ struct Snapshot {
     let corpus: Corpus
     let recipe: Recipe
     let rowsPerStep: Int
+    let worldSize: Int
 
     /// Moments are stored under their parameter's name with one of these before it.
     static let momentumPrefix = "momentum."
@@ -43,7 +44,7 @@ struct Snapshot {
         }
         let seed = UInt64(recipe.debug.seed)
         let manifest = Manifest(
-            step: step, tokens: tokens, worldSize: 1,
+            step: step, tokens: tokens, worldSize: worldSize,
             data: SavedPosition(fingerprint: fingerprint, seed: seed, row: UInt64(step * rowsPerStep)),
             rng: RNGState(seed: seed))
         let tokenizer = String(decoding: corpus.tokenizer.json, as: UTF8.self)
