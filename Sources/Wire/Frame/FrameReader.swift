@@ -1,4 +1,5 @@
 import Base
+import Foundation
 
 /// Who decides where payloads go, and hears when one is complete and its check has passed.
 package protocol FrameSink: AnyObject {
@@ -195,15 +196,15 @@ package struct FrameWriter {
     package mutating func frame(
         _ type: FrameType, tag: MessageTag = MessageTag(operation: 0, fingerprint: 0, segment: 0),
         payload: UnsafeRawBufferPointer, head: UnsafeMutableRawBufferPointer
-    ) -> [UInt8]? {
+    ) -> Data? {
         let crc = unsafe protection == .checked ? CRC32C.checksum(payload) : 0
         let header = FrameHeader(type: type, protection: protection, epoch: epoch, sequence: sequence,
                                         tag: tag, length: payload.count, payloadCRC: crc)
         unsafe header.write(to: head)
         defer { sequence += 1 }
         guard let seal else { return nil }
-        return unsafe Array(seal.seal(payload, header: UnsafeRawBufferPointer(rebasing: head[0..<48]),
-                                      sequence: sequence))
+        let whole = unsafe UnsafeRawBufferPointer(rebasing: head[..<FrameHeader.byteCount])
+        return unsafe seal.seal(payload, header: whole, sequence: sequence)
     }
 
     /// A whole frame as one array, for tests.
@@ -215,6 +216,6 @@ package struct FrameWriter {
         let sealed = unsafe payload.withUnsafeBytes { body in
             unsafe head.withUnsafeMutableBytes { unsafe frame(type, tag: tag, payload: body, head: $0) }
         }
-        return head + (sealed ?? payload)
+        return head + (sealed.map { Array($0) } ?? payload)
     }
 }

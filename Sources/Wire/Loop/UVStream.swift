@@ -39,7 +39,7 @@ extension UVStreamOwner {
         unsafe head = .allocate(byteCount: Self.headByteCount, alignment: 8)
     }
 
-    fileprivate func keep(_ bytes: [UInt8]) {
+    fileprivate func keep(_ bytes: some Collection<UInt8>) {
         if unsafe owned.count < bytes.count {
             unsafe owned.deallocate()
             unsafe owned = .allocate(byteCount: bytes.count, alignment: 16)
@@ -203,7 +203,7 @@ extension UVStreamOwner {
     }
 
     /// The same with a body that the request keeps itself.
-    func write(_ request: UVWrite, headCount: Int, owning body: [UInt8]) -> Bool {
+    func write(_ request: UVWrite, headCount: Int, owning body: some Collection<UInt8>) -> Bool {
         request.headCount = headCount
         request.keep(body)
         return send(request)

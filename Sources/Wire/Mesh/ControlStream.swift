@@ -36,7 +36,11 @@ import Base
         let sealed = unsafe payload.withUnsafeBytes {
             unsafe writer.frame(type, payload: $0, head: request.head)
         }
-        _ = stream.write(request, headCount: FrameHeader.byteCount, owning: sealed ?? payload)
+        if let sealed {
+            _ = stream.write(request, headCount: FrameHeader.byteCount, owning: sealed)
+        } else {
+            _ = stream.write(request, headCount: FrameHeader.byteCount, owning: payload)
+        }
     }
 
     func destination(for stream: UVStream) -> UnsafeMutableRawBufferPointer { unsafe reader.destination() }

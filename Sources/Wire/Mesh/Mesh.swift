@@ -65,7 +65,7 @@ public final class Mesh: Link {
             let own = UVStream(loop: loop)
             // A socket that died in this very moment leaves a stream that was never open: its control
             // stream reports the peer.
-            if let descriptor = stream.detach(), !own.adopt(descriptor) { Glibc.close(descriptor) }
+            if let descriptor = stream.detach(), !own.adopt(descriptor) { close(descriptor) }
             streams[keys.rank].append(DataStream(stream: own, keys: keys, options: options, mesh: self))
         }
         controller.dataStreams = []
