@@ -94,6 +94,8 @@ public struct Recipe: Sendable, Equatable {
         /// Empty, `latest`, or a checkpoint's folder.
         public var load = ""
         public var keepLatest = 3
+        /// Every rank saves its part into `job.dumpFolder`, which all must see; else rank 0 saves everything.
+        public var shared = true
     }
 
     /// Between ranks. Protection of frames: a checksum, or encryption with authentication; `auto` takes the

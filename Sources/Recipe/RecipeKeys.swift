@@ -47,6 +47,7 @@ extension Recipe {
                  "steps between checkpoints; 0: only the last"),
         .text("checkpoint.load", \.checkpoint.load, "start from `latest` of this run, or from a checkpoint's folder"),
         .integer("checkpoint.keep_latest_k", \.checkpoint.keepLatest, 1...1_000_000, "older checkpoints are removed"),
+        .bool("checkpoint.shared", \.checkpoint.shared, "all ranks see dump_folder and save together; else rank 0 alone"),
 
         .choice("comm.protection", \.communication.protection, "of frames between ranks; auto: sealed between hosts"),
         .text("comm.bind", \.communication.bind, "the address to listen on"),

@@ -171,9 +171,15 @@ public final class TrainingRun {
     private func save(_ runner: StepRunner, _ snapshot: Snapshot, step: Int, tokens: Int,
                       _ reporter: inout Reporter?) throws {
         try runner.requireEqualWeights(step: step)
-        guard isFirst else { return }
         let started = MonotonicClock.seconds()
-        let path = try snapshot.save(step: step, tokens: tokens, with: CheckpointWriter(folder: checkpoints.path))
+        let writer = CheckpointWriter(folder: checkpoints.path)
+        let path: String?
+        if runner.world.size > 1, recipe.checkpoint.shared {
+            path = try snapshot.save(step: step, tokens: tokens, with: writer, by: runner.world)
+        } else {
+            path = isFirst ? try snapshot.save(step: step, tokens: tokens, with: writer) : nil
+        }
+        guard let path else { return }
         for warning in try checkpoints.retain(last: recipe.checkpoint.keepLatest) { Reporter.warn(warning) }
         reporter?.saved(path, seconds: MonotonicClock.seconds() - started)
     }

@@ -106,6 +106,23 @@ public final class World {
         try ticket.wait()
     }
 
+    /// Every rank's bytes, in the order of ranks.
+    func gather(_ own: [UInt8]) throws(CollectiveFault) -> [[UInt8]] {
+        guard let communicator else { return [own] }
+        let counts = try communicator.exchange([Double(own.count)]).map { Int($0[0]) }
+        var bounds = [0]
+        for count in counts { bounds.append(bounds[bounds.count - 1] + count) }
+        var all = [UInt8](repeating: 0, count: bounds[size])
+        all.replaceSubrange(bounds[rank]..<bounds[rank + 1], with: own)
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: all.count, alignment: 64)
+        defer { unsafe memory.deallocate() }
+        unsafe memory.copyBytes(from: all)
+        let ticket = unsafe communicator.allGather(bytes: memory, partition: Partition(bounds: bounds))
+        try ticket.wait()
+        all = unsafe Array(memory)
+        return (0..<size).map { Array(all[bounds[$0]..<bounds[$0 + 1]]) }
+    }
+
     public var statistics: CommunicationStatistics? { communicator?.statistics }
 
     /// Tells the others that this rank gives up, and why, so that they do not have to find out.

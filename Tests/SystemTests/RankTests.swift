@@ -14,9 +14,13 @@ import Testing
         }
     }
 
+    /// All bytes of the weights' files: ranks write one each.
     private func weights(_ place: borrowing Workplace, _ name: String, _ step: Int) throws -> Data {
-        let file = "\(place.path)/outputs/\(name)/checkpoint/step-\(step)/model.safetensors"
-        return try Data(contentsOf: URL(fileURLWithPath: file))
+        let folder = "\(place.path)/outputs/\(name)/checkpoint/step-\(step)"
+        let files = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasPrefix("model") }
+        return try files.sorted().reduce(into: Data()) { bytes, name in
+            bytes += try Data(contentsOf: URL(fileURLWithPath: folder + "/" + name))
+        }
     }
 
     private func train(_ count: Int, _ place: borrowing Workplace, _ flags: [String]) throws {
