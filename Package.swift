@@ -67,9 +67,10 @@ let package = Package(
         room("Telemetry", ["Base"]),
         room("Trainer", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Parallel", "Checkpoint",
                          "Telemetry"]),
-        room("Bench", ["Base", "Recipe", "Tensor", "Corpus", "Trainer"]),
+        room("Bench", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Trainer"]),
         .executableTarget(name: "skein",
-            dependencies: ["Base", "Recipe", "Model", "Checkpoint", "Telemetry", "Trainer", "Bench", argumentParser],
+            dependencies: ["Base", "Recipe", "Collectives", "Model", "Checkpoint", "Telemetry", "Trainer", "Bench",
+                           argumentParser],
             swiftSettings: swiftSettings),
 
         // The Double tape and other oracles that tests of several rooms hold results against.

@@ -81,7 +81,8 @@ struct Reporter {
             bitsPerByte: result.loss / ln2 * tokensPerByte, gradientNorm: result.gradientNorm,
             learningRate: recipe.learningRate(at: step - 1), tokensPerSecond: rate, gflops: gflops,
             mfu: gflops / peak, eta: pace.map { $0 * Double(recipe.training.steps - step) }, tokens: tokens,
-            seconds: seconds, ranks: setting.ranks)
+            seconds: seconds, ranks: setting.ranks, waitSeconds: result.waitSeconds,
+            hiddenShare: setting.ranks > 1 ? result.hiddenShare : nil)
         line.update(report)
         log.append(report, validation: validation)
         summary.add(report)

@@ -8,7 +8,7 @@ import Trainer
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measures the code that training runs.",
-        subcommands: [GemmCommand.self, StepCommand.self])
+        subcommands: [GemmCommand.self, StepCommand.self, CollectivesCommand.self])
 
     struct GemmCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -62,7 +62,7 @@ struct BenchCommand: ParsableCommand {
     }
 }
 
-private func emit(_ line: BenchLine, json: Bool) {
+func emit(_ line: BenchLine, json: Bool) {
     if let warning = Machine.pinnedCoreWarning() { printError("skein: warning: \(warning)") }
     print(json ? line.json : line.text)
 }
