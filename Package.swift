@@ -65,10 +65,12 @@ let package = Package(
         room("Checkpoint", ["Base", crypto]),
         room("Telemetry", ["Base"]),
         room("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Model", "Checkpoint", "Telemetry"]),
+        room("Launch", ["Base", "Recipe"]),
         room("Bench", ["Base", "Recipe", "Tensor", "Corpus", "Trainer"]),
         .executableTarget(
             name: "skein",
-            dependencies: ["Base", "Recipe", "Model", "Checkpoint", "Telemetry", "Trainer", "Bench", argumentParser],
+            dependencies: ["Base", "Recipe", "Wire", "Model", "Checkpoint", "Telemetry", "Trainer", "Launch", "Bench",
+                           argumentParser],
             swiftSettings: swiftSettings),
 
         // The Double tape and other oracles that tests of several rooms hold results against.
@@ -88,6 +90,7 @@ let package = Package(
         tests("Checkpoint", ["Base", "Checkpoint", crypto]),
         tests("Telemetry", ["Base", "Telemetry"]),
         tests("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Checkpoint", "Trainer"]),
+        tests("Launch", ["Base", "Recipe", "Wire", "Launch"]),
         tests("System", ["skein"]),
     ]
 )

@@ -54,6 +54,8 @@ extension Recipe {
 
         .integer("metrics.log_freq", \.metrics.logInterval, 1...Int.max, "steps between plain log lines"),
 
+        .bool("launch.keep_blas_core", \.launch.keepBlasCore, "ranks keep OPENBLAS_CORETYPE, if it is set"),
+
         .integer("debug.seed", \.debug.seed, 0...Int.max, "seed of initialisation and of the order of data"),
     ]
 
