@@ -52,11 +52,12 @@ public struct CollectivesBench: Sendable {
     }
 
     private func perform(on buffer: UnsafeMutableBufferPointer<Float>, _ communicator: Communicator) throws {
-        let ticket = unsafe switch kind {
-        case .allReduce: communicator.allReduce(buffer, algorithm: algorithm)
-        case .reduceScatter: communicator.reduceScatter(buffer, algorithm: algorithm)
-        case .allGather: communicator.allGather(buffer, algorithm: algorithm)
-        case .broadcast: communicator.broadcast(UnsafeMutableRawBufferPointer(buffer), from: 0, algorithm: algorithm)
+        let ticket = switch kind {
+        case .allReduce: unsafe communicator.allReduce(buffer, algorithm: algorithm)
+        case .reduceScatter: unsafe communicator.reduceScatter(buffer, algorithm: algorithm)
+        case .allGather: unsafe communicator.allGather(buffer, algorithm: algorithm)
+        case .broadcast:
+            unsafe communicator.broadcast(UnsafeMutableRawBufferPointer(buffer), from: 0, algorithm: algorithm)
         case .barrier: preconditionFailure("a barrier moves no bytes")
         }
         try ticket.wait()

@@ -13,6 +13,7 @@ public struct Recipe: Sendable, Equatable {
     public var communication = Communication()
     public var validation = Validation()
     public var metrics = Metrics()
+    public var launch = Launch()
     public var debug = Debug()
 
     public init() {}
@@ -124,6 +125,11 @@ public struct Recipe: Sendable, Equatable {
     public struct Metrics: Sendable, Equatable {
         /// Steps between two plain log lines when the output is not a terminal.
         public var logInterval = 10
+    }
+
+    public struct Launch: Sendable, Equatable {
+        /// Ranks started by `skein launch` keep OPENBLAS_CORETYPE, if it is set.
+        public var keepBlasCore = false
     }
 
     public struct Debug: Sendable, Equatable {

@@ -53,6 +53,7 @@ struct Reporter {
     private func greet(_ corpus: Corpus, _ table: ParameterTable, _ rowsPerStep: Int) {
         let shape = recipe.model
         let tokens = rowsPerStep * recipe.training.sequenceLength
+        let ranks = setting.ranks == 1 ? "" : "\(setting.ranks) ranks of "
         let start = setting.firstStep == 0 ? "" : " from step \(Units.grouped(setting.firstStep))"
         let text = """
             model       \(Units.count(Double(table.parameterCount))) parameters: \(shape.layers) layers, width \
@@ -60,8 +61,8 @@ struct Reporter {
             data        \(Units.grouped(corpus.trainDocumentCount)) documents, \
             \(Units.count(Double(corpus.trainTokenCount))) tokens; held out \
             \(Units.grouped(corpus.validationDocumentCount)), \(Units.count(Double(corpus.validationTokenCount))) tokens
-            compute     \(setting.ranks == 1 ? "" : "\(setting.ranks) ranks of ")\(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \(compiledISA), OpenBLAS core \
-            \(Gemm.coreName), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
+            compute     \(ranks)\(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \
+            \(compiledISA), OpenBLAS core \(Gemm.coreName), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
             run         \(Units.grouped(recipe.training.steps)) steps\(start), \(Units.grouped(tokens)) tokens each; \
             in \(setting.folder)
 

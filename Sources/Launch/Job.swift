@@ -1,0 +1,51 @@
+import Base
+import Recipe
+
+/// A job on this machine: how many ranks, the command that each of them runs, and the environment they inherit.
+public struct Job: Sendable {
+    public static let maximumRanks = 256
+
+    public let ranks: Int
+    /// The program's path, then its arguments.
+    public let command: [String]
+    let inherited: [String: String]
+
+    /// environment: what the ranks inherit, beside the variables that tell them their rank.
+    public init(ranks: Int, command: [String], environment: [String: String]) throws(BadInput) {
+        precondition(!command.isEmpty, "a job without a program")
+        guard (1...Job.maximumRanks).contains(ranks) else {
+            throw BadInput("-n \(ranks): the number of ranks must be from 1 to \(Job.maximumRanks)")
+        }
+        self.ranks = ranks
+        self.command = command
+        inherited = environment
+    }
+
+    /// `PROGRAM train CONFIG FLAGS` on every rank.
+    ///
+    /// The ranks share `cores` evenly, unless the recipe says how many threads each shall have. They lose
+    /// OPENBLAS_CORETYPE, which pins OpenBLAS to the kernels of an older CPU in many an environment and costs up to
+    /// half the speed, unless the recipe keeps it.
+    public static func training(ranks: Int, program: String, config: String, flags: [String], recipe: Recipe,
+                                cores: Int, environment: [String: String]) throws(BadInput) -> Job {
+        var command = [program, "train", config] + flags
+        if recipe.training.threads == 0 {
+            command += ["--training.threads", "\(max(1, cores / max(1, ranks)))"]
+        }
+        var environment = environment
+        if !recipe.launch.keepBlasCore { environment["OPENBLAS_CORETYPE"] = nil }
+        return try Job(ranks: ranks, command: command, environment: environment)
+    }
+
+    /// The environment of one rank. A rank that is alone needs neither master nor secret.
+    package func environment(of rank: Int, port: Int, secretFile: String?) -> [String: String] {
+        var environment = inherited
+        for (name, value) in [("RANK", rank), ("WORLD_SIZE", ranks), ("LOCAL_RANK", rank), ("LOCAL_WORLD_SIZE", ranks)] {
+            environment[name] = "\(value)"
+        }
+        environment["MASTER_ADDR"] = "127.0.0.1"
+        environment["MASTER_PORT"] = "\(port)"
+        environment["SKEIN_SECRET_FILE"] = secretFile
+        return environment
+    }
+}
