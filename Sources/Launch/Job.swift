@@ -40,9 +40,8 @@ public struct Job: Sendable {
     /// The environment of one rank. A rank that is alone needs neither master nor secret.
     package func environment(of rank: Int, port: Int, secretFile: String?) -> [String: String] {
         var environment = inherited
-        for (name, value) in [("RANK", rank), ("WORLD_SIZE", ranks), ("LOCAL_RANK", rank), ("LOCAL_WORLD_SIZE", ranks)] {
-            environment[name] = "\(value)"
-        }
+        for name in ["RANK", "LOCAL_RANK"] { environment[name] = "\(rank)" }
+        for name in ["WORLD_SIZE", "LOCAL_WORLD_SIZE"] { environment[name] = "\(ranks)" }
         environment["MASTER_ADDR"] = "127.0.0.1"
         environment["MASTER_PORT"] = "\(port)"
         environment["SKEIN_SECRET_FILE"] = secretFile

@@ -147,7 +147,8 @@ private struct Reader {
     private func localSize(_ size: Found) throws(BadInput) -> Int? {
         var found = try number(source.localSize)
         if found == nil, source.kind == .slurm, let node = try number(["SLURM_NODEID"]) {
-            let name = values["SLURM_STEP_TASKS_PER_NODE"] == nil ? "SLURM_TASKS_PER_NODE" : "SLURM_STEP_TASKS_PER_NODE"
+            let names = ["SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"]
+            let name = names.first { values[$0] != nil } ?? names[0]
             if let counts = values[name].flatMap(expandTaskCounts), node.number < counts.count {
                 found = (name, counts[node.number])
             }

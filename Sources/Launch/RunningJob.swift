@@ -63,7 +63,8 @@ final class RunningJob {
         let keepsTerminal = rank == 0 && isatty(channels.output) == 1
         let errors = try openStream(rank, target: channels.errors, isErrors: true)
         defer { close(errors) }
-        let output = keepsTerminal ? channels.output : try openStream(rank, target: channels.output, isErrors: false)
+        let output = keepsTerminal ? channels.output
+            : try openStream(rank, target: channels.output, isErrors: false)
         defer { if !keepsTerminal { close(output) } }
         let environment = job.environment(of: rank, port: port, secretFile: secretFile)
         let pid = try group.spawn(job.command, environment: environment, output: output, errors: errors)
@@ -155,8 +156,9 @@ final class RunningJob {
                 if ending.isFailure { ended.append((rank, ending)) }
             }
         }
-        if firstFailure == nil, let first = ended.max(by: { ($0.ending.weight, $1.rank) < ($1.ending.weight, $0.rank) }) {
-            firstFailure = first
+        ended.sort { ($1.ending.weight, $0.rank) < ($0.ending.weight, $1.rank) }
+        if firstFailure == nil, !ended.isEmpty {
+            firstFailure = ended[0]
             hurry(within: portWasTaken ? 0 : channels.grace)
         }
         // Whoever is stopped says nothing more. This ends the wait for a rank that was stopped and so given up.

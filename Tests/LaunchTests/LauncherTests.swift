@@ -127,7 +127,8 @@ import Wire
             while :; do sleep 0.01; done
             """)
         let word = signal == SIGINT ? "INT" : "TERM"
-        #expect(trial.code == 0 && trial.errors == [])
+        // The shell itself tells that its sleep was terminated; the launcher has nothing to say.
+        #expect(trial.code == 0 && !trial.errors.contains { $0.hasPrefix("skein:") })
         #expect(trial.output.sorted() == ["[rank 1] saved by \(word)", "[rank 2] saved by \(word)", "saved by \(word)"])
     }
 
@@ -152,11 +153,13 @@ import Wire
     @Test func aRequestThatComesTooEarly() throws {
         let trial = try Trial()
         trial.channels.requests = { [place = trial.place] in
-            (0..<2).allSatisfy { FileManager.default.fileExists(atPath: "\(place)/ready-\($0)") } ? (1, SIGTERM) : (0, 0)
+            let ready = (0..<2).allSatisfy { FileManager.default.fileExists(atPath: "\(place)/ready-\($0)") }
+            return ready ? (1, SIGTERM) : (0, 0)
         }
         try trial.run(ranks: 2, "tell ready-$RANK yes; while :; do sleep 0.01; done")
         #expect(trial.code == 1)
-        #expect(trial.lastError == "skein: rank 0 was killed by signal 15 (Terminated) on request, before it could save")
+        let line = "skein: rank 0 was killed by signal 15 (Terminated) on request, before it could save"
+        #expect(trial.lastError == line)
     }
 
     /// Rank 0 says in Wire's words that its port is taken; the second attempt has another one.

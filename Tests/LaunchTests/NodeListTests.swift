@@ -20,8 +20,9 @@ import Testing
         #expect(try expandNodeList(list, variable: "LIST") == hosts)
     }
 
-    @Test(arguments: ["", ",", "a,", ",a", "n[", "n[1", "n]", "n1]", "n[]", "n[1-]", "n[-1]", "n[1-2-3]", "n[2-1]", "n[a-b]",
-                      "n[1,,2]", "n[[1]]", "n[1][", "n[0-99999999999999999999]", "n[0-999999999]", "n[+1]",
+    @Test(arguments: ["", ",", "a,", ",a", "n[", "n[1", "n]", "n1]", "n[]", "n[1-]", "n[-1]", "n[1-2-3]",
+                      "n[2-1]", "n[a-b]", "n[1,,2]", "n[[1]]", "n[1][", "n[0-99999999999999999999]", "n[0-999999999]",
+                      "n[+1]",
                       "a[0-300]b[0-300]", "a[0-60000],b[0-60000]"])
     func refuses(_ list: String) {
         do throws(BadInput) {
@@ -51,7 +52,8 @@ import Testing
         }
     }
 
-    @Test(arguments: [("4", [4]), ("2(x3),1", [2, 2, 2, 1]), ("1,1", [1, 1]), ("8(x1)", [8]), ("3(x2),2(x2)", [3, 3, 2, 2])])
+    @Test(arguments: [("4", [4]), ("2(x3),1", [2, 2, 2, 1]), ("1,1", [1, 1]), ("8(x1)", [8]),
+                      ("3(x2),2(x2)", [3, 3, 2, 2])])
     func taskCounts(_ text: String, _ counts: [Int]) { #expect(expandTaskCounts(text) == counts) }
 
     @Test(arguments: ["", "a", "2(", "2()", "2(x)", "2(3)", "2(x0)", "0", "-1", "2(x3", "2,,1", "2(x9999999999)"])

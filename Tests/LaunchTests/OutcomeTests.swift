@@ -4,7 +4,8 @@ import Testing
 @Suite struct OutcomeTests {
     private func outcome(_ ending: Ending, ranks: Int = 4, lastError: String = "", requested: Int32? = nil,
                          memoryKills: Int = 0) -> Outcome {
-        Outcome(rank: 3, of: ranks, ending: ending, lastError: lastError, requested: requested, memoryKills: memoryKills)
+        Outcome(rank: 3, of: ranks, ending: ending, lastError: lastError, requested: requested,
+                memoryKills: memoryKills)
     }
 
     @Test func everyExitCode() {
@@ -24,12 +25,15 @@ import Testing
             let found = outcome(.signal(number), lastError: "something else")
             #expect(found.code == 1)
             #expect(found.line?.hasPrefix("rank 3 was killed by signal \(number) (") == true)
-            #expect(outcome(.signal(number), requested: number).line?.hasSuffix("on request, before it could save") == true)
+            let requested = outcome(.signal(number), requested: number)
+            #expect(requested.line?.hasSuffix("on request, before it could save") == true)
             #expect(found.line == outcome(.signal(number), requested: 40).line)
         }
         #expect(outcome(.signal(9)).line == "rank 3 was killed by signal 9 (Killed)")
-        #expect(outcome(.signal(9), memoryKills: 1).line?.hasSuffix("the kernel killed 1 process for lack of memory") == true)
-        #expect(outcome(.signal(9), memoryKills: 2).line?.hasSuffix("the kernel killed 2 processes for lack of memory") == true)
+        for (count, words) in [(1, "killed 1 process for"), (2, "killed 2 processes for")] {
+            let line = outcome(.signal(9), memoryKills: count).line
+            #expect(line?.hasSuffix("; the kernel \(words) lack of memory") == true)
+        }
         #expect(outcome(.signal(11), memoryKills: 2).line == outcome(.signal(11)).line)
     }
 

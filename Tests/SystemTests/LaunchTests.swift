@@ -52,10 +52,13 @@ import Testing
         process.standardError = FileHandle.nullDevice
         try process.run()
         let metrics = place.path + "/outputs/tiny/metrics.jsonl"
-        while process.isRunning, ((try? Data(contentsOf: URL(fileURLWithPath: metrics)).count) ?? 0) == 0 { usleep(2_000) }
+        while process.isRunning, (try? String(contentsOfFile: metrics, encoding: .utf8))?.isEmpty != false {
+            usleep(2_000)
+        }
         let children = childProcesses(of: process.processIdentifier)
         #expect(children.count == 3, "two ranks and the guard")
-        #expect(try FileManager.default.subpathsOfDirectory(atPath: place.path + "/tmp").contains { $0.hasSuffix("/secret") })
+        let secrets = try FileManager.default.subpathsOfDirectory(atPath: place.path + "/tmp")
+        #expect(secrets.contains { $0.hasSuffix("/secret") })
         kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
         // Far more than it takes; without it a failure would wait for ever.
@@ -77,6 +80,7 @@ import Testing
 
     /// The fields of /proc/PID/stat from the state on.
     private func statistics(_ pid: pid_t) -> [Substring]? {
-        (try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8))?.split(separator: ")").last?.split(separator: " ")
+        let text = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
+        return text?.split(separator: ")").last?.split(separator: " ")
     }
 }
