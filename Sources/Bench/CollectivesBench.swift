@@ -7,35 +7,43 @@ import Wire
 /// What one run of `bench collectives` measures.
 public struct CollectivesBench: Sendable {
     public var kind: CollectiveKind
-    /// Of the whole buffer, as nccl-tests counts it.
-    public var bytes: Int
+    /// Of the whole buffer, as nccl-tests counts it; one line each.
+    public var sizes: [Int]
     /// Nil: what training would use.
     public var algorithm: Algorithm?
     /// `plain` exists for benches only: frames without a checksum.
     public var protection: Protection
 
-    public init(kind: CollectiveKind, bytes: Int, algorithm: Algorithm?, protection: Protection) {
+    public init(kind: CollectiveKind, sizes: [Int], algorithm: Algorithm?, protection: Protection) {
         self.kind = kind
-        self.bytes = bytes
+        self.sizes = sizes
         self.algorithm = algorithm
         self.protection = protection
     }
 
-    /// Runs as one rank of the job that `setting` names. Each round is a barrier, then the collective; rank 0 gets the
-    /// line with the median over the rounds, the others nil. The first round's result is checked.
-    public func run(_ setting: RankSetting) throws -> BenchLine? {
+    /// Runs as one rank of the job that `setting` names; rank 0's lines go to `report`.
+    public func run(_ setting: RankSetting, report: (BenchLine) -> Void) throws {
         var options = MeshOptions(rank: setting.rank, worldSize: setting.worldSize, masterHost: setting.masterHost,
                                   masterPort: setting.masterPort, secret: try JobSecret.load(from: setting.secretFile),
                                   jobID: "bench collectives")
         options.protection = protection
         options.spins = setting.localWorldSize <= Machine.cores()
-        options.claims = [("bench", "\(kind.name) of \(bytes) bytes")]
+        options.claims = [("bench", "\(kind.name) of \(sizes) bytes")]
         let mesh = try Mesh.join(options)
         let communicator = Communicator(link: mesh)
+        for bytes in sizes {
+            let seconds = try measure(bytes, communicator, setting)
+            if setting.rank == 0 { report(line(bytes, seconds, ranks: setting.worldSize)) }
+        }
+        try mesh.leave()
+    }
+
+    /// The median over the rounds; each is a barrier, then the collective. The first round's result is checked.
+    private func measure(_ bytes: Int, _ communicator: Communicator, _ setting: RankSetting) throws -> Double {
         let rounds = bytes <= 1 << 16 ? 200 : (bytes <= 1 << 22 ? 40 : 10)
+        let warmup = 3
         let buffer = UnsafeMutableBufferPointer<Float>.allocate(capacity: max(1, bytes / 4))
         defer { unsafe buffer.deallocate() }
-        let warmup = 3
         var times: [Double] = []
         for round in 0..<(rounds + warmup) {
             unsafe buffer.update(repeating: Float(setting.rank + 1))
@@ -45,10 +53,8 @@ public struct CollectivesBench: Sendable {
             if round >= warmup { times.append(MonotonicClock.seconds() - start) }
             if round == 0 { try unsafe check(buffer, setting) }
         }
-        try mesh.leave()
-        guard setting.rank == 0 else { return nil }
         times.sort()
-        return line(times[times.count / 2], ranks: setting.worldSize)
+        return times[times.count / 2]
     }
 
     private func perform(on buffer: UnsafeMutableBufferPointer<Float>, _ communicator: Communicator) throws {
@@ -82,7 +88,7 @@ public struct CollectivesBench: Sendable {
         }
     }
 
-    private func line(_ seconds: Double, ranks: Int) -> BenchLine {
+    private func line(_ bytes: Int, _ seconds: Double, ranks: Int) -> BenchLine {
         var line = BenchLine(bench: "collectives", threads: 1, ranks: ranks, seconds: seconds)
         line.add("op", kind.name)
         line.add("bytes", bytes)

@@ -41,7 +41,9 @@ struct Reporter {
         tokensPerByte = corpus.validationByteCount == 0 ? 1
             : Double(corpus.validationTokenCount) / Double(corpus.validationByteCount)
         line = ProgressLine(descriptor: setting.output, logFrequency: recipe.metrics.logInterval)
-        summary = RunSummary(program: "skein", arguments: setting.commandLine)
+        summary = RunSummary(program: Machine.programName(),
+                             start: setting.ranks == 1 ? ["train"] : ["launch", "-n", "\(setting.ranks)"],
+                             arguments: setting.commandLine)
         log = try MetricsLog("\(setting.folder)/metrics.jsonl", resumingAfter: setting.firstStep)
         for text in setting.resolved.translations { Reporter.warn(text) }
         if let text = Machine.pinnedCoreWarning() { Reporter.warn(text) }

@@ -82,10 +82,8 @@ struct CollectivesCommand: ParsableCommand {
 
     func run() throws {
         guard let setting = try rankSetting() else { return try launchRanks() }
-        for size in try sizes() {
-            let bench = try CollectivesBench(kind: kind(), bytes: size, algorithm: chosenAlgorithm(),
-                                             protection: protection())
-            if let line = try bench.run(setting) { emit(line, json: json) }
-        }
+        let bench = try CollectivesBench(kind: kind(), sizes: sizes(), algorithm: chosenAlgorithm(),
+                                         protection: protection())
+        try bench.run(setting) { emit($0, json: json) }
     }
 }
