@@ -48,12 +48,12 @@ final class Trial {
     var errors: [String] { lines("err") }
     var lastError: String { errors.last ?? "" }
 
-    /// The processes that have told their number under one of these names are no more.
+    /// The processes that have told their number under one of these names are no more. What a rank has started is
+    /// not the launcher's child: it is killed, but nobody waits for it, so this gives it a little time.
     func areGone(_ names: [String]) -> Bool {
-        names.allSatisfy { name in
-            guard let pid = pid_t(text(name).trimmingCharacters(in: .whitespacesAndNewlines)) else { return false }
-            return isGone(pid)
-        }
+        let pids = names.compactMap { pid_t(text($0).trimmingCharacters(in: .whitespacesAndNewlines)) }
+        for _ in 0..<5_000 where !pids.allSatisfy(isGone) { usleep(2_000) }
+        return pids.count == names.count && pids.allSatisfy(isGone)
     }
 }
 
