@@ -23,15 +23,12 @@ public struct Job: Sendable {
 
     /// `PROGRAM train CONFIG FLAGS` on every rank.
     ///
-    /// The ranks share `cores` evenly, unless the recipe says how many threads each shall have. They lose
-    /// OPENBLAS_CORETYPE, which pins OpenBLAS to the kernels of an older CPU in many an environment and costs up to
+    /// The ranks share the machine's cores evenly by LOCAL_WORLD_SIZE, unless the recipe says how many threads each
+    /// shall have. They lose OPENBLAS_CORETYPE, which pins OpenBLAS to the kernels of an older CPU in many an environment and costs up to
     /// half the speed, unless the recipe keeps it.
     public static func training(ranks: Int, program: String, config: String, flags: [String], recipe: Recipe,
-                                cores: Int, environment: [String: String]) throws(BadInput) -> Job {
-        var command = [program, "train", config] + flags
-        if recipe.training.threads == 0 {
-            command += ["--training.threads", "\(max(1, cores / max(1, ranks)))"]
-        }
+                                environment: [String: String]) throws(BadInput) -> Job {
+        let command = [program, "train", config] + flags
         var environment = environment
         if !recipe.launch.keepBlasCore { environment["OPENBLAS_CORETYPE"] = nil }
         return try Job(ranks: ranks, command: command, environment: environment)

@@ -41,7 +41,8 @@ package struct Outcome: Equatable {
     /// A job whose first failure was `rank`'s.
     ///
     /// lastError: the line in which the rank itself said why; it is on the screen already, so a job of one rank
-    /// does not repeat it. requested: the signal that the launcher had forwarded, if any. memoryKills: how many
+    /// does not repeat it, nor one whose rank 0 refused the input before any other rank had anything to say.
+    /// requested: the signal that the launcher had forwarded, if any. memoryKills: how many
     /// processes the kernel killed for lack of memory while the job ran.
     package init(rank: Int, of ranks: Int, ending: Ending, lastError: String, requested: Int32?, memoryKills: Int) {
         switch ending {
@@ -57,7 +58,7 @@ package struct Outcome: Equatable {
             self.init(code: 1, line: "rank \(rank) was killed by signal \(number) (\(signalName(number)))\(reason)")
         case .exit(let status):
             let text = lastError.isEmpty ? "ended with exit code \(status) and without a word" : lastError
-            let isShown = ranks == 1 && !lastError.isEmpty
+            let isShown = (ranks == 1 || (rank == 0 && status == 2)) && !lastError.isEmpty
             self.init(code: status == 2 ? 2 : 1, line: isShown ? nil : "rank \(rank): \(text)")
         }
     }

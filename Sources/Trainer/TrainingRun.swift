@@ -39,6 +39,7 @@ public final class TrainingRun {
     private var checkpoints: CheckpointFolder { CheckpointFolder("\(folder)/checkpoint") }
 
     public func run() throws {
+        try recipe.requireRows(worldSize: ranks?.worldSize ?? 1)
         let corpus = try openCorpus(recipe)
         let start = isFirst ? try findStart() : nil
         let cores = max(1, Machine.cores() / (ranks?.localWorldSize ?? 1))

@@ -26,9 +26,10 @@ struct LaunchCommand: ParsableCommand {
     func run() throws {
         // What is wrong with the config is said once, here, and not by every rank.
         let recipe = try ResolvedRecipe.load(file: config, flags: overrides).recipe
+        if ranks > 0 { try recipe.requireRows(worldSize: ranks) }
         let job = try Job.training(
             ranks: ranks, program: ProcessEnvironment.program(), config: config, flags: overrides, recipe: recipe,
-            cores: Machine.cores(), environment: ProcessEnvironment.current())
+            environment: ProcessEnvironment.current())
         StopRequests.install()
         let code = try Launcher(job) { path in try JobSecret.create(at: path) }.run()
         if code != 0 { throw ExitCode(code) }

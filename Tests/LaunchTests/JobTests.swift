@@ -4,11 +4,11 @@ import Recipe
 import Testing
 
 @Suite struct JobTests {
-    private func training(ranks: Int, cores: Int, flags: [String] = [],
+    private func training(ranks: Int, flags: [String] = [],
                           _ environment: [String: String] = [:]) throws -> Job {
         let recipe = try ResolvedRecipe.load(text: "", name: "x.toml", flags: flags).recipe
         return try Job.training(ranks: ranks, program: "/bin/skein", config: "x.toml", flags: flags, recipe: recipe,
-                                cores: cores, environment: environment)
+                                environment: environment)
     }
 
     @Test func everyCountOfRanks() {
@@ -19,30 +19,22 @@ import Testing
         #expect(throws: BadInput("-n 0: the number of ranks must be from 1 to 256")) {
             _ = try Job(ranks: 0, command: ["x"], environment: [:])
         }
-        #expect(throws: BadInput.self) { _ = try training(ranks: 0, cores: 2) }
+        #expect(throws: BadInput.self) { _ = try training(ranks: 0) }
     }
 
-    /// Cores over ranks, at least 1, unless the recipe says how many.
-    @Test func threads() throws {
-        for cores in 1...9 {
-            for ranks in 1...9 {
-                let job = try training(ranks: ranks, cores: cores)
-                let threads = max(1, cores / ranks)
-                #expect(job.command == ["/bin/skein", "train", "x.toml", "--training.threads", "\(threads)"])
-            }
-        }
+    /// Every rank gets the command as it was given; its share of the cores follows from LOCAL_WORLD_SIZE.
+    @Test func theCommand() throws {
         let flags = ["--training.threads", "3", "--training.steps", "9"]
-        #expect(try training(ranks: 2, cores: 8, flags: flags).command == ["/bin/skein", "train", "x.toml"] + flags)
-        // 0 means all cores of a process, and so its share here; the last of two flags counts.
-        let all = try training(ranks: 2, cores: 8, flags: ["--training.threads", "0"])
-        #expect(all.command.suffix(4) == ["--training.threads", "0", "--training.threads", "4"])
+        let job = try training(ranks: 2, flags: flags)
+        #expect(job.command == ["/bin/skein", "train", "x.toml"] + flags)
+        #expect(job.environment(of: 1, port: 1, secretFile: nil)["LOCAL_WORLD_SIZE"] == "2")
     }
 
     @Test func theBLASCoreIsDroppedUnlessKept() throws {
         let pinned = ["OPENBLAS_CORETYPE": "Haswell", "PATH": "/bin"]
-        let dropped = try training(ranks: 2, cores: 2, pinned).environment(of: 0, port: 1, secretFile: nil)
+        let dropped = try training(ranks: 2, pinned).environment(of: 0, port: 1, secretFile: nil)
         #expect(dropped["OPENBLAS_CORETYPE"] == nil && dropped["PATH"] == "/bin")
-        let kept = try training(ranks: 2, cores: 2, flags: ["--launch.keep_blas_core"], pinned)
+        let kept = try training(ranks: 2, flags: ["--launch.keep_blas_core"], pinned)
         #expect(kept.environment(of: 0, port: 1, secretFile: nil)["OPENBLAS_CORETYPE"] == "Haswell")
     }
 
