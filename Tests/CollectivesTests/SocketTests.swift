@@ -48,7 +48,8 @@ import Wire
     }
 
     /// `values` as memory for a collective, and what it holds afterwards.
-    private func with(_ values: [Float], _ body: (UnsafeMutableBufferPointer<Float>) throws -> Void) rethrows -> [Float] {
+    private func with(_ values: [Float], _ body: (UnsafeMutableBufferPointer<Float>) throws -> Void)
+        rethrows -> [Float] {
         let buffer = UnsafeMutableBufferPointer<Float>.allocate(capacity: values.count)
         defer { unsafe buffer.deallocate() }
         _ = unsafe buffer.initialize(from: values)
