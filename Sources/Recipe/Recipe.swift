@@ -10,6 +10,7 @@ public struct Recipe: Sendable, Equatable {
     public var schedule = Schedule()
     public var precision = Precision()
     public var checkpoint = Checkpointing()
+    public var activationCheckpoint = ActivationCheckpointing()
     public var validation = Validation()
     public var metrics = Metrics()
     public var debug = Debug()
@@ -94,6 +95,18 @@ public struct Recipe: Sendable, Equatable {
         public var load = ""
         public var keepLatest = 3
     }
+
+    public struct ActivationCheckpointing: Sendable, Equatable {
+        public var mode = Recomputation.none
+    }
+
+    /// What a backward computes again instead of keeping it from the forward (1904.10509, section 5.4). The
+    /// gradients are the same, bit for bit.
+    ///
+    /// `selective` drops the MLP's fused gate and up projection, by far the largest slot of a layer, and makes it
+    /// again from the residual stream: one product in eleven. Attention, the dearest to redo, is kept. `full` keeps
+    /// each layer's input alone.
+    public enum Recomputation: String, Sendable, CaseIterable { case none, selective, full }
 
     public struct Validation: Sendable, Equatable {
         /// Steps between two validations; the last step always validates. 0 means only the last.

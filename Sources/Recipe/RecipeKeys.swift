@@ -48,6 +48,9 @@ extension Recipe {
         .text("checkpoint.load", \.checkpoint.load, "start from `latest` of this run, or from a checkpoint's folder"),
         .integer("checkpoint.keep_latest_k", \.checkpoint.keepLatest, 1...1_000_000, "older checkpoints are removed"),
 
+        .choice("activation_checkpoint.mode", \.activationCheckpoint.mode,
+                "what the backward computes again to save memory"),
+
         .integer("validation.interval", \.validation.interval, 0...Int.max,
                  "steps between validations; 0: only the last"),
         .integer("validation.rows", \.validation.rows, 0...Int.max, "rows each time; 0: all that are held out"),

@@ -35,7 +35,8 @@ public final class StepRunner {
         let (rows, sequence) = (recipe.rowsPerTask, recipe.training.sequenceLength)
         rowsPerStep = recipe.rowsPerStep(worldSize: 1)
         state = try TrainingState(table)
-        model = try Transformer(table, maxTokens: rows * sequence, sequence: sequence, pool: pool)
+        model = try Transformer(table, maxTokens: rows * sequence, sequence: sequence, pool: pool,
+                                recomputation: recipe.activationCheckpoint.mode)
         optimizer = Optimizer(table)
         batches = (0..<((rowsPerStep + rows - 1) / rows)).map { _ in Batch(rows: rows, sequence: sequence) }
     }
