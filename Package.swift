@@ -68,7 +68,8 @@ let package = Package(
         room("Bench", ["Base", "Recipe", "Tensor", "Corpus", "Trainer"]),
         .executableTarget(
             name: "skein",
-            dependencies: ["Base", "Recipe", "Model", "Checkpoint", "Telemetry", "Trainer", "Bench", argumentParser],
+            dependencies: ["Base", "Recipe", "Tensor", "Model", "Checkpoint", "Telemetry", "Trainer", "Bench",
+                           argumentParser],
             swiftSettings: swiftSettings),
 
         // The Double tape and other oracles that tests of several rooms hold results against.

@@ -9,6 +9,8 @@ import Trainer
 public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLine {
     let recipe = resolved.recipe
     let threads = recipe.training.threads == 0 ? Machine.cores() : recipe.training.threads
+    let planned = try PlannedMemory(recipe)
+    try planned.requireRoom()
     let pool = Pool(threads: threads)
     defer { pool.close() }
     let peak = try Machine.gemmPeak(pool: pool)
@@ -34,5 +36,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     line.add("gflops", Double(tokens) * table.flopsPerToken(sequence: sequence) / seconds / 1e9)
     line.add("peak_gflops", peak)
     line.add("loss", loss)
+    line.add("peak_bytes", Machine.peakResidentBytes)
+    line.add("planned_bytes", planned.plan.peakBytes)
     return line
 }

@@ -42,6 +42,8 @@ public struct Recipe: Sendable, Equatable {
 
     public struct Data: Sendable, Equatable {
         public var paths: [String] = []
+        /// `bytes`, or the path of a byte-level BPE's files.
+        public var tokenizer = "bytes"
         /// Tokens see their own document only. Off: everything before them in the row.
         public var documentMask = true
     }

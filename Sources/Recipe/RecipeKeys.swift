@@ -15,6 +15,7 @@ extension Recipe {
         .bool("model.tie_embeddings", \.model.tieEmbeddings, "the output head is the embedding"),
 
         .list("data.paths", \.data.paths, "text files, folders of text, or docs.txt beside docs.tsv"),
+        .text("data.tokenizer", \.data.tokenizer, "`bytes`, or a tokenizer.json or the folder with one"),
         .bool("data.document_mask", \.data.documentMask, "tokens see their own document only"),
 
         .integer("training.steps", \.training.steps, 1...Int.max, "optimizer steps"),

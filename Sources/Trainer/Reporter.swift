@@ -15,6 +15,7 @@ struct Reporter {
         let peak: Double
         let threads: Int
         let firstStep: Int
+        let plannedBytes: Int
     }
 
     private let setting: Setting
@@ -102,6 +103,7 @@ struct Reporter {
         line.finish()
         log.sync()
         if let problem = log.problem { Reporter.warn(problem) }
+        summary.memory = RunSummary.Memory(peak: Machine.peakResidentBytes, planned: setting.plannedBytes)
         let text = summary.text(seconds: MonotonicClock.seconds() - started, tokens: trained)
         writeAll(Array(("\n" + text + "\n").utf8), to: setting.output)
     }

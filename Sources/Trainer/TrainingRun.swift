@@ -33,11 +33,15 @@ public final class TrainingRun {
     private var checkpoints: CheckpointFolder { CheckpointFolder("\(folder)/checkpoint") }
 
     public func run() throws {
+        let memory = try PlannedMemory(recipe)
+        try memory.requireRoom()
         let corpus = try openCorpus(recipe)
         let start = try findStart()
         let threads = recipe.training.threads == 0 ? Machine.cores() : recipe.training.threads
         let pool = Pool(threads: threads, spin: threads <= Machine.cores())
         defer { pool.close() }
+        // Before the arenas, so that the measurement's own memory adds nothing to the run's.
+        let peak = try Machine.gemmPeak(pool: pool)
         let runner = try StepRunner(recipe: recipe, corpus: corpus, pool: pool)
         let snapshot = Snapshot(state: runner.state, corpus: corpus, recipe: recipe, rowsPerStep: runner.rowsPerStep)
         if let start {
@@ -50,12 +54,12 @@ public final class TrainingRun {
         } else {
             runner.state.weights.initialize(seed: recipe.debug.seed)
         }
-        let peak = try Machine.gemmPeak(pool: pool)
         let first = start?.step ?? 0
         try prepareFolder(resumingAfter: start.map(\.step))
         var reporter = try Reporter(
             Reporter.Setting(resolved: resolved, commandLine: commandLine, folder: folder, output: output, peak: peak,
-                             threads: threads, firstStep: first),
+                             threads: threads, firstStep: first,
+                             plannedBytes: memory.plan.peakBytes),
             corpus: corpus, table: runner.state.table, rowsPerStep: runner.rowsPerStep)
         try loop(runner, snapshot, &reporter, corpus, from: first, tokens: start?.manifest.tokens ?? 0)
     }

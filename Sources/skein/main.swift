@@ -14,7 +14,7 @@ struct Skein: ParsableCommand {
         commandName: "skein",
         abstract: "Trains transformers on ordinary machines over ordinary networks.",
         discussion: "Exit codes: 0 done, 1 a fault while running, 2 bad input.",
-        subcommands: [Train.self, Inspect.self, Generate.self, BenchCommand.self, Config.self])
+        subcommands: [Train.self, Inspect.self, Generate.self, Plan.self, BenchCommand.self, Config.self])
 }
 
 /// Ends the process with one line on standard error. The parser's own errors are bad input, too.
