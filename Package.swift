@@ -62,12 +62,13 @@ let package = Package(
         room("Collectives", ["Base", "Wire"]),
         room("Corpus", ["Base"]),
         room("Model", ["Base", "Tensor", "Recipe"]),
+        room("Parallel", ["Model", "Collectives", "Tensor", "Recipe"]),
         room("Checkpoint", ["Base", crypto]),
         room("Telemetry", ["Base"]),
-        room("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Model", "Checkpoint", "Telemetry"]),
+        room("Trainer", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Parallel", "Checkpoint",
+                         "Telemetry"]),
         room("Bench", ["Base", "Recipe", "Tensor", "Corpus", "Trainer"]),
-        .executableTarget(
-            name: "skein",
+        .executableTarget(name: "skein",
             dependencies: ["Base", "Recipe", "Tensor", "Model", "Checkpoint", "Telemetry", "Trainer", "Bench",
                            argumentParser],
             swiftSettings: swiftSettings),
@@ -89,6 +90,7 @@ let package = Package(
         tests("Checkpoint", ["Base", "Checkpoint", crypto]),
         tests("Telemetry", ["Base", "Telemetry"]),
         tests("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Checkpoint", "Trainer"]),
+        tests("Bench", ["Base", "Recipe", "Bench"]),
         tests("System", ["skein"]),
     ]
 )

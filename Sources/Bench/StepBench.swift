@@ -20,9 +20,9 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     var tokens = 0
     var loss = 0.0
     // The first two steps meet cold pages and make the views of the task sizes; they are not counted.
-    _ = runner.run(step: 0)
-    let seconds = medianSeconds(rounds: rounds) { round in
-        let result = runner.run(step: round + 1)
+    _ = try runner.run(step: 0)
+    let seconds = try medianSeconds(rounds: rounds) { round in
+        let result = try runner.run(step: round + 1)
         (tokens, loss) = (result.tokens, result.loss)
     }
     let table = runner.state.table

@@ -88,9 +88,11 @@ public struct Checkpoint: Sendable {
     }
 
     /// The weights, in the order of their bytes.
-    public var model: [Manifest.Tensor] { manifest.tensors.filter { $0.file == Manifest.modelFile } }
+    public var model: [Manifest.Tensor] { manifest.tensors.filter { Manifest.fileKind($0.file) == .model } }
     /// The optimizer's state; empty if none was saved.
-    public var optimizer: [Manifest.Tensor] { manifest.tensors.filter { $0.file == Manifest.optimizerFile } }
+    public var optimizer: [Manifest.Tensor] {
+        manifest.tensors.filter { Manifest.fileKind($0.file) == .optimizer }
+    }
 }
 
 extension Checkpoint {

@@ -72,12 +72,16 @@ public struct CheckpointWriter: Sendable {
         return path
     }
 
-    private func save(_ declared: Manifest, _ parts: [Part], in path: String) throws(DiskError) {
+    /// The empty folder of a step: what an interrupted save has left in it is removed.
+    func makeStepFolder(_ path: String) throws(DiskError) {
         try makeFolder(folder)
         if try disk.kind(path) != nil { try removeCheckpoint(path, disk) }
         // A stranger's file in it keeps the folder alive.
         if try disk.kind(path) == nil { try disk.createFolder(path) }
+    }
 
+    private func save(_ declared: Manifest, _ parts: [Part], in path: String) throws(DiskError) {
+        try makeStepFolder(path)
         var manifest = declared
         let noHash = hex([UInt8](repeating: 0, count: 32))
         manifest.files = parts.map { Manifest.File(name: $0.name, size: $0.size, sha256: noHash) }
@@ -100,18 +104,23 @@ public struct CheckpointWriter: Sendable {
         try disk.syncFolder(path)
         try disk.syncFolder(folder)
 
+        try publish(manifest, size: manifestSize, in: open[parts.count], of: path)
+    }
+
+    /// The moment at which a checkpoint begins to exist: everything it vouches for is durable by now.
+    func publish(_ manifest: Manifest, size: Int, in file: OpenFile, of path: String) throws(DiskError) {
         let bytes = manifest.encoded()
-        precondition(bytes.count == manifestSize, "the manifest's size depends on its hashes")
+        precondition(bytes.count == size, "the manifest's size depends on its hashes")
         try unsafe bytes.span.bytes.withUnsafeBytes { bytes throws(DiskError) in
-            try unsafe disk.write(bytes, to: open[parts.count], at: 0)
+            try unsafe disk.write(bytes, to: file, at: 0)
         }
-        try disk.sync(open[parts.count])
-        try disk.rename(temporary, to: joined(path, Manifest.fileName))
+        try disk.sync(file)
+        try disk.rename(joined(path, Manifest.temporaryName), to: joined(path, Manifest.fileName))
         try disk.syncFolder(path)
     }
 
     /// Writes one file in blocks, each hashed while it is in the cache.
-    private func write(_ part: Part, to file: OpenFile) throws(DiskError)
+    func write(_ part: Part, to file: OpenFile) throws(DiskError)
         -> (Manifest.File, [Manifest.Tensor]) {
         var hash = SHA256(), offset = 0, entries: [Manifest.Tensor] = []
         func append(_ bytes: UnsafeRawBufferPointer) throws(DiskError) -> UInt32 {
@@ -149,7 +158,7 @@ public struct CheckpointWriter: Sendable {
 }
 
 /// One file to be written: some bytes, then tensors.
-private struct Part {
+struct Part {
     let name: String
     let head: [UInt8]
     let size: Int
@@ -190,7 +199,7 @@ func removeCheckpoint(_ path: String, _ disk: any Disk) throws(DiskError) {
         try disk.remove(joined(path, Manifest.fileName))
         try disk.syncFolder(path)
     }
-    let ours = Manifest.fileNames + [Manifest.temporaryName]
-    for name in names where ours.contains(name) { try disk.remove(joined(path, name)) }
-    if names.allSatisfy({ ours.contains($0) || $0 == Manifest.fileName }) { try disk.removeFolder(path) }
+    func isOurs(_ name: String) -> Bool { Manifest.fileKind(name) != nil || name == Manifest.temporaryName }
+    for name in names where isOurs(name) { try disk.remove(joined(path, name)) }
+    if names.allSatisfy({ isOurs($0) || $0 == Manifest.fileName }) { try disk.removeFolder(path) }
 }

@@ -68,7 +68,7 @@ extension Manifest {
         guard step >= 0, tokens >= 0, worldSize >= 1 else { return "a negative count" }
         var sizes: [String: Int] = [:]
         for file in files {
-            guard Manifest.fileNames.contains(file.name), sizes[file.name] == nil, file.size >= 0 else {
+            guard Manifest.fileKind(file.name) != nil, sizes[file.name] == nil, file.size >= 0 else {
                 return "an impossible entry for the file \(file.name)"
             }
             sizes[file.name] = file.size
@@ -101,7 +101,7 @@ private struct Fields: Decodable {
     let tensors: [Manifest.Tensor]
 }
 
-private func json(_ value: some Encodable) -> String {
+func json(_ value: some Encodable) -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     encoder.nonConformingFloatEncodingStrategy = .convertToString(

@@ -8,6 +8,8 @@ import Foundation
 ///     step-N/
 ///         model.safetensors       the weights
 ///         optimizer.safetensors   the optimizer's moments, if there are any
+///                                 (written by W > 1 ranks, each is W files: model-00001-of-00004.safetensors,
+///                                 and every tensor is whole in one of them)
 ///         config.toml             the resolved recipe
 ///         tokenizer.json          how bytes become tokens
 ///         manifest.json           this
@@ -74,8 +76,32 @@ public struct Manifest: Equatable, Sendable {
     package static let optimizerFile = "optimizer.safetensors"
     package static let recipeFile = "config.toml"
     package static let tokenizerFile = "tokenizer.json"
-    /// Everything that a manifest may list. Nothing else in the folder is ever read or removed.
-    static let fileNames = [modelFile, optimizerFile, recipeFile, tokenizerFile]
+    /// What a file of a checkpoint holds.
+    package enum FileKind { case model, optimizer, recipe, tokenizer }
+
+    /// The file of part `part` (from 0) of `count`.
+    static func partName(_ file: String, _ part: Int, of count: Int) -> String {
+        guard count > 1 else { return file }
+        func five(_ number: Int) -> String {
+            String(repeating: "0", count: max(0, 5 - String(number).count)) + String(number)
+        }
+        return file.replacing(".safetensors", with: "-\(five(part + 1))-of-\(five(count)).safetensors")
+    }
+
+    /// What a file of this name is; nil if no checkpoint has such a file. Nothing else in the folder is ever
+    /// listed, read or removed.
+    package static func fileKind(_ name: String) -> FileKind? {
+        switch name {
+        case modelFile: return .model
+        case optimizerFile: return .optimizer
+        case recipeFile: return .recipe
+        case tokenizerFile: return .tokenizer
+        default: break
+        }
+        guard let match = name.wholeMatch(of: /(model|optimizer)-([0-9]{5,})-of-([0-9]{5,})\.safetensors/),
+              let part = Int(match.2), let count = Int(match.3), part >= 1, part <= count else { return nil }
+        return match.1 == "model" ? .model : .optimizer
+    }
     package static let fileName = "manifest.json"
     static let temporaryName = "manifest.json.tmp"
     static let format = "skein-checkpoint"

@@ -49,6 +49,8 @@ import Wire
     package func start(_ operation: Operation) {
         guard fault == nil else { return }
         if order.isEmpty { lastProgress = link.now }
+        let request = operation.program.request
+        link.begin(operation: operation.number, name: request.kind.label, bytes: request.bytes)
         guard operation.unfinished > 0 else {
             operation.isDone = true
             operationsFinished += 1

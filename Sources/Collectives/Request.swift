@@ -8,7 +8,10 @@ public enum CollectiveKind: UInt8, Sendable, Hashable, CaseIterable {
     case broadcast = 4
     case barrier = 5
 
-    public var name: String {
+    public var name: String { label.description }
+
+    /// The name as the link takes it: told with every operation, it must not cost an allocation.
+    var label: StaticString {
         switch self {
         case .allReduce: "all-reduce"
         case .reduceScatter: "reduce-scatter"

@@ -118,7 +118,7 @@ public struct Sampler: Sendable {
 
     /// The token for draw number `counter`. Equal logits are taken in the order of their ids.
     public func choose(_ logits: Row, counter: Int) -> Int {
-        let order = logits.array.enumerated().sorted { $0.element != $1.element ? $0.element > $1.element : $0.offset < $1.offset }
+        let order = logits.array.enumerated().sorted { ($1.element, $0.offset) < ($0.element, $1.offset) }
         guard temperature > 0, let best = order.first?.element else { return order.first?.offset ?? 0 }
         let kept = topK > 0 ? order.prefix(topK) : order[...]
         let weights = kept.map { exp(Double($0.element - best) / temperature) }

@@ -4,6 +4,8 @@ public struct MemoryPlan: Sendable, Equatable {
     /// What a recipe does not say.
     public struct Setting: Sendable, Equatable {
         public var vocabulary: Int
+        /// Ranks that share a step's rows.
+        public var ranks: Int
         /// Compute threads, where `training.threads` is 0.
         public var threads: Int
         /// Bytes of the files that `data.paths` leads to.
@@ -11,8 +13,9 @@ public struct MemoryPlan: Sendable, Equatable {
         /// What the process holds before a run takes anything: program, libraries, their tables.
         public var processBytes: Int
 
-        public init(vocabulary: Int, threads: Int, textBytes: Int, processBytes: Int) {
+        public init(vocabulary: Int, ranks: Int = 1, threads: Int, textBytes: Int, processBytes: Int) {
             self.vocabulary = vocabulary
+            self.ranks = ranks
             self.threads = threads
             self.textBytes = textBytes
             self.processBytes = processBytes
@@ -46,7 +49,8 @@ public struct MemoryPlan: Sendable, Equatable {
         let threads = recipe.training.threads == 0 ? setting.threads : recipe.training.threads
         let flat = 4 * padded(table.count)
         let data = Self.data(setting)
-        let batches = (recipe.rowsPerStep(worldSize: 1) + rows - 1) / rows
+        let share = (recipe.rowsPerStep(worldSize: setting.ranks) + setting.ranks - 1) / setting.ranks
+        let batches = (share + rows - 1) / rows
         let activations = slots.slots.filter { $0.name != "logits" }.map {
             Component.Slot(name: $0.name, bytes: 4 * padded($0.floats) * $0.copies)
         }

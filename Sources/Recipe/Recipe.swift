@@ -11,6 +11,7 @@ public struct Recipe: Sendable, Equatable {
     public var precision = Precision()
     public var checkpoint = Checkpointing()
     public var activationCheckpoint = ActivationCheckpointing()
+    public var communication = Communication()
     public var validation = Validation()
     public var metrics = Metrics()
     public var debug = Debug()
@@ -96,6 +97,8 @@ public struct Recipe: Sendable, Equatable {
         /// Empty, `latest`, or a checkpoint's folder.
         public var load = ""
         public var keepLatest = 3
+        /// Every rank saves its part into `job.dumpFolder`, which all must see; else rank 0 saves everything.
+        public var shared = true
     }
 
     public struct ActivationCheckpointing: Sendable, Equatable {
@@ -109,6 +112,22 @@ public struct Recipe: Sendable, Equatable {
     /// again from the residual stream: one product in eleven. Attention, the dearest to redo, is kept. `full` keeps
     /// each layer's input alone.
     public enum Recomputation: String, Sendable, CaseIterable { case none, selective, full }
+
+    /// Between ranks. Protection of frames: a checksum, or encryption with authentication; `auto` takes the
+    /// checksum on the loopback interface and encryption between hosts.
+    public struct Communication: Sendable, Equatable {
+        public var protection = FrameProtection.auto
+        /// The address to listen on; empty: the loopback interface when the master is on it, else all.
+        public var bind = ""
+        /// A rank that is silent for so long has failed.
+        public var heartbeatSeconds = 5.0
+        /// How long ranks wait for each other to come.
+        public var startSeconds = 60.0
+        /// A collective in which nothing moves for so long has failed.
+        public var timeoutSeconds = 120.0
+    }
+
+    public enum FrameProtection: String, Sendable, CaseIterable { case auto, checked, sealed }
 
     public struct Validation: Sendable, Equatable {
         /// Steps between two validations; the last step always validates. 0 means only the last.

@@ -48,6 +48,15 @@ extension Recipe {
                  "steps between checkpoints; 0: only the last"),
         .text("checkpoint.load", \.checkpoint.load, "start from `latest` of this run, or from a checkpoint's folder"),
         .integer("checkpoint.keep_latest_k", \.checkpoint.keepLatest, 1...1_000_000, "older checkpoints are removed"),
+        .bool("checkpoint.shared", \.checkpoint.shared, "all ranks see dump_folder and save together; else rank 0 alone"),
+
+        .choice("comm.protection", \.communication.protection, "of frames between ranks; auto: sealed between hosts"),
+        .text("comm.bind", \.communication.bind, "the address to listen on"),
+        .number("comm.heartbeat_seconds", \.communication.heartbeatSeconds, 0.1...3_600,
+                "a rank that is silent for so long has failed"),
+        .number("comm.start_seconds", \.communication.startSeconds, 1...86_400, "how long ranks wait for each other"),
+        .number("comm.timeout_seconds", \.communication.timeoutSeconds, 1...86_400,
+                "a collective in which nothing moves for so long has failed"),
 
         .choice("activation_checkpoint.mode", \.activationCheckpoint.mode,
                 "what the backward computes again to save memory"),

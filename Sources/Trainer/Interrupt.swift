@@ -12,9 +12,9 @@ public enum Interrupt {
 
     public static var isRequested: Bool { requested.load(ordering: .relaxed) }
 
-    /// Whoever started this process may have blocked signals (thread pools do), and a blocked mask is inherited; so
-    /// both are unblocked, or no Ctrl-C would ever arrive. A handler may only do what is safe at any moment: it sets a flag, and the default returns by itself
-    /// (SA_RESETHAND).
+    /// A handler may only do what is safe at any moment: it sets a flag, and the default returns by itself
+    /// (SA_RESETHAND). Whoever started this process may have blocked signals (thread pools do), and a blocked mask
+    /// is inherited; so both are unblocked, or no Ctrl-C would ever arrive.
     public static func install() {
         for signal in [SIGINT, SIGTERM] {
             var action = sigaction()

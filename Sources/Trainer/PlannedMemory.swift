@@ -7,11 +7,15 @@ public struct PlannedMemory {
     public let recipe: Recipe
     public let setting: MemoryPlan.Setting
     public let plan: MemoryPlan
+    private let localRanks: Int
 
-    public init(_ recipe: Recipe) throws(BadInput) {
+    /// `ranks`, `localRanks`: of the job, and of it on this machine.
+    public init(_ recipe: Recipe, ranks: Int = 1, localRanks: Int = 1) throws(BadInput) {
         let held = MemoryFiles().resident ?? 0
         self.recipe = recipe
-        setting = MemoryPlan.Setting(vocabulary: try openTokenizer(recipe).vocabularySize, threads: Machine.cores(),
+        self.localRanks = localRanks
+        setting = MemoryPlan.Setting(vocabulary: try openTokenizer(recipe).vocabularySize, ranks: ranks,
+                                     threads: max(1, Machine.cores() / localRanks),
                                      textBytes: try fileBytes(ofSources: recipe.data.paths), processBytes: held)
         plan = MemoryPlan(recipe, setting)
     }
@@ -19,6 +23,7 @@ public struct PlannedMemory {
     /// Refuses a run that this machine, or the cgroup that the process is in, has no memory for.
     public func requireRoom() throws(BadInput) {
         guard let available = Machine.availableMemory() else { return }
-        try plan.require(recipe, setting, available: available.bytes, limit: available.limit)
+        try plan.require(recipe, setting, available: available.bytes / localRanks,
+                         limit: available.limit + (localRanks > 1 ? ", shared by \(localRanks) ranks," : ""))
     }
 }

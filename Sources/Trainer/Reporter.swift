@@ -14,6 +14,7 @@ struct Reporter {
         /// Measured GEMM GFLOP/s of all threads.
         let peak: Double
         let threads: Int
+        let ranks: Int
         let firstStep: Int
         let plannedBytes: Int
     }
@@ -60,7 +61,7 @@ struct Reporter {
             data        \(Units.grouped(corpus.trainDocumentCount)) documents, \
             \(Units.count(Double(corpus.trainTokenCount))) tokens; held out \
             \(Units.grouped(corpus.validationDocumentCount)), \(Units.count(Double(corpus.validationTokenCount))) tokens
-            compute     \(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \(compiledISA), OpenBLAS core \
+            compute     \(setting.ranks == 1 ? "" : "\(setting.ranks) ranks of ")\(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \(compiledISA), OpenBLAS core \
             \(Gemm.coreName), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
             run         \(Units.grouped(recipe.training.steps)) steps\(start), \(Units.grouped(tokens)) tokens each; \
             in \(setting.folder)
@@ -81,7 +82,7 @@ struct Reporter {
             bitsPerByte: result.loss / ln2 * tokensPerByte, gradientNorm: result.gradientNorm,
             learningRate: recipe.learningRate(at: step - 1), tokensPerSecond: rate, gflops: gflops,
             mfu: gflops / peak, eta: pace.map { $0 * Double(recipe.training.steps - step) }, tokens: tokens,
-            seconds: seconds)
+            seconds: seconds, ranks: setting.ranks)
         line.update(report)
         log.append(report, validation: validation)
         summary.add(report)

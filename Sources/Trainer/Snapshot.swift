@@ -12,6 +12,7 @@ struct Snapshot {
     let corpus: Corpus
     let recipe: Recipe
     let rowsPerStep: Int
+    let worldSize: Int
 
     /// Moments are stored under their parameter's name with one of these before it.
     static let momentumPrefix = "momentum."
@@ -33,22 +34,53 @@ struct Snapshot {
         "\(String(corpus.fingerprint, radix: 16)):\(recipe.training.sequenceLength)"
     }
 
-    /// Saves the state after `step` steps. Returns the checkpoint's folder.
-    func save(step: Int, tokens: Int, with writer: CheckpointWriter) throws(CheckpointError) -> String {
-        func sources(_ entries: [Entry]) -> [TensorSource] {
-            entries.map { entry in
-                unsafe TensorSource(entry.spec.name, entry.spec.type, entry.spec.shape,
-                                    bytes: UnsafeRawBufferPointer(entry.row.bytes))
-            }
+    private func sources(_ entries: [Entry]) -> [TensorSource] {
+        entries.map { entry in
+            unsafe TensorSource(entry.spec.name, entry.spec.type, entry.spec.shape,
+                                bytes: UnsafeRawBufferPointer(entry.row.bytes))
         }
+    }
+
+    private func manifest(step: Int, tokens: Int) -> Manifest {
         let seed = UInt64(recipe.debug.seed)
-        let manifest = Manifest(
-            step: step, tokens: tokens, worldSize: 1,
+        return Manifest(
+            step: step, tokens: tokens, worldSize: worldSize,
             data: SavedPosition(fingerprint: fingerprint, seed: seed, row: UInt64(step * rowsPerStep)),
             rng: RNGState(seed: seed))
-        let tokenizer = String(decoding: corpus.tokenizer.json, as: UTF8.self)
-        return try writer.write(manifest, recipe: recipe.toml, tokenizer: tokenizer,
-                                model: sources(model), optimizer: sources(moments))
+    }
+
+    private var tokenizer: String { String(decoding: corpus.tokenizer.json, as: UTF8.self) }
+
+    /// Saves the state after `step` steps, by this process alone. Returns the checkpoint's folder.
+    func save(step: Int, tokens: Int, with writer: CheckpointWriter) throws(CheckpointError) -> String {
+        try writer.write(manifest(step: step, tokens: tokens), recipe: recipe.toml, tokenizer: tokenizer,
+                         model: sources(model), optimizer: sources(moments))
+    }
+
+    /// The same by all ranks of `world`: each writes its share of the tensors, rank 0 commits. Returns the folder on
+    /// rank 0, nil on the others.
+    func save(step: Int, tokens: Int, with writer: CheckpointWriter, by world: World) throws -> String? {
+        if world.rank == 0 { try writer.begin(step: step) }
+        try world.barrier()
+        let own = try writer.writePart(step: step, world.rank, of: world.size,
+                                       model: sources(share(model, of: world)),
+                                       optimizer: sources(share(moments, of: world)))
+        let records = try world.gather(own)
+        guard world.rank == 0 else { return nil }
+        return try writer.commit(manifest(step: step, tokens: tokens), recipe: recipe.toml, tokenizer: tokenizer,
+                                 records: records)
+    }
+
+    /// A run of neighbouring tensors for each rank, about equal in bytes: a tensor belongs to the rank in whose part
+    /// of the bytes its middle lies.
+    private func share(_ entries: [Entry], of world: World) -> [Entry] {
+        let total = entries.reduce(0) { $0 + $1.row.count }
+        var before = 0
+        return entries.filter { entry in
+            let middle = before + entry.row.count / 2
+            before += entry.row.count
+            return middle * world.size / max(total, 1) == world.rank
+        }
     }
 
     /// Refuses a checkpoint that this run cannot go on from, before anything is changed.
@@ -90,7 +122,8 @@ public struct LoadedModel {
         let (checkpoint, _) = try Checkpoint.locate(path)
         self.checkpoint = checkpoint
         recipe = try ResolvedRecipe.load(text: checkpoint.recipe(), name: "\(checkpoint.path)/config.toml").recipe
-        tokenizer = try parseTokenizer(json: Array(checkpoint.tokenizer().utf8), path: "\(checkpoint.path)/tokenizer.json")
+        tokenizer = try parseTokenizer(json: Array(checkpoint.tokenizer().utf8),
+                                       path: "\(checkpoint.path)/tokenizer.json")
         let table = ParameterTable(recipe.model, vocabulary: tokenizer.vocabularySize)
         arena = try Arena(name: "weights", capacity: Arena.padded(table.count))
         weights = Parameters(table, flat: arena.take(table.count))

@@ -1,85 +1,139 @@
 import Base
+import Collectives
 import Corpus
 import Model
+import Parallel
 import Recipe
 import Tensor
 
-/// What one optimizer step did.
+/// What one optimizer step did, over all ranks.
 public struct StepResult: Sendable, Equatable {
     /// Mean loss of the step's targets, in nats a token.
     public var loss: Double
     /// Targets that were trained on.
     public var tokens: Int
     public var gradientNorm: Double
-    /// False when loss or norm was not finite: then nothing was updated.
+    /// False when loss or norm was not finite on some rank: then no rank updated anything.
     public var updated: Bool
+    /// Some rank was asked to stop.
+    public var stops: Bool
+    /// Seconds that this rank waited for the network.
+    public var waitSeconds: Double
+    /// The share of this rank's received bytes that came while it computed.
+    public var hiddenShare: Double
 }
 
-/// One training step: rows of the global order, cut into micro-batches; forward and backward of each; then one
-/// update. It owns no files and prints nothing, so that `bench step` and tests run exactly what training runs.
+/// One training step: rows of the global order, this rank's share of them cut into micro-batches; forward and
+/// backward of each, with gradients on the wire while the last backward runs; agreement; then one update. It owns
+/// no files and prints nothing, so that `bench step` and tests run exactly what training runs.
 public final class StepRunner {
     public let recipe: Recipe
     public let state: TrainingState
     public let model: Transformer
     public let pool: Pool
+    public let world: World
     private let corpus: Corpus
     private let optimizer: Optimizer
+    private let reducer: GradientReducer?
     private let batches: [Batch]
     public let rowsPerStep: Int
 
-    public init(recipe: Recipe, corpus: Corpus, pool: Pool) throws {
+    public init(recipe: Recipe, corpus: Corpus, pool: Pool, world: World = World()) throws {
         self.recipe = recipe
         self.corpus = corpus
         self.pool = pool
+        self.world = world
         let table = ParameterTable(recipe.model, vocabulary: corpus.tokenizer.vocabularySize)
         let (rows, sequence) = (recipe.rowsPerTask, recipe.training.sequenceLength)
-        rowsPerStep = recipe.rowsPerStep(worldSize: 1)
-        state = try TrainingState(table)
+        rowsPerStep = recipe.rowsPerStep(worldSize: world.size)
+        guard rowsPerStep >= world.size else {
+            throw BadInput("training.global_batch_size = \(rowsPerStep) leaves some of \(world.size) ranks without "
+                + "a row; make it at least \(world.size)")
+        }
+        let state = try TrainingState(table)
+        self.state = state
         model = try Transformer(table, maxTokens: rows * sequence, sequence: sequence, pool: pool,
                                 recomputation: recipe.activationCheckpoint.mode)
         optimizer = Optimizer(table)
-        batches = (0..<((rowsPerStep + rows - 1) / rows)).map { _ in Batch(rows: rows, sequence: sequence) }
+        reducer = world.communicator.map { communicator in
+            GradientReducer(BucketPlan(table), gradients: state.gradients, communicator: communicator)
+        }
+        let share = world.share(of: 0..<rowsPerStep).count
+        batches = (0..<((share + rows - 1) / rows)).map { _ in Batch(rows: rows, sequence: sequence) }
     }
 
-    /// Runs step number `step` (0 is the first), whose rows are step * rowsPerStep and on.
-    public func run(step: Int) -> StepResult {
-        let rows = recipe.rowsPerTask
-        let first = step * rowsPerStep
-        var targets = 0
-        for (index, batch) in batches.enumerated() {
-            let start = first + index * rows
-            corpus.fill(batch, rows: start..<min(start + rows, first + rowsPerStep))
-            targets += batch.targetCount
-        }
+    /// Runs step number `step` (0 is the first), whose rows are step * rowsPerStep and on. `stop`: this rank was
+    /// asked to end; all ranks learn of it in the same step.
+    public func run(step: Int, stop: Bool = false) throws -> StepResult {
+        let before = world.statistics
+        let targets = try world.sum(Double(fill(step)))
         optimizer.clear(state.gradients, pool: pool)
         var loss = 0.0
-        for batch in batches {
+        for (index, batch) in batches.enumerated() {
             loss += batch.withTask { task in
                 model.forward(task, weights: state.weights)
+                reducer?.begin(isLast: index == batches.count - 1)
                 return model.backward(task, weights: state.weights, gradients: state.gradients,
-                                      scale: 1 / Float(max(targets, 1)))
+                                      scale: Float(1 / max(targets, 1)), into: reducer)
             }
         }
+        try reducer?.finish()
         let norm = optimizer.norm(state.gradients, pool: pool)
-        let updated = norm.isFinite && loss.isFinite
+        let agreed = try agree(loss: loss, norm: norm, stop: stop, step: step)
+        let updated = agreed.loss.isFinite && norm.isFinite
         if updated { optimizer.update(state, recipe: recipe, step: step, norm: norm, pool: pool) }
-        return StepResult(loss: loss / Double(max(targets, 1)), tokens: targets, gradientNorm: norm, updated: updated)
+        let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
+        return StepResult(loss: agreed.loss / max(targets, 1), tokens: Int(targets), gradientNorm: norm,
+                          updated: updated, stops: agreed.stop, waitSeconds: traffic?.waitSeconds ?? 0,
+                          hiddenShare: traffic?.hiddenShare ?? 0)
     }
 
-    /// Loss over the held-out rows 0..<rows: summed nats and the number of targets.
-    public func validate(rows: Int) -> (nats: Double, targets: Int) {
+    /// This rank's micro-batches of a step. Returns how many targets they hold.
+    private func fill(_ step: Int) -> Int {
+        let share = world.share(of: (step * rowsPerStep)..<((step + 1) * rowsPerStep))
+        var targets = 0
+        for (index, batch) in batches.enumerated() {
+            let start = share.lowerBound + index * recipe.rowsPerTask
+            corpus.fill(batch, rows: min(start, share.upperBound)..<min(start + recipe.rowsPerTask, share.upperBound))
+            targets += batch.targetCount
+        }
+        return targets
+    }
+
+    /// One exchange before the update: every rank hears every rank's loss, gradient norm and wish to stop. The
+    /// reduced gradient is the same everywhere, so its norm must be too, bit for bit; if not, a sum went wrong.
+    private func agree(loss: Double, norm: Double, stop: Bool, step: Int) throws -> (loss: Double, stop: Bool) {
+        guard let communicator = world.communicator else { return (loss, stop) }
+        let rows = try communicator.exchange([loss, norm, stop ? 1 : 0])
+        if rows.contains(where: { $0[1].bitPattern != norm.bitPattern }) {
+            try world.requireEqual(norm.bitPattern, "gradient norm at step \(step + 1)")
+        }
+        return (rows.reduce(0) { $0 + $1[0] }, rows.contains { $0[2] != 0 })
+    }
+
+    /// Checks that all ranks hold the same weights, bit for bit.
+    public func requireEqualWeights(step: Int) throws {
+        guard world.size > 1 else { return }
+        let hash = unsafe hash64(of: UnsafeRawBufferPointer(state.weights.flat.bytes))
+        try world.requireEqual(hash, "parameters after step \(step)")
+    }
+
+    /// Loss over the held-out rows 0..<rows, each rank its share: summed nats and the number of targets.
+    public func validate(rows: Int) throws -> (nats: Double, targets: Int) {
         let size = recipe.rowsPerTask
+        let share = world.share(of: 0..<rows)
         var (nats, targets) = (0.0, 0)
-        for start in stride(from: 0, to: rows, by: size) {
+        for start in stride(from: share.lowerBound, to: share.upperBound, by: size) {
             let batch = batches[0]
-            corpus.fillValidation(batch, rows: start..<min(start + size, rows))
+            corpus.fillValidation(batch, rows: start..<min(start + size, share.upperBound))
             targets += batch.targetCount
             nats += batch.withTask { task in
                 model.forward(task, weights: state.weights)
                 return model.loss(task, weights: state.weights)
             }
         }
-        return (nats, targets)
+        let (allNats, allTargets) = try world.sum(nats, Double(targets))
+        return (allNats, Int(allTargets))
     }
 }
 

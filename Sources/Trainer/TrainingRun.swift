@@ -1,5 +1,6 @@
 import Base
 import Checkpoint
+import Collectives
 import Corpus
 import Model
 import Recipe
@@ -16,34 +17,75 @@ public final class TrainingRun {
     private var recipe: Recipe { resolved.recipe }
 
     private let commandLine: [String]
+    private let ranks: RankSetting?
     private let stopAfter: Int?
     private let output: Int32
 
-    /// commandLine: what followed `train`, for the summary's advice. stopAfter: end after this step as Ctrl-C
-    /// would, with a checkpoint; the schedule still reckons with `training.steps`. output: the file descriptor
-    /// that progress is written to.
-    public init(_ resolved: ResolvedRecipe, commandLine: [String] = [], stopAfter: Int? = nil, output: Int32 = 1) {
+    /// commandLine: what followed `train`, for the summary's advice. ranks: this process's place in a job of
+    /// several; without it, it is alone. stopAfter: end after this step as Ctrl-C would, with a checkpoint; the
+    /// schedule still reckons with `training.steps`. output: the file descriptor that rank 0's progress goes to.
+    public init(_ resolved: ResolvedRecipe, commandLine: [String] = [], ranks: RankSetting? = nil,
+                stopAfter: Int? = nil, output: Int32 = 1) {
         self.resolved = resolved
         self.commandLine = commandLine
+        self.ranks = ranks
         self.stopAfter = stopAfter
         self.output = output
     }
 
+    /// Rank 0 reads and writes the run's folder, and speaks.
+    private var isFirst: Bool { (ranks?.rank ?? 0) == 0 }
     private var folder: String { "\(recipe.job.dumpFolder)/\(recipe.job.name)" }
     private var checkpoints: CheckpointFolder { CheckpointFolder("\(folder)/checkpoint") }
 
     public func run() throws {
-        let memory = try PlannedMemory(recipe)
+        let memory = try PlannedMemory(recipe, ranks: ranks?.worldSize ?? 1, localRanks: ranks?.localWorldSize ?? 1)
         try memory.requireRoom()
         let corpus = try openCorpus(recipe)
-        let start = try findStart()
-        let threads = recipe.training.threads == 0 ? Machine.cores() : recipe.training.threads
-        let pool = Pool(threads: threads, spin: threads <= Machine.cores())
+        let start = isFirst ? try findStart() : nil
+        let cores = max(1, Machine.cores() / (ranks?.localWorldSize ?? 1))
+        let threads = recipe.training.threads == 0 ? cores : recipe.training.threads
+        let pool = Pool(threads: threads, spin: threads <= cores)
         defer { pool.close() }
         // Before the arenas, so that the measurement's own memory adds nothing to the run's.
         let peak = try Machine.gemmPeak(pool: pool)
-        let runner = try StepRunner(recipe: recipe, corpus: corpus, pool: pool)
-        let snapshot = Snapshot(state: runner.state, corpus: corpus, recipe: recipe, rowsPerStep: runner.rowsPerStep)
+        let world = try ranks.map { setting in
+            try World(joining: setting, recipe: recipe, dataFingerprint: String(corpus.fingerprint, radix: 16),
+                      threads: threads)
+        } ?? World()
+        do {
+            try train(StepRunner(recipe: recipe, corpus: corpus, pool: pool, world: world), corpus, start, peak: peak,
+                      planned: memory.plan.peakBytes)
+        } catch {
+            // A fault of the network is known to all; any other is this rank's own, and the others must hear of it.
+            if !(error is CollectiveFault) { world.abort("\(error)", during: "training") }
+            throw error
+        }
+        try world.leave()
+    }
+
+    private func train(_ runner: StepRunner, _ corpus: Corpus, _ start: Checkpoint?, peak: Double,
+                       planned: Int) throws {
+        let world = runner.world
+        let snapshot = Snapshot(state: runner.state, corpus: corpus, recipe: recipe, rowsPerStep: runner.rowsPerStep,
+                                worldSize: world.size)
+        let (first, tokens) = try begin(runner, snapshot, start)
+        let peak = try world.sum(peak)
+        var reporter: Reporter?
+        if isFirst {
+            try prepareFolder(resumingAfter: start.map(\.step))
+            reporter = try Reporter(
+                Reporter.Setting(resolved: resolved, commandLine: commandLine, folder: folder, output: output,
+                                 peak: peak, threads: runner.pool.threads, ranks: world.size, firstStep: first,
+                                 plannedBytes: planned),
+                corpus: corpus, table: runner.state.table, rowsPerStep: runner.rowsPerStep)
+        }
+        try loop(runner, snapshot, &reporter, corpus, from: first, tokens: tokens)
+    }
+
+    /// Fresh weights, which every rank draws alike, or a checkpoint's: rank 0 reads it and hands it to all, so that
+    /// the others need not see its disk. Returns the first step and the tokens seen before it.
+    private func begin(_ runner: StepRunner, _ snapshot: Snapshot, _ start: Checkpoint?) throws -> (Int, Int) {
         if let start {
             try snapshot.require(start)
             try snapshot.load(start)
@@ -51,17 +93,15 @@ public final class TrainingRun {
                 throw BadInput("\(start.path) is at step \(start.step) already; raise training.steps "
                     + "(now \(recipe.training.steps)) to go on")
             }
-        } else {
-            runner.state.weights.initialize(seed: recipe.debug.seed)
         }
-        let first = start?.step ?? 0
-        try prepareFolder(resumingAfter: start.map(\.step))
-        var reporter = try Reporter(
-            Reporter.Setting(resolved: resolved, commandLine: commandLine, folder: folder, output: output, peak: peak,
-                             threads: threads, firstStep: first,
-                             plannedBytes: memory.plan.peakBytes),
-            corpus: corpus, table: runner.state.table, rowsPerStep: runner.rowsPerStep)
-        try loop(runner, snapshot, &reporter, corpus, from: first, tokens: start?.manifest.tokens ?? 0)
+        let (step, tokens) = try runner.world.sum(Double(start?.step ?? 0), Double(start?.manifest.tokens ?? 0))
+        let state = runner.state
+        if step == 0 {
+            state.weights.initialize(seed: recipe.debug.seed)
+        } else {
+            for part in [state.weights, state.momentum, state.variance] { try runner.world.broadcast(part.flat) }
+        }
+        return (Int(step), Int(tokens))
     }
 
     /// The checkpoint to begin with, if any. Refuses an existing output folder, unless this run goes on in it.
@@ -109,45 +149,53 @@ public final class TrainingRun {
         try disk.rename(temporary, to: path)
     }
 
-    private func loop(_ runner: StepRunner, _ snapshot: Snapshot, _ reporter: inout Reporter, _ corpus: Corpus,
+    private func loop(_ runner: StepRunner, _ snapshot: Snapshot, _ reporter: inout Reporter?, _ corpus: Corpus,
                       from first: Int, tokens before: Int) throws {
         Interrupt.install()
-        let writer = CheckpointWriter(folder: checkpoints.path)
         var tokens = before
         for step in first..<recipe.training.steps {
             let started = MonotonicClock.seconds()
-            let result = runner.run(step: step)
+            let result = try runner.run(step: step, stop: Interrupt.isRequested)
             tokens += result.tokens
             let done = step + 1
-            let isLast = done == recipe.training.steps || done == stopAfter || Interrupt.isRequested
+            let seconds = MonotonicClock.seconds() - started
+            let isLast = done == recipe.training.steps || done == stopAfter || result.stops
             // An interrupted run saves and ends; whoever pressed Ctrl-C does not want to wait for a validation.
-            let validates = !Interrupt.isRequested && corpus.validationRowCount > 0
+            let validates = !result.stops && corpus.validationRowCount > 0
                 && (isLast || due(recipe.validation.interval, done))
-            reporter.step(done, result, tokens: tokens, seconds: MonotonicClock.seconds() - started,
-                          validation: validates ? validate(runner, corpus, step: done) : nil)
+            let validation = validates ? try validate(runner, corpus, step: done) : nil
+            reporter?.step(done, result, tokens: tokens, seconds: seconds, validation: validation)
             if recipe.checkpoint.enable, isLast || due(recipe.checkpoint.interval, done) {
-                try save(snapshot, step: done, tokens: tokens, with: writer, &reporter)
+                try save(runner, snapshot, step: done, tokens: tokens, &reporter)
             }
             if isLast { break }
         }
-        reporter.finish()
+        reporter?.finish()
     }
 
     private func due(_ interval: Int, _ step: Int) -> Bool { interval > 0 && step % interval == 0 }
 
-    private func save(_ snapshot: Snapshot, step: Int, tokens: Int, with writer: CheckpointWriter,
-                      _ reporter: inout Reporter) throws {
+    private func save(_ runner: StepRunner, _ snapshot: Snapshot, step: Int, tokens: Int,
+                      _ reporter: inout Reporter?) throws {
+        try runner.requireEqualWeights(step: step)
         let started = MonotonicClock.seconds()
-        let path = try snapshot.save(step: step, tokens: tokens, with: writer)
+        let writer = CheckpointWriter(folder: checkpoints.path)
+        let path: String?
+        if runner.world.size > 1, recipe.checkpoint.shared {
+            path = try snapshot.save(step: step, tokens: tokens, with: writer, by: runner.world)
+        } else {
+            path = isFirst ? try snapshot.save(step: step, tokens: tokens, with: writer) : nil
+        }
+        guard let path else { return }
         for warning in try checkpoints.retain(last: recipe.checkpoint.keepLatest) { Reporter.warn(warning) }
-        reporter.saved(path, seconds: MonotonicClock.seconds() - started)
+        reporter?.saved(path, seconds: MonotonicClock.seconds() - started)
     }
 
     /// Held-out loss in nats a token, and in bits a byte of text: the second can be compared between tokenizers.
-    private func validate(_ runner: StepRunner, _ corpus: Corpus, step: Int) -> ValidationReport {
+    private func validate(_ runner: StepRunner, _ corpus: Corpus, step: Int) throws -> ValidationReport {
         let all = corpus.validationRowCount
         let rows = recipe.validation.rows == 0 ? all : min(all, recipe.validation.rows)
-        let (nats, targets) = runner.validate(rows: rows)
+        let (nats, targets) = try runner.validate(rows: rows)
         let bytes = Double(corpus.validationByteCount) * Double(targets) / Double(corpus.validationTokenCount)
         return ValidationReport(step: step, loss: nats / Double(max(targets, 1)), bitsPerByte: nats / ln2 / bytes)
     }

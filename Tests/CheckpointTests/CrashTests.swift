@@ -68,6 +68,22 @@ import Testing
         #expect(operations > 25)
     }
 
+    /// The same for a save by three ranks: whichever of them fails, and whenever, the old checkpoint is whole and a
+    /// half-written one is never taken for whole; the next save of the step clears what is left.
+    @Test func everyOperationOfASaveByRanks() throws {
+        let old = Fixture(step: 10), new = Fixture(step: 20)
+        let operations = try sweep(seeds: 6, { try old.save(on: $0, ranks: 2) }, { try new.save(on: $0, ranks: 3) }) {
+            disk, error, _, comment in
+            let found = try folder(disk).latest().checkpoint
+            #expect(found.step == 20 || error != nil, comment)
+            try (found.step == 20 ? new : old).expectEqual(found, comment)
+            try old.expectEqual(Checkpoint.open(Fixture.folder + "/step-10", disk: disk), comment)
+            if found.step == 10 { try new.save(on: disk, ranks: 3) }
+            try new.expectEqual(try folder(disk).latest().checkpoint, comment)
+        }
+        #expect(operations > 35)
+    }
+
     /// The first save has no predecessor: nothing, or a whole one.
     @Test func everyOperationOfTheFirstSave() throws {
         let new = Fixture(step: 20)

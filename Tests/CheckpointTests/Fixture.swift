@@ -39,8 +39,9 @@ struct Fixture {
                          "steps": .integer(step)])
     }
 
+    /// By one process, or by `ranks` that take turns on one disk: tensor i belongs to rank i mod ranks.
     @discardableResult
-    func save(on disk: any Disk, in folder: String = Fixture.folder) throws(CheckpointError) -> String {
+    func save(on disk: any Disk, in folder: String = Fixture.folder, ranks: Int = 1) throws(CheckpointError) -> String {
         let writer = CheckpointWriter(folder: folder, disk: disk)
         let bytes = (model + optimizer).flatMap(\.bytes)
         // One buffer for all: the sources point into it.
@@ -56,8 +57,21 @@ struct Fixture {
                 return unsafe TensorSource(tensor.spec.name, tensor.spec.type, tensor.spec.shape, bytes: part)
             }
         }
-        return try writer.write(manifest, recipe: Fixture.recipe, tokenizer: Fixture.tokenizer,
-                                model: sources(model), optimizer: sources(optimizer))
+        let (models, moments) = (sources(model), sources(optimizer))
+        if ranks == 1 {
+            return try writer.write(manifest, recipe: Fixture.recipe, tokenizer: Fixture.tokenizer,
+                                    model: models, optimizer: moments)
+        }
+        try writer.begin(step: step)
+        var records: [[UInt8]] = []
+        for rank in 0..<ranks {
+            func own(_ all: [TensorSource]) -> [TensorSource] {
+                all.enumerated().filter { $0.offset % ranks == rank }.map(\.element)
+            }
+            records.append(try writer.writePart(step: step, rank, of: ranks, model: own(models),
+                                                optimizer: own(moments)))
+        }
+        return try writer.commit(manifest, recipe: Fixture.recipe, tokenizer: Fixture.tokenizer, records: records)
     }
 
     /// Everything comes back as it was saved.

@@ -45,7 +45,7 @@ enum Plan {
 
     /// What comes with the toolchain, or is a plain library that any room may use.
     static let common: Set<String> = [
-        "Swift", "Glibc", "Musl", "Darwin", "Synchronization", "Foundation", "Logging", "Collections",
+        "Swift", "Glibc", "Musl", "Darwin", "Synchronization", "Dispatch", "Foundation", "Logging", "Collections",
         "DequeModule", "OrderedCollections",
     ]
 

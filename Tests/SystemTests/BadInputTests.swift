@@ -30,7 +30,8 @@ import Testing
         if getuid() != 0 {
             try place.write("locked.txt", "some text")
             try FileManager.default.setAttributes([.posixPermissions: 0], ofItemAtPath: place.path + "/locked.txt")
-            try expectRefusal(place, ["train", "run.toml", "--data.paths", "locked.txt"], naming: ["locked.txt"], "locked")
+            try expectRefusal(place, ["train", "run.toml", "--data.paths", "locked.txt"], naming: ["locked.txt"],
+                              "locked")
         }
     }
 
@@ -87,8 +88,8 @@ import Testing
         var bytes = try Data(contentsOf: file)
         bytes[bytes.count - 5] ^= 0x10
         try bytes.write(to: file)
-        for arguments in [["inspect", "--verify", step], ["generate", step],
-                          ["train", "run.toml", "--checkpoint.load", step, "--job.name", "other", "--training.steps", "8"]] {
+        let other = ["train", "run.toml", "--checkpoint.load", step, "--job.name", "other", "--training.steps", "8"]
+        for arguments in [["inspect", "--verify", step], ["generate", step], other] {
             try expectRefusal(place, arguments, naming: ["lm_head.weight", "model.safetensors"], "\(arguments)")
         }
         // Truncated: the file is named with what it has and should have.

@@ -77,7 +77,8 @@ struct Workplace: ~Copyable {
     /// Every file below the folder with its bytes, to see that nothing was touched.
     func contents() throws -> [String: Data] {
         var found: [String: Data] = [:]
-        for name in try FileManager.default.subpathsOfDirectory(atPath: path) where !name.hasSuffix(".out") && !name.hasSuffix(".err") {
+        for name in try FileManager.default.subpathsOfDirectory(atPath: path) {
+            if name.hasSuffix(".out") || name.hasSuffix(".err") { continue }
             found[name] = (try? Data(contentsOf: URL(fileURLWithPath: path + "/" + name))) ?? Data()
         }
         return found

@@ -20,7 +20,8 @@ import Testing
 
     @Test func keepsTheLatestCheckpointsOnly() throws {
         let place = try Workplace()
-        #expect(try place.run("train", "run.toml", "--checkpoint.interval", "1", "--checkpoint.keep_latest_k", "2").code == 0)
+        let run = try place.run("train", "run.toml", "--checkpoint.interval", "1", "--checkpoint.keep_latest_k", "2")
+        #expect(run.code == 0)
         let kept = try FileManager.default.contentsOfDirectory(atPath: place.path + "/outputs/tiny/checkpoint")
         #expect(kept.sorted() == ["step-3", "step-4"])
     }
@@ -37,7 +38,9 @@ import Testing
         try process.run()
         // The metrics file appears with the first step; the handler is installed before it.
         let metrics = place.path + "/outputs/tiny/metrics.jsonl"
-        while process.isRunning, ((try? Data(contentsOf: URL(fileURLWithPath: metrics)).count) ?? 0) == 0 { usleep(2_000) }
+        while process.isRunning, ((try? Data(contentsOf: URL(fileURLWithPath: metrics)).count) ?? 0) == 0 {
+            usleep(2_000)
+        }
         process.interrupt()
         process.waitUntilExit()
         #expect(process.terminationReason == .exit && process.terminationStatus == 0)

@@ -48,7 +48,7 @@ struct Sandbox: ~Copyable {
         defer { pool.close() }
         let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe), pool: pool)
         runner.state.weights.initialize(seed: resolved.recipe.debug.seed)
-        for step in 0..<steps { _ = runner.run(step: step) }
+        for step in 0..<steps { _ = try runner.run(step: step) }
         return runner.state.weights.flat.array.map(\.bitPattern)
     }
 
@@ -87,9 +87,9 @@ struct Sandbox: ~Copyable {
         let pool = Pool(threads: 1)
         let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe), pool: pool)
         runner.state.weights.initialize(seed: 0)
-        let first = runner.run(step: 0)
+        let first = try runner.run(step: 0)
         var last = first
-        for step in 1..<120 { last = runner.run(step: step) }
+        for step in 1..<120 { last = try runner.run(step: step) }
         // Uniform over 257 tokens is 5.55 nats; eleven words in random order can be guessed to about 0.5.
         #expect(abs(first.loss - 5.55) < 0.1)
         #expect(last.loss < 1.5)
@@ -104,7 +104,7 @@ struct Sandbox: ~Copyable {
             let pool = Pool(threads: 1)
             let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe), pool: pool)
             runner.state.weights.initialize(seed: 0)
-            _ = runner.run(step: 3)
+            _ = try runner.run(step: 3)
             return runner.state.gradients.flat.array
         }
         let whole = try gradient("20")

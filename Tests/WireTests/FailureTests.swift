@@ -30,7 +30,8 @@ private let tag = MessageTag(operation: 812, fingerprint: 6, segment: 3)
 
 /// Runs rank 0 as a mesh that waits for a message of 64 bytes from rank 1, which is `misbehave`. Returns
 /// rank 0's fault.
-private func fault(heartbeat: Double = 5, _ misbehave: @escaping @Sendable (RawPeer) throws -> Void) throws -> LinkFault {
+private func fault(heartbeat: Double = 5,
+                   _ misbehave: @escaping @Sendable (RawPeer) throws -> Void) throws -> LinkFault {
     let port = freePort()
     let found = Mutex<LinkFault?>(nil)
     let errors = onThreads(2) { index in
@@ -125,7 +126,7 @@ private func fault(heartbeat: Double = 5, _ misbehave: @escaping @Sendable (RawP
     }
 
     @Test func anAbortIsAdoptedAsItIs() throws {
-        let theirs = LinkFault(culprit: 1, host: "elsewhere", operation: "op", evidence: "disk full", reporter: 1)
+        let theirs = LinkFault(culprit: 1, host: "there", operation: "op", evidence: "disk full", reporter: 1)
         let found = try fault { peer in
             peer.control.send(.abort, ControlPayload.abort(theirs, kind: .running))
             peer.control.socket.close()
@@ -181,7 +182,7 @@ private func fault(heartbeat: Double = 5, _ misbehave: @escaping @Sendable (RawP
     }
 
     @Test func ownAbortReachesAll() throws {
-        let own = LinkFault(culprit: 0, host: "here", operation: "step 5", evidence: "the disk is full", reporter: 0)
+        let own = LinkFault(culprit: 0, host: "here", operation: "step 5", evidence: "disk full", reporter: 0)
         let errors = runJob(worldSize: 3) { mesh in
             try exchangeRandomMessages(mesh, count: 4)
             if mesh.rank == 0 {
@@ -195,7 +196,7 @@ private func fault(heartbeat: Double = 5, _ misbehave: @escaping @Sendable (RawP
 
     /// An abort while others may still be starting: they name the same, whatever they were doing.
     @Test func anAbortDuringTheStartReachesAll() {
-        let own = LinkFault(culprit: 0, host: "here", operation: "step 5", evidence: "the disk is full", reporter: 0)
+        let own = LinkFault(culprit: 0, host: "here", operation: "step 5", evidence: "disk full", reporter: 0)
         for _ in 0..<20 {
             let errors = runJob(worldSize: 4) { mesh in
                 if mesh.rank == 0 { mesh.abort(own) }

@@ -35,14 +35,16 @@ private func stream(_ protection: Protection, _ lengths: [Int]) -> [UInt8] {
     var bytes: [UInt8] = []
     for (index, length) in lengths.enumerated() {
         let payload = (0..<length).map { UInt8(truncatingIfNeeded: $0 &* 5 &+ index) }
-        let tag = MessageTag(operation: UInt64(index) << 33, fingerprint: 77, segment: UInt32(index), channel: 3)
+        let tag = MessageTag(operation: UInt64(index) << 33, fingerprint: 77, segment: UInt32(index),
+                             channel: 3)
         bytes += writer.bytes(.data, tag: tag, payload: payload)
     }
     return bytes
 }
 
 /// Feeds `bytes` in pieces that end at `cuts` and wherever the reader wants no more at once.
-private func feed(_ bytes: [UInt8], to reader: FrameReader, _ sink: Recorder, cuts: [Int] = []) throws(FrameFault) {
+private func feed(_ bytes: [UInt8], to reader: FrameReader, _ sink: Recorder,
+                  cuts: [Int] = []) throws(FrameFault) {
     var offset = 0
     for end in cuts + [bytes.count] {
         while offset < end {
@@ -89,7 +91,8 @@ private let protections: [Protection] = [.plain, .checked, .sealed]
         #expect(bytewise.events == whole.events)
     }
 
-    @Test(arguments: protections) func longPayloadsAroundTheStageSplitAnywhere(protection: Protection) throws {
+    @Test(arguments: protections)
+    func longPayloadsAroundTheStageSplitAnywhere(protection: Protection) throws {
         let stage = FrameReader.stageByteCount
         let bytes = stream(protection, [stage - 48, stage - 49, 3 * stage, 0, stage - 47, 17, 50_000, 1])
         let whole = Recorder()
@@ -97,9 +100,9 @@ private let protections: [Protection] = [.plain, .checked, .sealed]
         #expect(whole.events.count == 8)
         let random = CounterRNG(seed: 1, stream: 2)
         for round in 0..<200 {
-            let cuts = (0..<12).map { random.integer(below: bytes.count, at: UInt64(round * 100 + $0)) }.sorted()
+            let cuts = (0..<12).map { random.integer(below: bytes.count, at: UInt64(round * 100 + $0)) }
             let split = Recorder()
-            try feed(bytes, to: reader(protection), split, cuts: cuts)
+            try feed(bytes, to: reader(protection), split, cuts: cuts.sorted())
             #expect(split.events == whole.events)
         }
     }
@@ -151,7 +154,8 @@ private let protections: [Protection] = [.plain, .checked, .sealed]
 
     @Test func allRoundTrip() throws {
         for kind in [FaultKind.running, .badInput] {
-            let (found, foundKind) = try #require(ControlPayload.readAbort(ControlPayload.abort(fault, kind: kind)))
+            let bytes = ControlPayload.abort(fault, kind: kind)
+            let (found, foundKind) = try #require(ControlPayload.readAbort(bytes))
             #expect(found == fault)
             #expect(foundKind == kind)
         }
@@ -177,7 +181,8 @@ private let protections: [Protection] = [.plain, .checked, .sealed]
 
     @Test func theLargestRosterFits() {
         let name = String(repeating: "x", count: 200)
-        let place = Place(address: SocketAddress(host: [UInt8](repeating: 1, count: 16), port: 1), hostName: name)
+        let address = SocketAddress(host: [UInt8](repeating: 1, count: 16), port: 1)
+        let place = Place(address: address, hostName: name)
         let all = [Place?](repeating: place, count: ControlPayload.maximumWorldSize)
         #expect(ControlPayload.roster(all).count <= ControlPayload.maximumByteCount)
     }

@@ -5,7 +5,9 @@ import Wire
 
 private func bytes(_ hex: String) -> [UInt8] {
     let digits = Array(hex)
-    return stride(from: 0, to: digits.count, by: 2).compactMap { UInt8(String(digits[$0...($0 + 1)]), radix: 16) }
+    return stride(from: 0, to: digits.count, by: 2).compactMap {
+        UInt8(String(digits[$0...($0 + 1)]), radix: 16)
+    }
 }
 
 @Suite struct NoiseTests {
@@ -18,24 +20,27 @@ private func bytes(_ hex: String) -> [UInt8] {
         var initiator = try NoiseNNpsk0(secret: secret, prologue: prologue, ephemeral: key(1))
         var responder = try NoiseNNpsk0(secret: secret, prologue: prologue, ephemeral: key(65))
         let first = initiator.writeFirst(Array("Ludwig von Mises".utf8))
-        #expect(first == bytes("07a37cbc142093c8b755dc1b10e86cb426374ad16aa853ed0bdfc0b2b86d1c7cf9bd019fffbaf709"
-            + "a2a232355dbe4c9c53ba6bb08bcc40185033e27f97190d9a"))
+        #expect(first == bytes("07a37cbc142093c8b755dc1b10e86cb426374ad16aa853ed0bdfc0b2b86d1c7cf9bd019f"
+            + "ffbaf709a2a232355dbe4c9c53ba6bb08bcc40185033e27f97190d9a"))
         #expect(try responder.readFirst(first) == Array("Ludwig von Mises".utf8))
         let second = try responder.writeSecond(Array("Murray Rothbard".utf8), to: first)
-        #expect(second == bytes("64b101b1d0be5a8704bd078f9895001fc03e8e9f9522f188dd128d9846d48466a0a03667c5361722"
-            + "45e9dc15231d44fa416c4a623519e5f868da328e5a7379"))
+        #expect(second == bytes("64b101b1d0be5a8704bd078f9895001fc03e8e9f9522f188dd128d9846d48466a0a03667"
+            + "c536172245e9dc15231d44fa416c4a623519e5f868da328e5a7379"))
         #expect(try initiator.readSecond(second) == Array("Murray Rothbard".utf8))
         let hash = bytes("87a6f8c33cc9b254967b75fe98c0fe3f92191b1b5e17be454a66317f33b680c0")
         #expect(initiator.transcript == hash)
         #expect(responder.transcript == hash)
         var (forth, back) = initiator.split()
-        #expect(forth.seal(Array("F. A. Hayek".utf8)) == bytes("b6698bd6490eac6d78b751b25e1764f5d2f1db6946418e3e069ff0"))
-        #expect(back.seal(Array("Carl Menger".utf8)) == bytes("951588c8df43478a4d52971f258ec00cec573f5da6685a549d019a"))
+        let there = forth.seal(Array("F. A. Hayek".utf8))
+        #expect(there == bytes("b6698bd6490eac6d78b751b25e1764f5d2f1db6946418e3e069ff0"))
+        let here = back.seal(Array("Carl Menger".utf8))
+        #expect(here == bytes("951588c8df43478a4d52971f258ec00cec573f5da6685a549d019a"))
     }
 }
 
 private func identity(_ rank: Int, worldSize: Int = 5, job: String = "job", epoch: UInt32 = 0,
-                      protection: Protection = .checked, recipe: String = "aa", extra: Bool = false) -> Identity {
+                      protection: Protection = .checked, recipe: String = "aa",
+                      extra: Bool = false) -> Identity {
     Identity(rank: rank, worldSize: worldSize, jobID: job, epoch: epoch, protection: protection,
              claims: [("recipe", recipe)] + (extra ? [("blas", "Zen")] : []))
 }
@@ -53,7 +58,8 @@ private struct Pair {
     var unproven = 0
 
     init(_ a: Identity, to peer: Int, stream: Int = 0, secret: JobSecret = testSecret, with b: Identity) {
-        initiator = Handshake(connectingTo: peer, stream: stream, identity: a, secret: secret, address: "there:1")
+        initiator = Handshake(connectingTo: peer, stream: stream, identity: a, secret: secret,
+                              address: "there:1")
         responder = Handshake(listeningAs: b, secret: testSecret, address: "here:1")
     }
 
@@ -160,8 +166,10 @@ private func isStranger(_ outcome: Handshake.Outcome?) -> Bool {
         for (there, name, ours, theirs) in cases {
             var pair = Pair(there, to: 0, with: here)
             pair.run()
-            #expect(error(pair.responderOutcome) == .disagreement(rank: 3, name: name, here: ours, there: theirs))
-            #expect(error(pair.initiatorOutcome) == .disagreement(rank: 0, name: name, here: theirs, there: ours))
+            #expect(error(pair.responderOutcome)
+                == .disagreement(rank: 3, name: name, here: ours, there: theirs))
+            #expect(error(pair.initiatorOutcome)
+                == .disagreement(rank: 0, name: name, here: theirs, there: ours))
             #expect(error(pair.responderOutcome)?.kind == .badInput)
         }
     }
@@ -201,7 +209,8 @@ private func isStranger(_ outcome: Handshake.Outcome?) -> Bool {
             var other = Handshake(listeningAs: identity(listener), secret: testSecret, address: "y")
             #expect(isStranger(other.receive(initiator.open()).outcome))
         }
-        var initiator = Handshake(connectingTo: 0, stream: 0, identity: identity(1), secret: testSecret, address: "x")
+        var initiator = Handshake(connectingTo: 0, stream: 0, identity: identity(1), secret: testSecret,
+                                  address: "x")
         let message = initiator.open()
         #expect(initiator.receive(Array(message[..<4])).outcome == nil)
         #expect(isStranger(initiator.receive(Array(message[4...])).outcome))
@@ -231,7 +240,9 @@ private func isStranger(_ outcome: Handshake.Outcome?) -> Bool {
         for round in 0..<500 {
             var listener = Handshake(listeningAs: identity(0), secret: testSecret, address: "x")
             #expect(listener.wanted <= Handshake.unprovenByteCount)
-            var noise = (0..<listener.wanted).map { UInt8(truncatingIfNeeded: random.bits(at: UInt64(round * 256 + $0))) }
+            var noise = (0..<listener.wanted).map {
+                UInt8(truncatingIfNeeded: random.bits(at: UInt64(round * 256 + $0)))
+            }
             if round % 2 == 0 { noise.replaceSubrange(0..<4, with: Array("SKH1".utf8)) }
             let step = listener.receive(noise)
             #expect(isStranger(step.outcome))

@@ -112,7 +112,7 @@ import Musl
             if mesh.rank == 0 {
                 let port = try Int(#require(mesh.listeningAddress).port)
                 let silent = try (0..<65).map { _ in try #require(RawSocket(port: port)) }
-                // The 65th connection pushes the first one out; the last one is dropped when its time is over.
+                // The 65th connection pushes the first one out; the last is dropped when its time is over.
                 #expect(silent[0].read(100) == Handshake.busyReply)
                 #expect(silent[64].read(100) == [])
             }

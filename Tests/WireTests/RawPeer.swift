@@ -17,7 +17,8 @@ final class RawSocket {
         var limit = timeval(tv_sec: 10, tv_usec: 0)
         unsafe setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         let own = descriptor
-        let status = unsafe address.withRaw { unsafe connect(own, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+        let length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let status = unsafe address.withRaw { unsafe connect(own, $0, length) }
         if status != 0 { return nil }
     }
 
@@ -90,7 +91,9 @@ final class RawStream {
         }
     }
 
-    func send(_ type: FrameType, _ payload: [UInt8] = []) { socket.write(writer.bytes(type, payload: payload)) }
+    func send(_ type: FrameType, _ payload: [UInt8] = []) {
+        socket.write(writer.bytes(type, payload: payload))
+    }
 
     func sendData(_ payload: [UInt8], tag: MessageTag, damagedBit: Int? = nil) {
         var bytes = writer.bytes(.data, tag: tag, payload: payload)
@@ -103,9 +106,8 @@ final class RawStream {
         while true {
             let head = socket.read(FrameHeader.byteCount)
             guard head.count == FrameHeader.byteCount,
-                  let header = try? unsafe head.withUnsafeBytes({ unsafe try FrameHeader.read(from: $0) }) else {
-                return nil
-            }
+                  let header = try? unsafe head.withUnsafeBytes({ unsafe try FrameHeader.read(from: $0) })
+            else { return nil }
             let payload = socket.read(header.length)
             if header.type == type { return payload }
         }

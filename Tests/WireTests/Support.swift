@@ -103,7 +103,8 @@ func exchangeRandomMessages(_ mesh: Mesh, count: Int, largest: Int = 300_000) th
         let window = start..<min(start + 4, count)
         for peer in peers {
             for index in window {
-                let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: size(mesh.rank, peer, index), alignment: 8)
+                let bytes = UnsafeMutableRawBufferPointer.allocate(
+                    byteCount: size(mesh.rank, peer, index), alignment: 8)
                 for offset in 0..<bytes.count { unsafe bytes[offset] = byte(mesh.rank, index, offset) }
                 unsafe sent.append(bytes)
                 let tag = MessageTag(operation: UInt64(index / 4), fingerprint: 5, segment: UInt32(index),
@@ -111,7 +112,8 @@ func exchangeRandomMessages(_ mesh: Mesh, count: Int, largest: Int = 300_000) th
                 unsafe mesh.send(UnsafeRawBufferPointer(bytes), to: peer, tag: tag, token: 0)
             }
             for index in window.reversed() {
-                let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: size(peer, mesh.rank, index), alignment: 8)
+                let bytes = UnsafeMutableRawBufferPointer.allocate(
+                    byteCount: size(peer, mesh.rank, index), alignment: 8)
                 let tag = MessageTag(operation: UInt64(index / 4), fingerprint: 5, segment: UInt32(index),
                                      channel: UInt16(index % 2))
                 unsafe received.append((bytes, peer, index))

@@ -38,7 +38,9 @@ private struct Cluster {
         knownAt = goneAt
         func table(_ base: Int) -> [[UInt64]] {
             (0..<count).map { a in
-                (0..<count).map { b in UInt64(1 + random.integer(below: 100, at: UInt64(base + a * 64 + b))) * millisecond }
+                (0..<count).map { b in
+                    UInt64(1 + random.integer(below: 100, at: UInt64(base + a * 64 + b))) * millisecond
+                }
             }
         }
         delays = table(0)
@@ -79,7 +81,8 @@ private struct Cluster {
 
     mutating func step() {
         now += 5 * millisecond
-        for rank in watches.indices where goneAt[rank].map({ $0 <= now && $0 + 5 * millisecond > now }) ?? false {
+        for rank in watches.indices {
+            guard let gone = goneAt[rank], gone <= now, gone + 5 * millisecond > now else { continue }
             end(rank)
         }
         let due = mail.filter { $0.at <= now }.sorted { ($0.at, $0.order) < ($1.at, $1.order) }
@@ -92,7 +95,9 @@ private struct Cluster {
             case .dataEnd: watches[to].broke(from, evidence: "connection reset", at: now)
             }
         }
-        for rank in watches.indices where runs(rank) { perform(watches[rank].tick(now, operation: "x"), of: rank) }
+        for rank in watches.indices where runs(rank) {
+            perform(watches[rank].tick(now, operation: "x"), of: rank)
+        }
     }
 }
 
@@ -166,8 +171,9 @@ private struct Cluster {
         #expect(watch.told(first) == .tell(first))
         #expect(watch.ended(1, evidence: "closed", operation: "x") == nil)
         #expect(watch.misbehaved(1, evidence: "CRC", operation: "x") == nil)
-        #expect(watch.abort(LinkFault(culprit: 0, host: "a", operation: "", evidence: "", reporter: 0)) == nil)
-        #expect(watch.tick(100 * second, operation: "x") == nil)
+        let second = LinkFault(culprit: 0, host: "a", operation: "", evidence: "", reporter: 0)
+        #expect(watch.abort(second) == nil)
+        #expect(watch.tick(100 * 1_000_000_000, operation: "x") == nil)
         #expect(watch.fault == first)
     }
 }
@@ -190,7 +196,8 @@ private struct Cluster {
             while !rosters.allSatisfy(\.isComplete), rounds < 1000 {
                 rounds += 1
                 for rank in 0..<worldSize {
-                    for (peer, stream) in rosters[rank].nextConnections() { pending.append((rank, peer, stream)) }
+                    let next = rosters[rank].nextConnections()
+                    pending += next.map { (rank, $0.peer, $0.stream) }
                 }
                 guard !pending.isEmpty else { break }
                 let (from, to, stream) = pending.remove(at: random.integer(below: pending.count, at: draw))

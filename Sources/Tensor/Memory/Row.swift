@@ -89,6 +89,11 @@ public typealias Lanes = SIMD16<Float>
         unsafe UnsafeMutableRawBufferPointer(start: base, count: count * MemoryLayout<Float>.stride)
     }
 
+    /// The row as floats, for collectives.
+    public var floats: UnsafeMutableBufferPointer<Float> {
+        unsafe UnsafeMutableBufferPointer(start: base, count: count)
+    }
+
     /// The address, for C interfaces (BLAS, the tile kernels). Only this module may use it.
     @usableFromInline package var pointer: UnsafeMutablePointer<Float> { unsafe base }
 }

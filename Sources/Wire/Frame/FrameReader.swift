@@ -1,4 +1,5 @@
 import Base
+import Foundation
 
 /// Who decides where payloads go, and hears when one is complete and its check has passed.
 package protocol FrameSink: AnyObject {
@@ -114,7 +115,8 @@ package protocol FrameSink: AnyObject {
     }
 
     private func readHeader() throws(FrameFault) -> FrameHeader {
-        let bytes = unsafe UnsafeRawBufferPointer(rebasing: stage[consumed..<(consumed + FrameHeader.byteCount)])
+        let end = consumed + FrameHeader.byteCount
+        let bytes = unsafe UnsafeRawBufferPointer(rebasing: stage[consumed..<end])
         let header = unsafe try FrameHeader.read(from: bytes)
         guard header.epoch == epoch else { throw .otherEpoch(expected: epoch, found: header.epoch) }
         guard header.protection == protection else { throw .otherProtection }
@@ -123,7 +125,7 @@ package protocol FrameSink: AnyObject {
         }
         sequence += 1
         if seal != nil { unsafe headerBytes = Array(bytes) }
-        consumed += FrameHeader.byteCount
+        consumed = end
         return header
     }
 
@@ -131,7 +133,8 @@ package protocol FrameSink: AnyObject {
     private func copyFromStage() -> Int {
         let count = unsafe min(target.count, filled - consumed)
         if count > 0 {
-            unsafe target.copyMemory(from: UnsafeRawBufferPointer(rebasing: stage[consumed..<(consumed + count)]))
+            let caught = unsafe UnsafeRawBufferPointer(rebasing: stage[consumed..<(consumed + count)])
+            unsafe target.copyMemory(from: caught)
             consumed += count
         }
         return count
@@ -147,7 +150,8 @@ package protocol FrameSink: AnyObject {
         guard got == header.length else { return }
         switch protection {
         case .plain: break
-        case .checked: guard crc == header.payloadCRC else { throw .payloadDamaged(header.tag, header.length) }
+        case .checked:
+            guard crc == header.payloadCRC else { throw .payloadDamaged(header.tag, header.length) }
         case .sealed:
             tagBytes.removeAll(keepingCapacity: true)
             phase = .tag(header)
@@ -192,15 +196,15 @@ package struct FrameWriter {
     package mutating func frame(
         _ type: FrameType, tag: MessageTag = MessageTag(operation: 0, fingerprint: 0, segment: 0),
         payload: UnsafeRawBufferPointer, head: UnsafeMutableRawBufferPointer
-    ) -> [UInt8]? {
+    ) -> Data? {
         let crc = unsafe protection == .checked ? CRC32C.checksum(payload) : 0
         let header = FrameHeader(type: type, protection: protection, epoch: epoch, sequence: sequence,
                                         tag: tag, length: payload.count, payloadCRC: crc)
         unsafe header.write(to: head)
         defer { sequence += 1 }
         guard let seal else { return nil }
-        return unsafe Array(seal.seal(payload, header: UnsafeRawBufferPointer(rebasing: head[0..<48]),
-                                      sequence: sequence))
+        let whole = unsafe UnsafeRawBufferPointer(rebasing: head[..<FrameHeader.byteCount])
+        return unsafe seal.seal(payload, header: whole, sequence: sequence)
     }
 
     /// A whole frame as one array, for tests.
@@ -212,6 +216,6 @@ package struct FrameWriter {
         let sealed = unsafe payload.withUnsafeBytes { body in
             unsafe head.withUnsafeMutableBytes { unsafe frame(type, tag: tag, payload: body, head: $0) }
         }
-        return head + (sealed ?? payload)
+        return head + (sealed.map { Array($0) } ?? payload)
     }
 }

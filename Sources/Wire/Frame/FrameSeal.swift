@@ -9,13 +9,16 @@ package struct FrameSeal: Sendable {
 
     package init(key: SymmetricKey) { self.key = key }
 
+    private static let nonceByteCount = 12
+
     /// Ciphertext followed by the tag, with the header as associated data.
     package func seal(_ payload: UnsafeRawBufferPointer, header: UnsafeRawBufferPointer,
                       sequence: UInt64) -> Data {
         let box = unsafe try? AES.GCM.seal(payload, using: key, nonce: Self.nonce(sequence),
                                            authenticating: header)
-        guard let box else { preconditionFailure("AES-GCM refused a valid key, nonce and payload") }
-        return box.ciphertext + box.tag
+        // The box holds nonce, ciphertext and tag in a row; the slice shares its memory.
+        guard let row = box?.combined else { preconditionFailure("AES-GCM refused a valid key and nonce") }
+        return row.dropFirst(Self.nonceByteCount)
     }
 
     /// Opens `payload` in place. False means that a bit of payload, tag or header was changed, and leaves
@@ -31,7 +34,7 @@ package struct FrameSeal: Sendable {
     }
 
     private static func nonce(_ sequence: UInt64) -> AES.GCM.Nonce {
-        var bytes = [UInt8](repeating: 0, count: 12)
+        var bytes = [UInt8](repeating: 0, count: nonceByteCount)
         for byte in 0..<8 { bytes[4 + byte] = UInt8(truncatingIfNeeded: sequence >> UInt64(56 - 8 * byte)) }
         guard let nonce = try? AES.GCM.Nonce(data: bytes) else { preconditionFailure("a nonce has 12 bytes") }
         return nonce

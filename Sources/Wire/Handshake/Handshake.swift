@@ -87,7 +87,8 @@ package struct Handshake {
     package private(set) var wanted: Int
 
     /// The side that connects, to `peer`, whose address is only for messages.
-    package init(connectingTo peer: Int, stream: Int, identity: Identity, secret: JobSecret, address: String) {
+    package init(connectingTo peer: Int, stream: Int, identity: Identity, secret: JobSecret,
+                 address: String) {
         self.init(identity, secret, address, peer, stream, .second, wanted: 4)
     }
 

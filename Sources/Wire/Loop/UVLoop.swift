@@ -114,9 +114,8 @@ func uvText(_ status: Int32) -> String {
                 })
         }
         guard status == 0, let found = unsafe SocketAddress.local(of: handle) else {
-            unsafe uv_close(UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self), { handle in
-                unsafe handle?.deallocateAsTCP()
-            })
+            let base = unsafe UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self)
+            unsafe uv_close(base, { unsafe $0?.deallocateAsTCP() })
             throw UVFailure(status: status)
         }
         address = found
@@ -136,9 +135,8 @@ func uvText(_ status: Int32) -> String {
         isClosed = true
         onAccept = nil
         unsafe raw.pointee.data = nil
-        unsafe uv_close(UnsafeMutableRawPointer(raw).assumingMemoryBound(to: uv_handle_t.self), { handle in
-            unsafe handle?.deallocateAsTCP()
-        })
+        let base = unsafe UnsafeMutableRawPointer(raw).assumingMemoryBound(to: uv_handle_t.self)
+        unsafe uv_close(base, { unsafe $0?.deallocateAsTCP() })
     }
 }
 

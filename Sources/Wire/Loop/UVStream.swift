@@ -39,7 +39,7 @@ extension UVStreamOwner {
         unsafe head = .allocate(byteCount: Self.headByteCount, alignment: 8)
     }
 
-    fileprivate func keep(_ bytes: [UInt8]) {
+    fileprivate func keep(_ bytes: some Collection<UInt8>) {
         if unsafe owned.count < bytes.count {
             unsafe owned.deallocate()
             unsafe owned = .allocate(byteCount: bytes.count, alignment: 16)
@@ -203,7 +203,7 @@ extension UVStreamOwner {
     }
 
     /// The same with a body that the request keeps itself.
-    func write(_ request: UVWrite, headCount: Int, owning body: [UInt8]) -> Bool {
+    func write(_ request: UVWrite, headCount: Int, owning body: some Collection<UInt8>) -> Bool {
         request.headCount = headCount
         request.keep(body)
         return send(request)
@@ -212,6 +212,19 @@ extension UVStreamOwner {
     /// Hands small bytes to the kernel or to libuv's queue, and forgets them.
     func write(_ bytes: [UInt8]) {
         _ = write(request(), headCount: 0, owning: bytes)
+    }
+
+    /// Whether the peer's kernel has everything that was written. Until then, closing a socket that holds
+    /// unread bytes makes the kernel throw the unsent ones away; afterwards the peer can read them whatever
+    /// happens here. Nothing more can be delivered to a stream that has ended.
+    var isDelivered: Bool {
+        if hasEnded || isClosed { return true }
+        var descriptor: uv_os_fd_t = -1
+        var waiting: Int32 = 0
+        let handle = unsafe UnsafeMutableRawPointer(raw).assumingMemoryBound(to: uv_handle_t.self)
+        guard pendingWrites == 0, unsafe uv_fileno(handle, &descriptor) == 0,
+              unsafe ioctl(descriptor, UInt(TIOCOUTQ), &waiting) == 0 else { return false }
+        return waiting == 0
     }
 
     private func send(_ request: UVWrite) -> Bool {
@@ -230,13 +243,14 @@ extension UVStreamOwner {
         unsafe request.raw.pointee.data = unsafe Unmanaged.passRetained(request).toOpaque()
         let status = unsafe withBuffers(of: request, from: sent) { buffers, count in
             unsafe uv_write(request.raw, stream, buffers, count, { raw, status in
-                guard let data = unsafe raw?.pointee.data, let handle = unsafe raw?.pointee.handle else { return }
+                guard let data = unsafe raw?.pointee.data,
+                      let handle = unsafe raw?.pointee.handle else { return }
                 let request = unsafe Unmanaged<UVWrite>.fromOpaque(data).takeRetainedValue()
                 unsafe UVStream.of(handle.pointee.data).wrote(request, status)
             })
         }
         if status != 0 {
-            // libuv takes no writes after a read has failed. The owner has been told of that.
+            // libuv takes no writes after a read has failed, and the owner has been told of that.
             pendingWrites -= 1
             unsafe Unmanaged.passUnretained(request).release()
         }
@@ -246,12 +260,11 @@ extension UVStreamOwner {
     private func wrote(_ request: UVWrite, _ status: Int32) {
         pendingWrites -= 1
         guard !isClosed else { return }
-        if status == 0 {
-            owner?.didWrite(request, on: self)
-            recycle(request)
-        } else {
-            end(uvText(status))
-        }
+        // A failed write says only that the peer is gone. Why, it may have told before: that lies unread in
+        // the socket, so the end is left to the reading side, which comes to it after the last byte.
+        guard status == 0 else { return }
+        owner?.didWrite(request, on: self)
+        recycle(request)
     }
 
     private func recycle(_ request: UVWrite) {

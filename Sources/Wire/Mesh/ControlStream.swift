@@ -19,8 +19,10 @@ import Base
         let sealed = options.protection == .sealed
         // The control stream is always checked: `plain` is for measuring payloads.
         let protection = sealed ? Protection.sealed : .checked
-        reader = FrameReader(epoch: options.epoch, protection: protection, seal: sealed ? keys.receiving : nil)
-        writer = FrameWriter(epoch: options.epoch, protection: protection, seal: sealed ? keys.sending : nil)
+        reader = FrameReader(epoch: options.epoch, protection: protection,
+                             seal: sealed ? keys.receiving : nil)
+        writer = FrameWriter(epoch: options.epoch, protection: protection,
+                             seal: sealed ? keys.sending : nil)
         unsafe payload = .allocate(byteCount: 256, alignment: 8)
         stream.owner = self
         stream.startReading()
@@ -31,8 +33,14 @@ import Base
     /// Control frames are few and small; the frequent one, the heartbeat, allocates nothing.
     func send(_ type: FrameType, _ payload: [UInt8] = []) {
         let request = stream.request()
-        let sealed = unsafe payload.withUnsafeBytes { unsafe writer.frame(type, payload: $0, head: request.head) }
-        _ = stream.write(request, headCount: FrameHeader.byteCount, owning: sealed ?? payload)
+        let sealed = unsafe payload.withUnsafeBytes {
+            unsafe writer.frame(type, payload: $0, head: request.head)
+        }
+        if let sealed {
+            _ = stream.write(request, headCount: FrameHeader.byteCount, owning: sealed)
+        } else {
+            _ = stream.write(request, headCount: FrameHeader.byteCount, owning: payload)
+        }
     }
 
     func destination(for stream: UVStream) -> UnsafeMutableRawBufferPointer { unsafe reader.destination() }

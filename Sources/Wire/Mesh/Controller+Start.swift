@@ -16,7 +16,8 @@ extension Controller {
             connect()
             loop.runOnce()
             step(MonotonicClock.nanoseconds())
-            if failure == nil, roster.isComplete, dataStreams.allSatisfy({ $0.stream.pendingWrites == 0 }) { return }
+            let isWritten = dataStreams.allSatisfy { $0.stream.pendingWrites == 0 }
+            if failure == nil, roster.isComplete, isWritten { return }
         }
         guard let failure else { return }
         tellOthers(failure)
@@ -37,7 +38,8 @@ extension Controller {
                 problem = error.text
                 // Without IPv6 in the kernel the address of all interfaces is IPv4's.
                 guard error.isAddressMissing, wanted == .anyIPv6 else { continue }
-                listener = try? UVListener(loop: loop, address: SocketAddress.anyIPv4.with(port: UInt16(port)))
+                let all = SocketAddress.anyIPv4.with(port: UInt16(port))
+                listener = try? UVListener(loop: loop, address: all)
                 if listener != nil { break }
             }
         }
@@ -53,8 +55,9 @@ extension Controller {
     /// All interfaces only when others need them: a job on the loopback interface stays there.
     private func listenAddress() throws(WireError) -> SocketAddress {
         if let bind = options.bind { return try SocketAddress.resolve(bind, port: 0)[0] }
-        if options.masterHost == "localhost" || options.masterHost.hasPrefix("127.") || options.masterHost == "::1" {
-            return try SocketAddress.resolve(options.masterHost, port: 0)[0]
+        let master = options.masterHost
+        if master == "localhost" || master == "::1" || master.hasPrefix("127.") {
+            return try SocketAddress.resolve(master, port: 0)[0]
         }
         return .anyIPv6
     }
@@ -101,10 +104,10 @@ extension Controller {
 
     private func connect(_ peer: Int, _ number: Int, to address: SocketAddress) {
         let stream = UVStream(loop: loop)
-        let handshake = Handshake(connectingTo: peer, stream: number, identity: identity, secret: options.secret,
-                                  address: address.description)
-        greetings.append(Greeting(stream: stream, target: (peer, number), address: address, handshake: handshake,
-                                  controller: self))
+        let handshake = Handshake(connectingTo: peer, stream: number, identity: identity,
+                                  secret: options.secret, address: address.description)
+        greetings.append(Greeting(stream: stream, target: (peer, number), address: address,
+                                  handshake: handshake, controller: self))
         stream.connect(to: address)
     }
 
@@ -181,7 +184,7 @@ extension Controller {
             nextBeat = now + UInt64(options.heartbeatSeconds / Watch.beatsPerDeadline * 1e9)
             for control in controls.values { control.send(.heartbeat) }
         }
-        if let suspicion, now >= suspicion.until { failure = failure ?? .startFailed(suspicion.fault, .running) }
+        if let (fault, until) = suspicion, now >= until { failure = failure ?? .startFailed(fault, .running) }
         guard failure == nil, now >= startDeadline else { return }
         let seconds = options.startDeadlineSeconds
         if options.rank > 0, masterAddress == nil {
@@ -210,6 +213,6 @@ extension Controller {
         }
         let content = ControlPayload.abort(fault, kind: error.kind)
         for control in controls.values { control.send(.abort, content) }
-        loop.pass()
+        deliver(except: fault.culprit)
     }
 }

@@ -31,6 +31,8 @@ final class Controller {
     var dataStreams: [(stream: UVStream, keys: HandshakeResult)] = []
     /// Why the start has failed.
     var failure: WireError?
+    /// A fault that the peers are being told of.
+    private var telling: (fault: LinkFault, until: UInt64)?
     /// A peer that went away during the start, and until when another may explain it.
     var suspicion: (fault: LinkFault, until: UInt64)?
     /// Connections to make again, and when.
@@ -51,7 +53,8 @@ final class Controller {
         self.shared = shared
         self.caller = caller
         identity = options.identity
-        roster = Roster(rank: options.rank, worldSize: options.worldSize, streamCount: 1 + options.dataStreams)
+        roster = Roster(rank: options.rank, worldSize: options.worldSize,
+                        streamCount: 1 + options.dataStreams)
         startDeadline = MonotonicClock.nanoseconds() + UInt64(options.startDeadlineSeconds * 1e9)
         // A tenth of a second is fine enough for every deadline here, and costs nothing.
         let beat = options.heartbeatSeconds / Watch.beatsPerDeadline
@@ -95,6 +98,20 @@ final class Controller {
         pthread_join(thread, nil)
     }
 
+    /// How long a rank that goes waits for its last words to arrive.
+    private static let farewellSeconds = 0.2
+
+    private func isDelivered(except culprit: Int) -> Bool {
+        controls.values.allSatisfy { $0.peer == culprit || $0.stream.isDelivered }
+    }
+
+    /// Waits until the others have what was said last, but not for long. For the thread that drives the loop.
+    func deliver(except culprit: Int = -1) {
+        loop.tick(every: 1)
+        let limit = MonotonicClock.nanoseconds() + UInt64(Self.farewellSeconds * 1e9)
+        while !isDelivered(except: culprit), MonotonicClock.nanoseconds() < limit { loop.runOnce() }
+    }
+
     /// Ends everything on the loop.
     func close() {
         stage = .stopped
@@ -118,6 +135,7 @@ final class Controller {
         case .running:
             for note in shared.takeNotes() { handle(note, now) }
             perform(watch?.tick(now, operation: shared.operation))
+            publish(now)
         case .stopped: break
         }
     }
@@ -140,9 +158,18 @@ final class Controller {
         case .tell(let fault):
             let content = ControlPayload.abort(fault, kind: .running)
             for control in controls.values { control.send(.abort, content) }
-            shared.publish(fault)
-            caller.wake()
+            telling = (fault, MonotonicClock.nanoseconds() + UInt64(Self.farewellSeconds * 1e9))
+            loop.tick(every: 1)
         }
+    }
+
+    /// Lets the caller know of a fault once the others do.
+    private func publish(_ now: UInt64) {
+        guard let (fault, until) = telling, now >= until || isDelivered(except: fault.culprit) else { return }
+        telling = nil
+        loop.tick(every: 100)
+        shared.publish(fault)
+        caller.wake()
     }
 
     // MARK: what control streams say
@@ -170,8 +197,9 @@ final class Controller {
             for other in controls.values { other.send(.roster, all) }
             return true
         case .roster:
-            guard control.peer == 0, let masterAddress,
-                  let places = ControlPayload.readRoster(content, worldSize: options.worldSize) else { return false }
+            guard control.peer == 0, let masterAddress else { return false }
+            let places = ControlPayload.readRoster(content, worldSize: options.worldSize)
+            guard let places else { return false }
             roster.learn(places, masterAddress: masterAddress)
             return true
         case .data: return false
@@ -182,8 +210,8 @@ final class Controller {
     func ended(_ control: ControlStream, evidence: String) {
         let now = MonotonicClock.nanoseconds()
         if stage == .starting, !earlyGoodbyes.contains(control.peer) {
-            let fault = LinkFault(culprit: control.peer, host: hostName(of: control.peer), operation: "the start",
-                                  evidence: evidence, reporter: options.rank)
+            let fault = LinkFault(culprit: control.peer, host: hostName(of: control.peer),
+                                  operation: "the start", evidence: evidence, reporter: options.rank)
             let grace = control.hasSpoken ? 0 : UInt64(Watch.graceSeconds * 1e9)
             suspicion = suspicion ?? (fault, now + grace)
         }

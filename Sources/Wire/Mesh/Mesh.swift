@@ -27,6 +27,7 @@ public final class Mesh: Link {
     private var streams: [[DataStream]]
     private var ready: [LinkEvent] = []
     private var hasFailed = false
+    private var hasSaidGoodbye = false
     private var isOver = false
 
     /// Joins the job: returns when this rank is connected to all others, or throws what stands in the way.
@@ -64,7 +65,7 @@ public final class Mesh: Link {
             let own = UVStream(loop: loop)
             // A socket that died in this very moment leaves a stream that was never open: its control
             // stream reports the peer.
-            if let descriptor = stream.detach(), !own.adopt(descriptor) { Glibc.close(descriptor) }
+            if let descriptor = stream.detach(), !own.adopt(descriptor) { close(descriptor) }
             streams[keys.rank].append(DataStream(stream: own, keys: keys, options: options, mesh: self))
         }
         controller.dataStreams = []
@@ -96,7 +97,7 @@ public final class Mesh: Link {
 
     private func stream(_ peer: Int, _ tag: MessageTag) -> DataStream {
         precondition(!isOver, "this rank has left the job")
-        precondition(peer != rank && streams.indices.contains(peer), "rank \(rank) has no stream to rank \(peer)")
+        precondition(peer != rank && streams.indices.contains(peer), "no stream to rank \(peer)")
         return streams[peer][Int(tag.channel) % options.dataStreams]
     }
 
@@ -163,6 +164,7 @@ public final class Mesh: Link {
             loop.wait(milliseconds: 10)
         }
         shared.post(.goodbye)
+        hasSaidGoodbye = true
         controller.loop.waker.wake()
         while !shared.isFailed, shared.leftCount.load(ordering: .relaxed) < worldSize - 1, now < limit {
             loop.wait(milliseconds: 10)
@@ -175,6 +177,7 @@ public final class Mesh: Link {
         guard !isOver else { return }
         isOver = true
         controller?.stopThread()
+        if hasSaidGoodbye { controller?.deliver() }
         controller?.close()
         controller = nil
         for stream in streams.joined() { stream.close() }

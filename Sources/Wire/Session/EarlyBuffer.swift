@@ -44,7 +44,8 @@
 
     package func bytes(of number: Int) -> UnsafeMutableRawBufferPointer {
         let piece = pieces[number - firstNumber]
-        return unsafe UnsafeMutableRawBufferPointer(rebasing: memory[piece.offset..<(piece.offset + piece.count)])
+        let range = piece.offset..<(piece.offset + piece.count)
+        return unsafe UnsafeMutableRawBufferPointer(rebasing: memory[range])
     }
 
     package mutating func giveBack(_ number: Int) {

@@ -45,7 +45,9 @@ package struct Roster {
     /// Whether a stream that a peer opened may be added, or why not.
     package func refusal(of peer: Int, stream: Int) -> String? {
         guard peer < worldSize else { return "there is no rank \(peer) in a job of \(worldSize)" }
-        guard peer > rank, stream < streamCount else { return "stream \(stream) is not opened by rank \(peer)" }
+        guard peer > rank, stream < streamCount else {
+            return "stream \(stream) is not opened by rank \(peer)"
+        }
         guard !established[peer][stream] else { return "rank \(peer) is already taken by another process" }
         return nil
     }

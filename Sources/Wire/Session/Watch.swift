@@ -67,7 +67,8 @@ package struct Watch {
     }
 
     /// The control stream of `peer` ended or carried nonsense.
-    package mutating func ended(_ peer: Int, evidence: String, operation: @autoclosure () -> String) -> Action? {
+    package mutating func ended(_ peer: Int, evidence: String,
+                                operation: @autoclosure () -> String) -> Action? {
         guard let state = peers[peer], !state.hasLeft else { return nil }
         return blame(peer, evidence, operation())
     }
@@ -80,7 +81,8 @@ package struct Watch {
     }
 
     /// What `peer` sent over its data stream proves it wrong: no need to wait.
-    package mutating func misbehaved(_ peer: Int, evidence: String, operation: @autoclosure () -> String) -> Action? {
+    package mutating func misbehaved(_ peer: Int, evidence: String,
+                                     operation: @autoclosure () -> String) -> Action? {
         blame(peer, evidence, operation())
     }
 
@@ -110,7 +112,8 @@ package struct Watch {
                 return blame(peer, state.hasLeft ? "it had left the job" : evidence, operation())
             }
             if !state.hasLeft, now - min(state.lastHeard, now) >= deadline {
-                return blame(peer, "no heartbeat for \(Units.fixed(Double(deadline) * 1e-9, 1)) s", operation())
+                let seconds = Units.fixed(Double(deadline) * 1e-9, 1)
+                return blame(peer, "no heartbeat for \(seconds) s", operation())
             }
         }
         guard now >= nextBeat else { return nil }

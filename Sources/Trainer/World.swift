@@ -1,0 +1,146 @@
+import Base
+import Collectives
+import Recipe
+import Tensor
+import Wire
+
+/// Which of a job's processes this one is, as a launcher or a person said it.
+public struct RankSetting: Sendable, Equatable {
+    public var rank: Int
+    public var worldSize: Int
+    /// Ranks on this machine, which share its cores.
+    public var localWorldSize: Int
+    /// Where rank 0 listens.
+    public var masterHost: String
+    public var masterPort: Int
+    /// The file with the job's secret.
+    public var secretFile: String
+
+    public init(rank: Int, worldSize: Int, localWorldSize: Int, masterHost: String, masterPort: Int,
+                secretFile: String) {
+        self.rank = rank
+        self.worldSize = worldSize
+        self.localWorldSize = localWorldSize
+        self.masterHost = masterHost
+        self.masterPort = masterPort
+        self.secretFile = secretFile
+    }
+}
+
+/// The ranks of a job as the loop sees them. A world of one has no network, and costs nothing.
+public final class World {
+    public let rank: Int
+    public let size: Int
+    public let localSize: Int
+    let communicator: Communicator?
+    private let mesh: Mesh?
+
+    /// This process alone.
+    public init() {
+        (rank, size, localSize) = (0, 1, 1)
+        (communicator, mesh) = (nil, nil)
+    }
+
+    /// Joins the job and returns when all its ranks are connected. What must be the same everywhere is compared
+    /// at the first meeting, by name: the recipe, the data, the CPU features and the BLAS core, since bits depend
+    /// on all of them.
+    public init(joining setting: RankSetting, recipe: Recipe, dataFingerprint: String, threads: Int) throws {
+        (rank, size, localSize) = (setting.rank, setting.worldSize, setting.localWorldSize)
+        guard setting.worldSize > 1 else {
+            (communicator, mesh) = (nil, nil)
+            return
+        }
+        let secret = try JobSecret.load(from: setting.secretFile)
+        var options = MeshOptions(rank: rank, worldSize: size, masterHost: setting.masterHost,
+                                  masterPort: setting.masterPort, secret: secret, jobID: recipe.job.name)
+        let communication = recipe.communication
+        options.claims = [("recipe", recipe.fingerprint), ("data", dataFingerprint),
+                          ("CPU feature set", String(compiledFeatures, radix: 16)), ("BLAS core", Gemm.coreName)]
+        options.bind = communication.bind.isEmpty ? nil : communication.bind
+        options.startDeadlineSeconds = communication.startSeconds
+        options.heartbeatSeconds = communication.heartbeatSeconds
+        options.protection = World.protection(communication, host: setting.masterHost)
+        options.spins = localSize * threads < Machine.cores()
+        let mesh = try Mesh.join(options)
+        self.mesh = mesh
+        communicator = Communicator(
+            link: mesh, options: CommunicatorOptions(timeoutSeconds: communication.timeoutSeconds))
+    }
+
+    private static func protection(_ communication: Recipe.Communication, host: String) -> Protection {
+        switch communication.protection {
+        case .checked: .checked
+        case .sealed: .sealed
+        case .auto: ["localhost", "::1"].contains(host) || host.hasPrefix("127.") ? .checked : .sealed
+        }
+    }
+
+    /// This rank's contiguous share of a range of rows: shares differ by one row at most.
+    public func share(of rows: Range<Int>) -> Range<Int> {
+        let count = rows.count
+        return (rows.lowerBound + count * rank / size)..<(rows.lowerBound + count * (rank + 1) / size)
+    }
+
+    /// The sum of a number over all ranks, in the order of ranks: the same bits everywhere.
+    func sum(_ value: Double) throws(CollectiveFault) -> Double {
+        guard let communicator else { return value }
+        return try communicator.sum(value)
+    }
+
+    func sum(_ first: Double, _ second: Double) throws(CollectiveFault) -> (Double, Double) {
+        guard let communicator else { return (first, second) }
+        return try communicator.sum(first, second)
+    }
+
+    /// What all ranks must hold alike. A difference names the ranks that hold something else.
+    func requireEqual(_ hash: UInt64, _ what: String) throws(CollectiveFault) {
+        try communicator?.compareHashes(hash, of: what)
+    }
+
+    func barrier() throws(CollectiveFault) { try communicator?.barrier() }
+
+    /// Copies `row` of rank 0 to all others.
+    func broadcast(_ row: Row) throws(CollectiveFault) {
+        guard let communicator else { return }
+        let ticket = unsafe communicator.broadcast(row.bytes, from: 0)
+        try ticket.wait()
+    }
+
+    /// Every rank's bytes, in the order of ranks.
+    func gather(_ own: [UInt8]) throws(CollectiveFault) -> [[UInt8]] {
+        guard let communicator else { return [own] }
+        let counts = try communicator.exchange([Double(own.count)]).map { Int($0[0]) }
+        var bounds = [0]
+        for count in counts { bounds.append(bounds[bounds.count - 1] + count) }
+        var all = [UInt8](repeating: 0, count: bounds[size])
+        all.replaceSubrange(bounds[rank]..<bounds[rank + 1], with: own)
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: all.count, alignment: 64)
+        defer { unsafe memory.deallocate() }
+        unsafe memory.copyBytes(from: all)
+        let ticket = unsafe communicator.allGather(bytes: memory, partition: Partition(bounds: bounds))
+        try ticket.wait()
+        all = unsafe Array(memory)
+        return (0..<size).map { Array(all[bounds[$0]..<bounds[$0 + 1]]) }
+    }
+
+    public var statistics: CommunicationStatistics? { communicator?.statistics }
+
+    /// Tells the others that this rank gives up, and why, so that they do not have to find out.
+    func abort(_ reason: String, during operation: String) { communicator?.abort(reason, during: operation) }
+
+    /// Leaves in peace: the end of this process is no fault for the others then.
+    func leave() throws { try mesh?.leave() }
+}
+
+extension Recipe {
+    /// A hash of everything that decides the numbers of a run: all keys but those of one machine (threads) and of
+    /// one process's files.
+    var fingerprint: String {
+        var own = self
+        own.training.threads = 0
+        own.job.dumpFolder = ""
+        own.communication.bind = ""
+        let crc = CRC32C.checksum(Array(own.toml.utf8))
+        return String(crc, radix: 16)
+    }
+}

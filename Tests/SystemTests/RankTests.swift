@@ -1,0 +1,146 @@
+import Foundation
+import Testing
+
+/// Rank processes on this machine: the same numbers, and what happens when one fails.
+@Suite(.serialized) struct RankTests {
+    private let arguments = ["train", "run.toml", "--training.global_batch_size", "8", "--training.local_batch_size", "2",
+                             "--training.threads", "1"]
+
+    private func losses(_ place: borrowing Workplace, _ name: String) throws -> [Double] {
+        let text = try String(contentsOfFile: "\(place.path)/outputs/\(name)/metrics.jsonl", encoding: .utf8)
+        return try text.split(separator: "\n").map { line in
+            let object = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
+            return object?["loss_metrics/global_avg_loss"] as? Double ?? .nan
+        }
+    }
+
+    /// All bytes of the weights' files: ranks write one each.
+    private func weights(_ place: borrowing Workplace, _ name: String, _ step: Int) throws -> Data {
+        let folder = "\(place.path)/outputs/\(name)/checkpoint/step-\(step)"
+        let files = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasPrefix("model") }
+        return try files.sorted().reduce(into: Data()) { bytes, name in
+            bytes += try Data(contentsOf: URL(fileURLWithPath: folder + "/" + name))
+        }
+    }
+
+    private func train(_ count: Int, _ place: borrowing Workplace, _ flags: [String]) throws {
+        let ranks = try Ranks(count, in: place.path, arguments + flags)
+        for (rank, ended) in ranks.ends().enumerated() {
+            #expect(ended?.code == 0, "rank \(rank) of \(count): \(ended?.text ?? "still running")")
+        }
+    }
+
+    @Test func lossesAgreeForOneTwoAndFourRanks() throws {
+        let place = try Workplace()
+        for count in [1, 2, 4] { try train(count, place, ["--job.name", "w\(count)", "--training.steps", "50"]) }
+        let one = try losses(place, "w1")
+        #expect(one.count == 50)
+        for count in [2, 4] {
+            let other = try losses(place, "w\(count)")
+            #expect(abs(other[49] / one[49] - 1) < 1e-4, "\(count) ranks: \(other[49]) and \(one[49])")
+        }
+    }
+
+    @Test func runsRepeatAndResumeBitForBit() throws {
+        let place = try Workplace()
+        for name in ["a", "b"] { try train(2, place, ["--job.name", name, "--training.steps", "20"]) }
+        #expect(try weights(place, "a", 20) == weights(place, "b", 20))
+        // Saved at 12 while running to 20, then gone on from 12 in a folder of its own.
+        try train(2, place, ["--job.name", "c", "--training.steps", "20", "--checkpoint.interval", "12"])
+        try train(2, place, ["--job.name", "d", "--training.steps", "20", "--checkpoint.load",
+                             "outputs/c/checkpoint/step-12"])
+        #expect(try weights(place, "d", 20) == weights(place, "a", 20))
+    }
+
+    @Test(arguments: [(SIGKILL, 0), (SIGKILL, 1), (SIGKILL, 2), (SIGSTOP, 1), (SIGSTOP, 0)])
+    func everySurvivorNamesTheFailedRank(signal: Int32, victim: Int) throws {
+        let place = try Workplace()
+        let heartbeat = 2.0
+        let ranks = try Ranks(3, in: place.path, arguments + [
+            "--training.steps", "1000000", "--metrics.log_freq", "1", "--comm.heartbeat_seconds", "\(heartbeat)",
+        ])
+        ranks.wait(for: "step       5/")
+        let began = now()
+        kill(ranks.processes[victim].processIdentifier, signal)
+        for rank in 0..<3 where rank != victim {
+            let ended = ranks.end(rank, within: 30)
+            #expect(ended?.code == 1, "rank \(rank): \(ended?.text.suffix(300) ?? "still running")")
+            let last = ended?.text.split(separator: "\n").last.map(String.init) ?? ""
+            #expect(last.contains("rank \(victim) ") && last.contains("operation"), "rank \(rank): \(last)")
+            // The promise is 5 s after a kill and the heartbeat plus 1 s after a stop; machines that are busy with
+            // other tests get some of it on top.
+            #expect((ended?.at ?? .infinity) - began < (signal == SIGKILL ? 5 : heartbeat + 1) + 4)
+        }
+        kill(ranks.processes[victim].processIdentifier, SIGKILL)
+    }
+
+    @Test func disagreementsAreNamed() throws {
+        let place = try Workplace()
+        let quick = ["--comm.start_seconds", "5"]
+        let recipe = try Ranks(2, in: place.path, arguments + quick, flags: { $0 == 1 ? ["--optimizer.lr", "0.7"] : [] })
+        for ended in recipe.ends() {
+            #expect(ended?.code == 2 && ended?.text.contains("recipe") == true, "\(ended?.text ?? "running")")
+        }
+        let worlds = try Ranks(2, in: place.path, arguments + quick, environment: { rank, values in
+            if rank == 1 { values["WORLD_SIZE"] = "3" }
+        })
+        let other = worlds.end(1)
+        #expect(other?.code == 2 && other?.text.contains("world size") == true, "\(other?.text ?? "running")")
+        try place.write("other-secret", String(repeating: "ab", count: 32))
+        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: place.path + "/other-secret")
+        let path = place.path + "/other-secret"
+        let secrets = try Ranks(2, in: place.path, arguments + quick, environment: { rank, values in
+            if rank == 1 { values["SKEIN_SECRET_FILE"] = path }
+        })
+        let stranger = secrets.end(1)
+        #expect(stranger?.code == 2 && stranger?.text.contains("secret") == true, "\(stranger?.text ?? "running")")
+    }
+
+    /// Garbage and silence on rank 0's port, before and while the ranks train.
+    @Test func strangersDoNotDisturb() throws {
+        let place = try Workplace()
+        try train(2, place, ["--job.name", "calm", "--training.steps", "300"])
+        var port = 0
+        let ranks = try Ranks(2, in: place.path, arguments + ["--job.name", "stormy", "--training.steps", "300"],
+                              environment: { _, values in port = Int(values["MASTER_PORT"] ?? "") ?? 0 })
+        var held: [Int32] = []
+        var sent = 0
+        while ranks.processes[0].isRunning, sent < 40 {
+            if let connection = connectTo(port) {
+                sent += 1
+                if sent % 2 == 0 { held.append(connection) } else { pour(1 << 20, into: connection) }
+            }
+            usleep(10_000)
+        }
+        for ended in ranks.ends() { #expect(ended?.code == 0, "\(ended?.text ?? "running")") }
+        for connection in held { close(connection) }
+        #expect(sent > 0)
+        #expect(try weights(place, "stormy", 300) == weights(place, "calm", 300))
+    }
+
+    private func connectTo(_ port: Int) -> Int32? {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = UInt16(port).bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        let length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let connected = unsafe withUnsafePointer(to: &address) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe connect(descriptor, $0, length) == 0
+            }
+        }
+        if connected { return descriptor }
+        close(descriptor)
+        return nil
+    }
+
+    /// Random bytes until they are all sent or the other side has had enough.
+    private func pour(_ count: Int, into connection: Int32) {
+        let bytes = (0..<4_096).map { _ in UInt8.random(in: 0...255) }
+        for _ in 0..<(count / bytes.count) {
+            guard unsafe send(connection, bytes, bytes.count, Int32(MSG_NOSIGNAL)) > 0 else { break }
+        }
+        close(connection)
+    }
+}
