@@ -90,7 +90,7 @@ let package = Package(
         tests("Checkpoint", ["Base", "Checkpoint", crypto]),
         tests("Telemetry", ["Base", "Telemetry"]),
         tests("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Checkpoint", "Trainer"]),
-        tests("Bench", ["Base", "Recipe", "Bench"]),
+        tests("Bench", ["Base", "Recipe", "Tensor", "Bench", "TestSupport"]),
         tests("System", ["skein"]),
     ]
 )

@@ -25,6 +25,8 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
         let result = try runner.run(step: round + 1)
         (tokens, loss) = (result.tokens, result.loss)
     }
+    // After two more steps than the counted ones need, so that nothing is made for the first time.
+    let allocations = try countAllocations { _ = try runner.run(step: rounds + 2) }
     let table = runner.state.table
     let sequence = recipe.training.sequenceLength
     var line = BenchLine(bench: "step", threads: threads, seconds: seconds)
@@ -35,6 +37,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     line.add("tokens_per_s", Double(tokens) / seconds)
     line.add("gflops", Double(tokens) * table.flopsPerToken(sequence: sequence) / seconds / 1e9)
     line.add("peak_gflops", peak)
+    line.add("allocations", allocations ?? -1)
     line.add("loss", loss)
     line.add("peak_bytes", Machine.peakResidentBytes)
     line.add("planned_bytes", planned.plan.peakBytes)

@@ -38,6 +38,9 @@ public struct MemoryPlan: Sendable, Equatable {
     public let components: [Component]
     /// What is there while the texts are read and encoded, before the arenas exist.
     public let readingBytes: Int
+    /// What is there while the GEMM peak is measured, between reading and the arenas: for each thread two matrices of
+    /// 1,024 x 1,024, and one for all.
+    public let measuringBytes: Int
     /// The part of both that the process holds already.
     public let processBytes: Int
 
@@ -69,11 +72,13 @@ public struct MemoryPlan: Sendable, Equatable {
             component("program", setting.processBytes + Self.programGrowth),
         ]
         readingBytes = data.reading + setting.processBytes + Self.programGrowth
+        measuringBytes = data.held + setting.processBytes + Self.programGrowth + threads * Self.blasBytes
+            + (1 + 2 * threads) * 4 << 20
         processBytes = setting.processBytes
     }
 
     /// The most that is held at once.
-    public var peakBytes: Int { max(readingBytes, components.reduce(0) { $0 + $1.bytes }) }
+    public var peakBytes: Int { max(readingBytes, measuringBytes, components.reduce(0) { $0 + $1.bytes }) }
 
     /// What the process will take beyond what it has.
     public var neededBytes: Int { peakBytes - processBytes }

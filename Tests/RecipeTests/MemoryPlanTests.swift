@@ -56,6 +56,16 @@ import Testing
         #expect(MemoryPlan(try recipe(), setting).components.first { $0.name == "data" }!.bytes < 8 << 30)
     }
 
+    /// A model smaller than the measurement of the machine peaks there: nine matrices of 4 MiB for four threads.
+    @Test func measuringCanBeThePeak() throws {
+        var setting = Self.setting
+        setting.threads = 4
+        let plan = MemoryPlan(try recipe("--model.dim", "12", "--training.seq_len", "16"), setting)
+        #expect(plan.peakBytes == plan.measuringBytes)
+        #expect(plan.measuringBytes - plan.processBytes - 10_000 >= 9 * 4 << 20)
+        #expect(plan.measuringBytes - plan.processBytes - 10_000 < 14 * 4 << 20)
+    }
+
     /// Each remedy's saving is what the plan says with the remedy as a flag, and there is no better single change
     /// among those that are tried.
     @Test(arguments: [

@@ -55,6 +55,21 @@ import Testing
         }
     }
 
+    /// After the second step no call of the allocator, on any thread, in any library.
+    @Test(arguments: ["1", "2", "3"], ["none", "selective", "full"])
+    func aStepAllocatesNothing(threads: String, mode: String) throws {
+        let place = try Workplace()
+        let flags = ["--training.threads", threads, "--activation_checkpoint.mode", mode, "--training.seq_len", "700",
+                     "--training.local_batch_size", "2", "--training.global_batch_size", "5", "--model.n_layers", "2"]
+        let outcome = try Program.run(["bench", "step", "--config", "run.toml", "--rounds", "2", "--json"] + flags,
+                                      in: place.path)
+        #expect(outcome.code == 0, "\(outcome.error)")
+        let object = try JSONSerialization.jsonObject(with: Data(outcome.out.utf8)) as? [String: Any]
+        #expect(object?["allocations"] as? Int == 0)
+        let peak = try #require(object?["peak_bytes"] as? Int), planned = try #require(object?["planned_bytes"] as? Int)
+        #expect(abs(peak - planned) <= max(peak / 20, 16 << 20))
+    }
+
     @Test func anotherTokenizer() throws {
         let place = try Workplace()
         #expect(try place.run("train", "run.toml", "--data.tokenizer", "nowhere.json").code == 2)

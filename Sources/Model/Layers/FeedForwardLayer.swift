@@ -50,8 +50,8 @@ struct FeedForwardLayer {
             swiGLUBackward(gateUp, recomputed: hidden, dH: hidden, gateUp: gateUp)
             Gemm.times(scratch.dNormed.rows(start, count), gateUp, weights.gateUp)
         }
-        WeightGradient.run(WeightGradient(dW: gradients.down, dY: scratch.dResidual, x: scratch.hidden),
-                           WeightGradient(dW: gradients.gateUp, dY: saved.gateUp, x: scratch.normed), pool: pool)
+        let down = WeightGradient(dW: gradients.down, dY: scratch.dResidual, x: scratch.hidden)
+        down.run(with: WeightGradient(dW: gradients.gateUp, dY: saved.gateUp, x: scratch.normed), pool: pool)
         pool.run(tiles.count) { tile, _ in
             let (start, count) = tiles.range(tile)
             let share = scratch.dGains.row(tile)
