@@ -70,8 +70,8 @@ let package = Package(
         room("Launch", ["Base", "Recipe"]),
         room("Bench", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Trainer"]),
         .executableTarget(name: "skein",
-            dependencies: ["Base", "Recipe", "Wire", "Collectives", "Model", "Checkpoint", "Telemetry", "Trainer",
-                           "Launch", "Bench", argumentParser],
+            dependencies: ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Model", "Checkpoint", "Telemetry",
+                           "Trainer", "Launch", "Bench", argumentParser],
             swiftSettings: swiftSettings),
 
         // The Double tape and other oracles that tests of several rooms hold results against.
@@ -92,7 +92,7 @@ let package = Package(
         tests("Checkpoint", ["Base", "Checkpoint", crypto]),
         tests("Telemetry", ["Base", "Telemetry"]),
         tests("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Checkpoint", "Trainer"]),
-        tests("Bench", ["Base", "Recipe", "Bench"]),
+        tests("Bench", ["Base", "Recipe", "Tensor", "Bench", "TestSupport"]),
         tests("Launch", ["Base", "Recipe", "Wire", "Launch"]),
         tests("System", ["skein"]),
     ]

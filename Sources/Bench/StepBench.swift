@@ -9,6 +9,8 @@ import Trainer
 public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLine {
     let recipe = resolved.recipe
     let threads = recipe.training.threads == 0 ? Machine.cores() : recipe.training.threads
+    let planned = try PlannedMemory(recipe)
+    try planned.requireRoom()
     let pool = Pool(threads: threads)
     defer { pool.close() }
     let peak = try Machine.gemmPeak(pool: pool)
@@ -23,6 +25,8 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
         let result = try runner.run(step: round + 1)
         (tokens, loss) = (result.tokens, result.loss)
     }
+    // After two more steps than the counted ones need, so that nothing is made for the first time.
+    let allocations = try countAllocations { _ = try runner.run(step: rounds + 2) }
     let table = runner.state.table
     let sequence = recipe.training.sequenceLength
     var line = BenchLine(bench: "step", threads: threads, seconds: seconds)
@@ -33,6 +37,9 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     line.add("tokens_per_s", Double(tokens) / seconds)
     line.add("gflops", Double(tokens) * table.flopsPerToken(sequence: sequence) / seconds / 1e9)
     line.add("peak_gflops", peak)
+    line.add("allocations", allocations ?? -1)
     line.add("loss", loss)
+    line.add("peak_bytes", Machine.peakResidentBytes)
+    line.add("planned_bytes", planned.plan.peakBytes)
     return line
 }

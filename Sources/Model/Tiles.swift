@@ -29,15 +29,10 @@ struct WeightGradient: Sendable {
         Gemm.transposedTimes(dW.rows(start, rows), dY.columns(start, rows), x)
     }
 
-    /// Several gradients in one run of the pool, so that its threads have enough to share.
-    static func run(_ gradients: WeightGradient..., pool: Pool) {
-        let all = gradients
-        pool.run(all.reduce(0) { $0 + $1.tiles }) { tile, _ in
-            var rest = tile
-            for gradient in all {
-                if rest < gradient.tiles { return gradient.run(rest) }
-                rest -= gradient.tiles
-            }
+    /// In a run of the pool; with `other`, both in one, so that its threads have enough to share.
+    func run(with other: WeightGradient? = nil, pool: Pool) {
+        pool.run(tiles + (other?.tiles ?? 0)) { tile, _ in
+            if tile < tiles { run(tile) } else { other?.run(tile - tiles) }
         }
     }
 }

@@ -34,6 +34,7 @@ public final class Transformer {
     private let feedForward: FeedForwardLayer
     private let headLayer: HeadLayer
     private let pool: Pool
+    private let recomputation: Recipe.Recomputation
     package let arena: Arena
     /// Views for the task sizes seen so far: a full micro-batch and perhaps a smaller last one.
     private var views: [Int: (Saved, Scratch)] = [:]
@@ -41,12 +42,15 @@ public final class Transformer {
     /// Memory for tasks of up to `maxTokens` tokens in rows of up to `sequence`. `attention` replaces the local
     /// strategy.
     public init(_ table: ParameterTable, maxTokens: Int, sequence: Int, pool: Pool,
+                recomputation: Recipe.Recomputation = .none,
                 attention: (any AttentionStrategy)? = nil) throws(OutOfMemory) {
         self.table = table
         self.maxTokens = maxTokens
         self.pool = pool
+        self.recomputation = recomputation
         let shape = table.shape
-        let slots = ActivationSlots(shape, vocabulary: table.vocabulary, tokens: maxTokens)
+        let slots = ActivationSlots(shape, vocabulary: table.vocabulary, tokens: maxTokens,
+                                    recomputation: recomputation)
         let attentionShape = AttentionShape(heads: shape.heads, keyHeads: shape.keyHeads, headDim: shape.headDim)
         arena = try Arena(name: "activations", capacity: slots.totalFloats
             + RotaryTable.floats(positions: sequence, headDim: shape.headDim)
@@ -93,7 +97,8 @@ public final class Transformer {
 
     /// The sum of the token losses, and all gradients of scale * loss, added to `gradients`, after `forward` of
     /// the same task. `scale` is 1 over the step's count of targets on all ranks. `sink` hears of each block
-    /// when it is complete, last block first.
+    /// when it is complete, last block first. A forward's backward can be asked for once: it writes over what the
+    /// forward left.
     public func backward(_ task: Task, weights: Parameters, gradients: Parameters, scale: Float,
                          into sink: (any GradientSink)? = nil) -> Double {
         let (saved, scratch) = views(task.tokens)
@@ -102,7 +107,13 @@ public final class Transformer {
         sink?.ready(layers + 1)
         for index in (0..<layers).reversed() {
             let layer = saved.layers[index]
-            feedForward.backward(layer, weights.layers[index], gradients.layers[index], scratch)
+            // What layers share holds the last layer's values still.
+            let isMissing = index + 1 < layers
+            if isMissing, recomputation == .full {
+                attentionLayer.forward(layer, weights.layers[index], task, scratch)
+            }
+            feedForward.backward(layer, weights.layers[index], gradients.layers[index], scratch,
+                                 makingAgain: isMissing && recomputation != .none)
             attentionLayer.backward(layer, weights.layers[index], gradients.layers[index], task, scratch)
             sink?.ready(index + 1)
         }

@@ -1,7 +1,8 @@
 import Recipe
 import Tensor
 
-/// What a forward leaves for its backward in one layer. T tokens of the task at hand.
+/// What a forward leaves for its backward in one layer. T tokens of the task at hand. With recomputation, layers
+/// share the slots that the backward makes again.
 struct LayerSaved {
     let input: Matrix            // [T, D] the residual stream before the layer
     let inputInverse: Row        // [T]    RMSNorm's 1 / root
@@ -10,7 +11,7 @@ struct LayerSaved {
     let logSum: Matrix           // [H, T]
     let middle: Matrix           // [T, D] the residual stream between attention and MLP
     let middleInverse: Row       // [T]
-    let gateUp: Matrix           // [T, 2F]
+    let gateUp: Matrix           // [T, 2F] in the backward it becomes its own gradient
 }
 
 /// What a forward leaves for its backward in the whole model: named slots of one arena.
@@ -28,7 +29,6 @@ struct Scratch {
     let dNormed: Matrix          // [T, D]
     let dQKV: Matrix             // [T, C]
     let dAttended: Matrix        // [T, H * headDim]
-    let dGateUp: Matrix          // [T, 2F]
     let dGains: Matrix           // [tiles, D] each tile's share of a gain's gradient
     let logits: Row              // logitRows x V
 }
@@ -62,8 +62,9 @@ struct Workspace {
     func saved(tokens: Int) -> Saved {
         let dim = shape.dim, heads = shape.heads * shape.headDim
         let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
-        let layers = perLayer.map { slot in
-            LayerSaved(
+        let layers = perLayer.map { own in
+            let slot = once.merging(own) { _, own in own }
+            return LayerSaved(
                 input: matrix(slot["input"], tokens, dim),
                 inputInverse: matrix(slot["inputInverse"], 1, tokens).row(0),
                 qkv: matrix(slot["qkv"], tokens, fused),
@@ -88,7 +89,6 @@ struct Workspace {
             dNormed: matrix(once["dNormed"], tokens, dim),
             dQKV: matrix(once["dQKV"], tokens, fused),
             dAttended: matrix(once["dAttended"], tokens, heads),
-            dGateUp: matrix(once["dGateUp"], tokens, 2 * shape.hiddenDim),
             dGains: matrix(once["dGains"], tiles, dim),
             logits: matrix(once["logits"], 1, slots.floats("logits")).row(0))
     }

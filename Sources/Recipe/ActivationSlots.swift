@@ -21,7 +21,9 @@ public struct ActivationSlots: Sendable, Equatable {
     public let logitRows: Int
     public let tokens: Int
 
-    public init(_ shape: Recipe.ModelShape, vocabulary: Int, tokens: Int) {
+    /// `recomputation`: what layers share one slot of, because the backward makes it again layer by layer.
+    public init(_ shape: Recipe.ModelShape, vocabulary: Int, tokens: Int,
+                recomputation: Recipe.Recomputation = .none) {
         self.tokens = tokens
         let dim = shape.dim, heads = shape.heads * shape.headDim
         let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
@@ -34,15 +36,20 @@ public struct ActivationSlots: Sendable, Equatable {
         func once(_ name: String, _ floats: Int) {
             slots.append(Slot(name: name, floats: floats, copies: 1, isPerLayer: false))
         }
-        // Kept from forward to backward, for each layer.
+        /// For each layer, unless the backward has the means to make it again.
+        func kept(_ name: String, _ floats: Int, isMadeAgain: Bool) {
+            isMadeAgain ? once(name, floats) : layer(name, floats)
+        }
+        // From forward to backward. The gradient of gateUp takes its own place in the backward.
+        let full = recomputation == .full
         layer("input", tokens * dim)
-        layer("inputInverse", tokens)
-        layer("qkv", tokens * fused)
-        layer("attended", tokens * heads)
-        layer("logSum", tokens * shape.heads)
-        layer("middle", tokens * dim)
-        layer("middleInverse", tokens)
-        layer("gateUp", tokens * 2 * shape.hiddenDim)
+        kept("inputInverse", tokens, isMadeAgain: full)
+        kept("qkv", tokens * fused, isMadeAgain: full)
+        kept("attended", tokens * heads, isMadeAgain: full)
+        kept("logSum", tokens * shape.heads, isMadeAgain: full)
+        kept("middle", tokens * dim, isMadeAgain: full)
+        kept("middleInverse", tokens, isMadeAgain: full)
+        kept("gateUp", tokens * 2 * shape.hiddenDim, isMadeAgain: recomputation != .none)
         // Shared by all layers, and by forward and backward.
         once("final", tokens * dim)
         once("finalInverse", tokens)
@@ -52,7 +59,6 @@ public struct ActivationSlots: Sendable, Equatable {
         once("dNormed", tokens * dim)
         once("dQKV", tokens * fused)
         once("dAttended", tokens * heads)
-        once("dGateUp", tokens * 2 * shape.hiddenDim)
         once("dGains", tiles * dim)
         once("logits", logitRows * vocabulary)
         self.slots = slots

@@ -85,6 +85,21 @@ public struct ParameterTable: Sendable, Equatable {
         6 * Double(multipliedCount) + 6 * Double(shape.layers * shape.heads * shape.headDim) * Double(sequence)
     }
 
+    /// Operations of the forward that recomputation does again for one token: they are time, but no progress, so
+    /// they never count as achieved. The last layer's are still there, and `full` leaves the down projection out.
+    public func recomputedFlopsPerToken(sequence: Int, _ mode: Recipe.Recomputation) -> Double {
+        let (dim, width) = (shape.dim, shape.heads * shape.headDim)
+        let gateUp = 2 * Double(2 * shape.hiddenDim * dim)
+        let projections = dim * (2 * width + 2 * shape.keyHeads * shape.headDim)
+        let attention = 2 * Double(projections + width * sequence)
+        let layer: Double = switch mode {
+        case .none: 0
+        case .selective: gateUp
+        case .full: gateUp + attention
+        }
+        return layer * Double(shape.layers - 1)
+    }
+
     public subscript(_ name: String) -> Parameter {
         guard let found = parameters.first(where: { $0.name == name }) else {
             preconditionFailure("no parameter \(name)")

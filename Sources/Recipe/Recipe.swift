@@ -10,6 +10,7 @@ public struct Recipe: Sendable, Equatable {
     public var schedule = Schedule()
     public var precision = Precision()
     public var checkpoint = Checkpointing()
+    public var activationCheckpoint = ActivationCheckpointing()
     public var communication = Communication()
     public var validation = Validation()
     public var metrics = Metrics()
@@ -43,6 +44,8 @@ public struct Recipe: Sendable, Equatable {
 
     public struct Data: Sendable, Equatable {
         public var paths: [String] = []
+        /// `bytes`, or the path of a byte-level BPE's files.
+        public var tokenizer = "bytes"
         /// Tokens see their own document only. Off: everything before them in the row.
         public var documentMask = true
     }
@@ -98,6 +101,18 @@ public struct Recipe: Sendable, Equatable {
         /// Every rank saves its part into `job.dumpFolder`, which all must see; else rank 0 saves everything.
         public var shared = true
     }
+
+    public struct ActivationCheckpointing: Sendable, Equatable {
+        public var mode = Recomputation.none
+    }
+
+    /// What a backward computes again instead of keeping it from the forward (1904.10509, section 5.4). The
+    /// gradients are the same, bit for bit.
+    ///
+    /// `selective` drops the MLP's fused gate and up projection, by far the largest slot of a layer, and makes it
+    /// again from the residual stream: one product in eleven. Attention, the dearest to redo, is kept. `full` keeps
+    /// each layer's input alone.
+    public enum Recomputation: String, Sendable, CaseIterable { case none, selective, full }
 
     /// Between ranks. Protection of frames: a checksum, or encryption with authentication; `auto` takes the
     /// checksum on the loopback interface and encryption between hosts.

@@ -15,6 +15,7 @@ extension Recipe {
         .bool("model.tie_embeddings", \.model.tieEmbeddings, "the output head is the embedding"),
 
         .list("data.paths", \.data.paths, "text files, folders of text, or docs.txt beside docs.tsv"),
+        .text("data.tokenizer", \.data.tokenizer, "`bytes`, or a tokenizer.json or the folder with one"),
         .bool("data.document_mask", \.data.documentMask, "tokens see their own document only"),
 
         .integer("training.steps", \.training.steps, 1...Int.max, "optimizer steps"),
@@ -57,6 +58,9 @@ extension Recipe {
         .number("comm.start_seconds", \.communication.startSeconds, 1...86_400, "how long ranks wait for each other"),
         .number("comm.timeout_seconds", \.communication.timeoutSeconds, 1...86_400,
                 "a collective in which nothing moves for so long has failed"),
+
+        .choice("activation_checkpoint.mode", \.activationCheckpoint.mode,
+                "what the backward computes again to save memory"),
 
         .integer("validation.interval", \.validation.interval, 0...Int.max,
                  "steps between validations; 0: only the last"),

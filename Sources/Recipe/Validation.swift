@@ -23,6 +23,17 @@ extension Recipe {
                 + "make it at least training.seq_len = \(training.sequenceLength)")
         }
         try validateName(at("job.name"))
+        // Beyond these the sums of a memory plan would overflow, and positions in a batch do not fit 32 bits.
+        let tokens = Double(rowsPerTask) * Double(training.sequenceLength)
+        if tokens >= Double(Int32.max) {
+            throw BadInput("\(at("training.max_tokens_per_task")): \(Units.count(tokens)) tokens would be computed at "
+                + "once; set it to less than 2^31")
+        }
+        let widths = Double(model.dim) * 6 + Double(model.hiddenDim) * 3
+        if Double(model.layers) * widths * (tokens + Double(model.dim)) > 1e17 {
+            throw BadInput("\(at("model.n_layers")): a model of \(model.layers) layers of width \(model.dim) fits no "
+                + "machine; lower model.n_layers, model.dim or model.ffn_dim")
+        }
     }
 
     /// The name becomes a folder's name, so it must be one.

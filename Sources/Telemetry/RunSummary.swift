@@ -11,6 +11,19 @@ public struct RunSummary: Sendable {
     public var arguments: [String]
     /// The folder of the last checkpoint; nil if none was written.
     public var checkpoint: String?
+    /// Nil where it was not measured.
+    public var memory: Memory?
+
+    /// Bytes of memory: the most that the process ever held, and what the plan said.
+    public struct Memory: Sendable {
+        public var peak: Int
+        public var planned: Int
+
+        public init(peak: Int, planned: Int) {
+            self.peak = peak
+            self.planned = planned
+        }
+    }
 
     private var first: StepReport?
     private var last: StepReport?
@@ -49,6 +62,10 @@ public struct RunSummary: Sendable {
         if let validation {
             let bits = validation.bitsPerByte.map { "\(Units.fixed($0, 3)) bits/byte, " } ?? ""
             rows.append(("validation", bits + "loss \(Units.fixed(validation.loss, 4)) nats/token"))
+        }
+        if let memory {
+            rows.append(("memory", "\(Units.grouped(memory.peak)) bytes at most, "
+                + "planned \(Units.grouped(memory.planned))"))
         }
         rows.append(("checkpoint", checkpoint ?? "none was written"))
         let table = rows.map { name, value in

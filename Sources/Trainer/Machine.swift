@@ -37,7 +37,7 @@ public enum Machine {
     }
 
     /// The first line of a file that begins so.
-    private static func line(of path: String, beginning: String) -> String? {
+    static func line(of path: String, beginning: String) -> String? {
         guard let file = unsafe fopen(path, "r") else { return nil }
         defer { unsafe fclose(file) }
         var buffer = [CChar](repeating: 0, count: 4_096)

@@ -16,6 +16,7 @@ struct Reporter {
         let threads: Int
         let ranks: Int
         let firstStep: Int
+        let plannedBytes: Int
     }
 
     private let setting: Setting
@@ -107,6 +108,7 @@ struct Reporter {
         line.finish()
         log.sync()
         if let problem = log.problem { Reporter.warn(problem) }
+        summary.memory = RunSummary.Memory(peak: Machine.peakResidentBytes, planned: setting.plannedBytes)
         let text = summary.text(seconds: MonotonicClock.seconds() - started, tokens: trained)
         writeAll(Array(("\n" + text + "\n").utf8), to: setting.output)
     }

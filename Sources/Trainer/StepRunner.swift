@@ -49,7 +49,8 @@ public final class StepRunner {
         precondition(rowsPerStep >= world.size, "a rank without a row: see requireRows")
         let state = try TrainingState(table)
         self.state = state
-        model = try Transformer(table, maxTokens: rows * sequence, sequence: sequence, pool: pool)
+        model = try Transformer(table, maxTokens: rows * sequence, sequence: sequence, pool: pool,
+                                recomputation: recipe.activationCheckpoint.mode)
         optimizer = Optimizer(table)
         reducer = world.communicator.map { communicator in
             GradientReducer(BucketPlan(table), gradients: state.gradients, communicator: communicator)

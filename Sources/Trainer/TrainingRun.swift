@@ -40,18 +40,23 @@ public final class TrainingRun {
 
     public func run() throws {
         try recipe.requireRows(worldSize: ranks?.worldSize ?? 1)
+        let memory = try PlannedMemory(recipe, ranks: ranks?.worldSize ?? 1, localRanks: ranks?.localWorldSize ?? 1)
+        try memory.requireRoom()
         let corpus = try openCorpus(recipe)
         let start = isFirst ? try findStart() : nil
         let cores = max(1, Machine.cores() / (ranks?.localWorldSize ?? 1))
         let threads = recipe.training.threads == 0 ? cores : recipe.training.threads
         let pool = Pool(threads: threads, spin: threads <= cores)
         defer { pool.close() }
+        // Before the arenas, so that the measurement's own memory adds nothing to the run's.
+        let peak = try Machine.gemmPeak(pool: pool)
         let world = try ranks.map { setting in
             try World(joining: setting, recipe: recipe, dataFingerprint: String(corpus.fingerprint, radix: 16),
                       threads: threads)
         } ?? World()
         do {
-            try train(StepRunner(recipe: recipe, corpus: corpus, pool: pool, world: world), corpus, start)
+            try train(StepRunner(recipe: recipe, corpus: corpus, pool: pool, world: world), corpus, start, peak: peak,
+                      planned: memory.plan.peakBytes)
         } catch {
             // A fault of the network is known to all; any other is this rank's own, and the others must hear of it.
             if !(error is CollectiveFault) { world.abort("\(error)", during: "training") }
@@ -60,18 +65,20 @@ public final class TrainingRun {
         try world.leave()
     }
 
-    private func train(_ runner: StepRunner, _ corpus: Corpus, _ start: Checkpoint?) throws {
+    private func train(_ runner: StepRunner, _ corpus: Corpus, _ start: Checkpoint?, peak: Double,
+                       planned: Int) throws {
         let world = runner.world
         let snapshot = Snapshot(state: runner.state, corpus: corpus, recipe: recipe, rowsPerStep: runner.rowsPerStep,
                                 worldSize: world.size)
         let (first, tokens) = try begin(runner, snapshot, start)
-        let peak = try world.sum(Machine.gemmPeak(pool: runner.pool))
+        let peak = try world.sum(peak)
         var reporter: Reporter?
         if isFirst {
             try prepareFolder(resumingAfter: start.map(\.step))
             reporter = try Reporter(
                 Reporter.Setting(resolved: resolved, commandLine: commandLine, folder: folder, output: output,
-                                 peak: peak, threads: runner.pool.threads, ranks: world.size, firstStep: first),
+                                 peak: peak, threads: runner.pool.threads, ranks: world.size, firstStep: first,
+                                 plannedBytes: planned),
                 corpus: corpus, table: runner.state.table, rowsPerStep: runner.rowsPerStep)
         }
         try loop(runner, snapshot, &reporter, corpus, from: first, tokens: tokens)

@@ -8,7 +8,9 @@ import Trainer
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measures the code that training runs.",
-        subcommands: [GemmCommand.self, StepCommand.self, CollectivesCommand.self])
+        subcommands: [
+            GemmCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self, CollectivesCommand.self,
+        ])
 
     struct GemmCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -58,6 +60,72 @@ struct BenchCommand: ParsableCommand {
 
         func run() throws {
             emit(try benchStep(ResolvedRecipe.load(file: config, flags: overrides), rounds: rounds), json: json)
+        }
+    }
+}
+
+extension BenchCommand {
+    struct AttentionCommand: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "attention", abstract: "Causal attention, forward and backward.",
+            discussion: "With --lengths, documents packed into one row, beside what the sum of their squares predicts.")
+
+        @Option(help: "Tokens of the document.")
+        var sequence = 4_096
+        @Option(help: "Query heads.")
+        var heads = 8
+        @Option(help: "Width of a head.")
+        var headDim = 64
+        @Option(help: "Key/value heads; 0: as many as heads.")
+        var kvHeads = 0
+        @Option(help: "Threads; 0: the cores this process may use.")
+        var threads = 1
+        @Option(help: "Lengths of documents packed into one row, with commas; then --sequence is not used.")
+        var lengths = ""
+        @Option(help: "Timed rounds; the median is reported.")
+        var rounds = 5
+        @Flag(help: "One JSON object a line.")
+        var json = false
+
+        func validate() throws {
+            guard sequence > 0, heads > 0, headDim > 0, headDim % 2 == 0, kvHeads >= 0, rounds > 0, threads >= 0,
+                  heads % max(kvHeads, 1) == 0 else {
+                throw ValidationError("sizes must be at least 1, head-dim even, and kv-heads must divide heads")
+            }
+            let parts = lengths.split(separator: ",").map { Int($0) ?? 0 }
+            guard parts.allSatisfy({ $0 > 0 }) else {
+                throw ValidationError("--lengths \(lengths): numbers of tokens with commas between them")
+            }
+        }
+
+        func run() throws {
+            var setting = AttentionSetting()
+            (setting.sequence, setting.heads, setting.headDim) = (sequence, heads, headDim)
+            setting.keyHeads = kvHeads == 0 ? heads : kvHeads
+            setting.threads = threads == 0 ? Machine.cores() : threads
+            setting.rounds = rounds
+            setting.lengths = lengths.split(separator: ",").compactMap { Int($0) }
+            emit(try benchAttention(setting), json: json)
+        }
+    }
+
+    struct KernelsCommand: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "kernels", abstract: "Every kernel beside this machine's memory rate and GEMM peak.")
+
+        @Option(help: "Only this one.")
+        var only: String?
+        @Option(help: "Timed rounds; the median is reported.")
+        var rounds = 9
+        @Flag(help: "One JSON object a line.")
+        var json = false
+
+        func validate() throws {
+            guard rounds > 0 else { throw ValidationError("rounds must be at least 1") }
+        }
+
+        func run() throws {
+            for line in try benchKernels(rounds: rounds, only: only) { emit(line, json: json) }
         }
     }
 }

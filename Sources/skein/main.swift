@@ -15,8 +15,8 @@ struct Skein: ParsableCommand {
         abstract: "Trains transformers on ordinary machines over ordinary networks.",
         discussion: "Exit codes: 0 done, 1 a fault while running, 2 bad input.",
         subcommands: [
-            Train.self, LaunchCommand.self, SecretCommand.self, Inspect.self, Generate.self, BenchCommand.self,
-            Config.self,
+            Train.self, LaunchCommand.self, SecretCommand.self, Inspect.self, Generate.self, Plan.self,
+            BenchCommand.self, Config.self,
         ])
 }
 

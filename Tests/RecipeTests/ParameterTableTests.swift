@@ -123,7 +123,7 @@ import Testing
             ("logSum", 650 * 3, 3), ("middle", 650 * 30, 3), ("middleInverse", 650, 3), ("gateUp", 650 * 42, 3),
             ("final", 650 * 30, 1), ("finalInverse", 650, 1), ("normed", 650 * 30, 1), ("hidden", 650 * 21, 1),
             ("dResidual", 650 * 30, 1), ("dNormed", 650 * 30, 1), ("dQKV", 650 * 50, 1), ("dAttended", 650 * 30, 1),
-            ("dGateUp", 650 * 42, 1), ("dGains", 2 * 30, 1), ("logits", 650 * 257, 1),
+            ("dGains", 2 * 30, 1), ("logits", 650 * 257, 1),
         ]
         #expect(slots.slots.map(\.name) == want.map(\.0))
         for (slot, (name, floats, copies)) in zip(slots.slots, want) {
@@ -132,6 +132,20 @@ import Testing
             #expect(slot.isPerLayer == (copies == 3))
         }
         #expect(slots.totalFloats == want.reduce(0) { $0 + ($1.1 + 15) / 16 * 16 * $1.2 })
+    }
+
+    /// What each way of recomputation shares: selective the widest slot, full all but the layers' inputs.
+    @Test func recomputation() {
+        let shape = ParameterTableTests.shape(30, 3, 3, 1, 21, tied: false)
+        func shared(_ mode: Recipe.Recomputation) -> Set<String> {
+            let slots = ActivationSlots(shape, vocabulary: 257, tokens: 650, recomputation: mode).slots
+            let kept = ActivationSlots(shape, vocabulary: 257, tokens: 650).slots
+            #expect(slots.map(\.name) == kept.map(\.name) && slots.map(\.floats) == kept.map(\.floats))
+            return Set(zip(slots, kept).filter { $0.0.copies < $0.1.copies }.map(\.0.name))
+        }
+        #expect(shared(.none) == [])
+        #expect(shared(.selective) == ["gateUp"])
+        #expect(shared(.full) == ["inputInverse", "qkv", "attended", "logSum", "middle", "middleInverse", "gateUp"])
     }
 
     /// Rows of logits: all of them while they fit 16 MiB, then whole 64s, never fewer than 64 (or all there are).

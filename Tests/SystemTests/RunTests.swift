@@ -52,7 +52,10 @@ import Testing
     @Test func benchesPrintOneObjectALine() throws {
         let place = try Workplace()
         for arguments in [["bench", "gemm", "--m", "64", "--n", "64", "--k", "64", "--rounds", "3", "--json"],
-                          ["bench", "step", "--config", "run.toml", "--rounds", "2", "--json"]] {
+                          ["bench", "step", "--config", "run.toml", "--rounds", "2", "--json"],
+                          ["bench", "kernels", "--only", "residual", "--rounds", "1", "--json"],
+                          ["bench", "attention", "--sequence", "64", "--heads", "2", "--rounds", "1", "--json"],
+                          ["bench", "attention", "--lengths", "9,30", "--heads", "2", "--rounds", "1", "--json"]] {
             let outcome = try Program.run(arguments, in: place.path)
             #expect(outcome.code == 0, "\(outcome.error)")
             let object = try JSONSerialization.jsonObject(with: Data(outcome.out.utf8)) as? [String: Any]

@@ -56,6 +56,20 @@ static inline __attribute__((always_inline)) skein_lanes skein_positions(void) {
     return (skein_lanes){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 }
 
+/// From now on, calls of malloc and its family are counted, on all threads and in all libraries.
+void skein_count_allocations(void);
+
+/// Ends counting and returns the calls; -1 where the C library gives no way to count.
+long skein_allocations(void);
+
+/// A closure (tile, worker) of Swift's that its owner lends to other threads for the time of a call. Swift itself
+/// would copy it to the heap first. As an argument, a closure is its code and its context; the code takes the
+/// context in the register that clang knows as swift_context.
+typedef struct { void *code; void *context; } skein_closure;
+
+/// Calls a lent closure.
+void skein_call_closure(skein_closure lent, long tile, long worker);
+
 /// Tells the CPU that this is a spin loop, so that it leaves the core's resources to the other thread.
 static inline void skein_pause(void) {
 #if defined(__x86_64__)

@@ -51,6 +51,19 @@ package func files(ofSource source: String) throws(BadInput) -> [SourceFile] {
     }
 }
 
+/// Bytes of all files that `sources` lead to, without reading them.
+public func fileBytes(ofSources sources: [String]) throws(BadInput) -> Int {
+    var bytes = 0
+    for source in sources {
+        for file in try files(ofSource: source) {
+            var status = stat()
+            // Token files stay mapped, and their pages belong to the page cache.
+            if file.kind != .tokens, unsafe stat(file.path, &status) == 0 { bytes += Int(status.st_size) }
+        }
+    }
+    return bytes
+}
+
 private func kind(of path: String) -> SourceFile.Kind {
     if path.hasSuffix(".jsonl") { return .lines }
     if path.hasSuffix(".bin") { return .tokens }

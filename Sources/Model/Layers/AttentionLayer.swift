@@ -59,6 +59,6 @@ struct AttentionLayer {
                             inverse: inverse, gain: weights.inputGain)
         }
         addShares(gradients.inputGain, scratch.dGains)
-        WeightGradient.run(WeightGradient(dW: gradients.qkv, dY: scratch.dQKV, x: scratch.normed), pool: pool)
+        WeightGradient(dW: gradients.qkv, dY: scratch.dQKV, x: scratch.normed).run(pool: pool)
     }
 }

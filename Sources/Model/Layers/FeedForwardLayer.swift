@@ -26,21 +26,32 @@ struct FeedForwardLayer {
 
     /// scratch.dResidual holds d(out) and becomes d(middle). Weight gradients are added to `gradients`.
     ///
+    /// Reads saved.middle, and saved.gateUp unless it is told to make it again; there the gradient of gateUp takes
+    /// its place.
+    ///
     /// The down projection's gradient needs d(out), which the same pass over the tiles turns into d(middle); so
     /// the norm's backward, which does that, comes after the weight gradients.
-    func backward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ gradients: Parameters.Layer, _ scratch: Scratch) {
+    func backward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ gradients: Parameters.Layer, _ scratch: Scratch,
+                  makingAgain: Bool) {
         let tiles = Tiles(tokens: scratch.dResidual.rows)
+        let epsilon = epsilon
         pool.run(tiles.count) { tile, _ in
             let (start, count) = tiles.range(tile)
-            let hidden = scratch.hidden.rows(start, count), dGateUp = scratch.dGateUp.rows(start, count)
+            let hidden = scratch.hidden.rows(start, count), gateUp = saved.gateUp.rows(start, count)
+            let normed = scratch.normed.rows(start, count), middle = saved.middle.rows(start, count)
+            let inverse = saved.middleInverse.slice(start, count)
+            if makingAgain {
+                rmsNorm(normed, inverse: inverse, x: middle, gain: weights.middleGain, epsilon: epsilon)
+                Gemm.timesTransposed(gateUp, normed, weights.gateUp)
+            } else {
+                rmsNormScale(normed, x: middle, inverse: inverse, gain: weights.middleGain)
+            }
             Gemm.times(hidden, scratch.dResidual.rows(start, count), weights.down)
-            swiGLUBackward(dGateUp, recomputed: hidden, dH: hidden, gateUp: saved.gateUp.rows(start, count))
-            Gemm.times(scratch.dNormed.rows(start, count), dGateUp, weights.gateUp)
-            rmsNormScale(scratch.normed.rows(start, count), x: saved.middle.rows(start, count),
-                         inverse: saved.middleInverse.slice(start, count), gain: weights.middleGain)
+            swiGLUBackward(gateUp, recomputed: hidden, dH: hidden, gateUp: gateUp)
+            Gemm.times(scratch.dNormed.rows(start, count), gateUp, weights.gateUp)
         }
-        WeightGradient.run(WeightGradient(dW: gradients.down, dY: scratch.dResidual, x: scratch.hidden),
-                           WeightGradient(dW: gradients.gateUp, dY: scratch.dGateUp, x: scratch.normed), pool: pool)
+        let down = WeightGradient(dW: gradients.down, dY: scratch.dResidual, x: scratch.hidden)
+        down.run(with: WeightGradient(dW: gradients.gateUp, dY: saved.gateUp, x: scratch.normed), pool: pool)
         pool.run(tiles.count) { tile, _ in
             let (start, count) = tiles.range(tile)
             let share = scratch.dGains.row(tile)

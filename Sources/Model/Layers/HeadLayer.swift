@@ -67,7 +67,7 @@ struct HeadLayer {
         }
         if gradientScale != nil {
             addShares(chunk.dGain, chunk.dGains.rows(0, tiles.count))
-            WeightGradient.run(WeightGradient(dW: chunk.dHead, dY: chunk.logits, x: chunk.normed), pool: pool)
+            WeightGradient(dW: chunk.dHead, dY: chunk.logits, x: chunk.normed).run(pool: pool)
         }
         return (0..<tiles.count).reduce(0) { $0 + losses[$1] }
     }

@@ -22,10 +22,9 @@ import Musl
     // `run` is not reentrant; a second caller at the same time traps.
     public let threads: Int
 
-    private typealias Tile = @Sendable (_ tile: Int, _ worker: Int) -> Void
-    private struct Job {
+    @safe private struct Job {
         var tiles = 0
-        var body: Tile = { _, _ in }
+        var body = unsafe skein_closure()
     }
 
     private var job = Job()
@@ -62,14 +61,14 @@ import Musl
         }
         precondition(!busy.exchange(true, ordering: .acquiring), "Pool.run called from inside or beside a run")
         precondition(!closing.load(ordering: .acquiring), "Pool.run called after close")
-        // The workers use the closure only until `running` is 0 again, which this function waits for.
-        withoutActuallyEscaping(body) { body in
-            job = Job(tiles: tiles, body: body)
-            publish()
-            work(job, worker: 0)
-            while running.load(ordering: .acquiring) > 0 { skein_pause() }
-            job = Job()
-        }
+        // The workers use the closure only until `running` is 0 again, which this function waits for; the loan's
+        // end is a use of the closure that keeps the compiler from ending its life before.
+        job.tiles = tiles
+        unsafe lend(body, &job.body)
+        publish()
+        work(job, worker: 0)
+        while running.load(ordering: .acquiring) > 0 { skein_pause() }
+        endLoan(body)
         busy.store(false, ordering: .releasing)
     }
 
@@ -99,7 +98,7 @@ import Musl
         while true {
             let tile = next.add(1, ordering: .relaxed).oldValue
             guard tile < job.tiles else { return }
-            job.body(tile, worker)
+            unsafe skein_call_closure(job.body, tile, worker)
         }
     }
 
@@ -154,3 +153,9 @@ import Musl
         }
     }
 }
+
+@_silgen_name("skein_lend_closure")
+private func lend(_ body: (Int, Int) -> Void, _ lent: UnsafeMutablePointer<skein_closure>)
+
+@_silgen_name("skein_end_loan")
+private func endLoan(_ body: (Int, Int) -> Void)

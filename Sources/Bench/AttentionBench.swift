@@ -1,0 +1,152 @@
+import Base
+import Tensor
+import Trainer
+
+/// What attention is measured on.
+public struct AttentionSetting: Sendable {
+    public var sequence = 4_096
+    public var heads = 8
+    public var headDim = 64
+    /// Key/value heads.
+    public var keyHeads = 8
+    public var threads = 1
+    public var rounds = 5
+    /// Documents packed into one row; empty: one of `sequence` tokens.
+    public var lengths: [Int] = []
+
+    public init() {}
+
+    var documents: [Int] { lengths.isEmpty ? [sequence] : lengths }
+    var shape: AttentionShape { AttentionShape(heads: heads, keyHeads: keyHeads, headDim: headDim) }
+}
+
+/// Forward and backward of causal attention. FLOPs are those of an exact algorithm without recomputation: 2 products
+/// forward and 4 backward over half of each document's square, 6 length^2 x heads x headDim in all.
+///
+/// Beside it: our own materialised softmax over one document of 1,024 tokens against this attention on the same; and
+/// for packed documents, the time of one document with the same sum of squares, which is what packing promises.
+public func benchAttention(_ setting: AttentionSetting) throws -> BenchLine {
+    let pool = Pool(threads: setting.threads)
+    defer { pool.close() }
+    let seconds = try attentionSeconds(setting, setting.documents, pool)
+    let held = Machine.peakResidentBytes
+    let squares = setting.documents.reduce(0) { $0 + $1 * $1 }
+    var line = BenchLine(bench: "attention", threads: setting.threads, seconds: seconds)
+    line.add("sequence", setting.documents.reduce(0, +))
+    line.add("documents", setting.documents.count)
+    line.add("heads", setting.heads)
+    line.add("head_dim", setting.headDim)
+    line.add("kv_heads", setting.keyHeads)
+    line.add("gflops", 6 * Double(squares) * Double(setting.heads * setting.headDim) / seconds / 1e9)
+    line.add("peak_bytes", held)
+    if setting.documents.count > 1 {
+        let one = Int(Double(squares).squareRoot().rounded())
+        let predicted = try attentionSeconds(setting, [one], pool)
+        line.add("predicted_seconds", predicted)
+        line.add("over_prediction", seconds / predicted)
+    }
+    let baseline = try materialisedSeconds(setting, tokens: 1_024, pool)
+    line.add("materialised_ratio_1k", try baseline / attentionSeconds(setting, [1_024], pool))
+    return line
+}
+
+private func normalMatrix(_ memory: Arena, _ rows: Int, _ columns: Int, stream: UInt64) -> Matrix {
+    let rng = CounterRNG(seed: 3, stream: stream)
+    let made = memory.take(rows: rows, columns: columns)
+    for index in 0..<made.all.count { made.all[index] = Float(rng.normalPair(at: UInt64(index)).0) }
+    return made
+}
+
+/// Operands of one row of `tokens`.
+private struct AttentionOperands {
+    let arena: Arena
+    let qkv, out, dOut, dQKV, logSum: Matrix
+
+    init(_ shape: AttentionShape, tokens: Int, extra: Int) throws {
+        let wide = shape.heads * shape.headDim
+        let sizes = [2 * tokens * shape.fusedColumns, 2 * tokens * wide, tokens * shape.heads, extra, 128]
+        arena = try Arena(name: "bench attention", capacity: sizes.reduce(0) { $0 + Arena.padded($1) })
+        qkv = normalMatrix(arena, tokens, shape.fusedColumns, stream: 0)
+        dOut = normalMatrix(arena, tokens, wide, stream: 1)
+        out = arena.take(rows: tokens, columns: wide)
+        dQKV = arena.take(rows: tokens, columns: shape.fusedColumns)
+        logSum = arena.take(rows: shape.heads, columns: tokens)
+    }
+}
+
+private func attentionSeconds(_ setting: AttentionSetting, _ documents: [Int], _ pool: Pool) throws -> Double {
+    let shape = setting.shape
+    let floats = shape.scratchFloats(segment: documents.max() ?? 0)
+    let operands = try AttentionOperands(shape, tokens: documents.reduce(0, +), extra: pool.threads * floats)
+    let scratch = operands.arena.take(rows: pool.threads, columns: floats)
+    var starts: [Int32] = [0]
+    for length in documents { starts.append(starts[starts.count - 1] + Int32(length)) }
+    return Targets.lend(starts, count: starts.count) { starts in
+        medianSeconds(rounds: setting.rounds) { _ in
+            attention(operands.out, logSum: operands.logSum, qkv: operands.qkv, shape: shape,
+                      segments: Segments(starts), scratch: scratch, pool: pool)
+            attentionBackward(operands.dQKV, dOut: operands.dOut, out: operands.out, logSum: operands.logSum,
+                              qkv: operands.qkv, shape: shape, segments: Segments(starts), scratch: scratch, pool: pool)
+        }
+    }
+}
+
+/// Attention as a textbook has it, on the same GEMMs: all scores of a head as one matrix, kept for the backward.
+private func materialisedSeconds(_ setting: AttentionSetting, tokens: Int, _ pool: Pool) throws -> Double {
+    let shape = setting.shape, width = shape.headDim
+    let square = Arena.padded(tokens * tokens)
+    let operands = try AttentionOperands(shape, tokens: tokens, extra: 2 * pool.threads * square + tokens)
+    let (memory, qkv) = (operands.arena, operands.qkv)
+    let weights = memory.take(rows: pool.threads * tokens, columns: tokens)
+    let slopes = memory.take(rows: pool.threads * tokens, columns: tokens)
+    let ones = memory.take(tokens)
+    ones.fill(1)
+    let scale = 1 / Float(width).squareRoot()
+    return medianSeconds(rounds: setting.rounds) { _ in
+        operands.dQKV.fill(0)
+        pool.run(shape.keyHeads) { keyHead, worker in
+            let key = (shape.heads + keyHead) * width, value = key + shape.keyHeads * width
+            let p = weights.rows(worker * tokens, tokens), d = slopes.rows(worker * tokens, tokens)
+            for head in (keyHead * shape.group)..<((keyHead + 1) * shape.group) {
+                let query = head * width
+                Gemm.timesTransposed(p, qkv.columns(query, width), qkv.columns(key, width))
+                softmaxRows(p, scale: scale, ones: ones)
+                Gemm.times(operands.out.columns(query, width), p, qkv.columns(value, width))
+                let dOut = operands.dOut.columns(query, width)
+                Gemm.transposedTimes(operands.dQKV.columns(value, width), p, dOut)
+                Gemm.timesTransposed(d, dOut, qkv.columns(value, width))
+                softmaxRowsBackward(d, p, scale: scale)
+                Gemm.times(operands.dQKV.columns(query, width), d, qkv.columns(key, width))
+                Gemm.transposedTimes(operands.dQKV.columns(key, width), d, qkv.columns(query, width))
+            }
+        }
+    }
+}
+
+/// Row t over its first t + 1 columns; what lies behind becomes zero.
+private func softmaxRows(_ x: Matrix, scale: Float, ones: Row) {
+    for t in 0..<x.rows {
+        let row = x.row(t), seen = row.slice(0, t + 1)
+        var best = SIMD16<Float>(repeating: -.infinity)
+        let whole = seen.count / 16 * 16
+        for i in stride(from: 0, to: whole, by: 16) { best = pointwiseMax(best, seen[lanes: i]) }
+        var largest = best.max()
+        for i in whole..<seen.count { largest = max(largest, seen[i]) }
+        for i in stride(from: 0, to: seen.count, by: 16) { seen[lanes: i] = (seen[lanes: i] - largest) * scale }
+        exponential(seen, seen)
+        let factor = 1 / dot(seen, ones.slice(0, t + 1))
+        for i in stride(from: 0, to: seen.count, by: 16) { seen[lanes: i] = seen[lanes: i] * factor }
+        row.slice(t + 1, x.columns - t - 1).fill(0)
+    }
+}
+
+/// d becomes scale * p * (d - p . d), row by row.
+private func softmaxRowsBackward(_ d: Matrix, _ p: Matrix, scale: Float) {
+    for t in 0..<d.rows {
+        let slope = d.row(t), weight = p.row(t)
+        let pull = dot(slope, weight)
+        for i in stride(from: 0, to: slope.count, by: 16) {
+            slope[lanes: i] = (slope[lanes: i] - pull) * weight[lanes: i] * scale
+        }
+    }
+}

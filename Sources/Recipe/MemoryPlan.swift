@@ -1,0 +1,123 @@
+/// The memory that a run of a recipe will hold, component by component, before any of it is asked for: arenas are
+/// sized by the recipe alone, so the plan is exact for them and an estimate for the few megabytes beside.
+public struct MemoryPlan: Sendable, Equatable {
+    /// What a recipe does not say.
+    public struct Setting: Sendable, Equatable {
+        public var vocabulary: Int
+        /// Ranks that share a step's rows.
+        public var ranks: Int
+        /// Compute threads, where `training.threads` is 0.
+        public var threads: Int
+        /// Bytes of the files that `data.paths` leads to.
+        public var textBytes: Int
+        /// What the process holds before a run takes anything: program, libraries, their tables.
+        public var processBytes: Int
+
+        public init(vocabulary: Int, ranks: Int = 1, threads: Int, textBytes: Int, processBytes: Int) {
+            self.vocabulary = vocabulary
+            self.ranks = ranks
+            self.threads = threads
+            self.textBytes = textBytes
+            self.processBytes = processBytes
+        }
+    }
+
+    public struct Component: Sendable, Equatable {
+        public let name: String
+        public let bytes: Int
+        /// The slots of the activations, each for all layers together. Empty elsewhere.
+        public let slots: [Slot]
+
+        public struct Slot: Sendable, Equatable {
+            public let name: String
+            public let bytes: Int
+        }
+    }
+
+    /// What is there while a step runs.
+    public let components: [Component]
+    /// What is there while the texts are read and encoded, before the arenas exist.
+    public let readingBytes: Int
+    /// What is there while the GEMM peak is measured, between reading and the arenas: for each thread two matrices of
+    /// 1,024 x 1,024, and one for all.
+    public let measuringBytes: Int
+    /// The part of both that the process holds already.
+    public let processBytes: Int
+
+    public init(_ recipe: Recipe, _ setting: Setting) {
+        let table = ParameterTable(recipe.model, vocabulary: setting.vocabulary)
+        let rows = recipe.rowsPerTask, sequence = recipe.training.sequenceLength
+        let slots = ActivationSlots(recipe.model, vocabulary: setting.vocabulary, tokens: rows * sequence,
+                                    recomputation: recipe.activationCheckpoint.mode)
+        let threads = recipe.training.threads == 0 ? setting.threads : recipe.training.threads
+        let flat = 4 * padded(table.count)
+        let data = Self.data(setting)
+        let share = (recipe.rowsPerStep(worldSize: setting.ranks) + setting.ranks - 1) / setting.ranks
+        let batches = (share + rows - 1) / rows
+        let activations = slots.slots.filter { $0.name != "logits" }.map {
+            Component.Slot(name: $0.name, bytes: 4 * padded($0.floats) * $0.copies)
+        }
+        func component(_ name: String, _ bytes: Int) -> Component { Component(name: name, bytes: bytes, slots: []) }
+        components = [
+            component("parameters", flat),
+            component("gradients", flat),
+            component("moments", 2 * flat),
+            Component(name: "activations", bytes: activations.reduce(0) { $0 + $1.bytes }, slots: activations),
+            component("logits", 4 * padded(slots.floats("logits"))),
+            component("attention scratch", 4 * Self.attentionFloats(recipe.model, sequence, threads: threads)),
+            component("rotary tables", 4 * Self.rotaryFloats(recipe.model, sequence)),
+            component("data", data.held),
+            component("batches", batches * 12 * rows * sequence),
+            component("BLAS buffers", threads * Self.blasBytes),
+            component("program", setting.processBytes + Self.programGrowth),
+        ]
+        readingBytes = data.reading + setting.processBytes + Self.programGrowth
+        measuringBytes = data.held + setting.processBytes + Self.programGrowth + threads * Self.blasBytes
+            + (1 + 2 * threads) * 4 << 20
+        processBytes = setting.processBytes
+    }
+
+    /// The most that is held at once.
+    public var peakBytes: Int { max(readingBytes, measuringBytes, components.reduce(0) { $0 + $1.bytes }) }
+
+    /// What the process will take beyond what it has.
+    public var neededBytes: Int { peakBytes - processBytes }
+
+    /// OpenBLAS packs its operands into a buffer for each thread, of which it touches this much for products of
+    /// the trainer's tiles (measured: 2.3 MiB on Cooperlake and 1.8 on Haswell after all shapes of a step).
+    static let blasBytes = 5 << 19
+
+    /// Code and tables that the program meets only on its way (measured: 2 to 3 MiB).
+    static let programGrowth = 5 << 19
+
+    /// Bytes of text are their own tokens and are held once; while the last file is read it is mapped as well. Other
+    /// vocabularies hold two bytes a token (four beyond 65,536), of which the shortest we know of, English in GPT-2's,
+    /// come every 3 bytes of program text; the text and growing arrays are there while they are made.
+    private static func data(_ setting: Setting) -> (held: Int, reading: Int) {
+        let text = setting.textBytes
+        if setting.vocabulary == byteVocabulary { return (text, 2 * text) }
+        let tokens = text / 3 * (setting.vocabulary <= 1 << 16 ? 2 : 4)
+        let tokenizer = setting.vocabulary * tokenizerBytesPerToken
+        return (tokens + tokenizer, text + 2 * tokens + 2 * tokenizer)
+    }
+
+    private static let byteVocabulary = 257
+    /// Names, merges and their tables.
+    private static let tokenizerBytesPerToken = 320
+
+    /// Of all workers together: each packs one key head of the longest row, and some blocks of 64.
+    public static func attentionFloats(_ shape: Recipe.ModelShape, _ sequence: Int, threads: Int) -> Int {
+        let block = 64, head = shape.headDim
+        let blocks = (sequence + block - 1) / block
+        return padded(threads * (5 * padded(blocks * block * head) + 4 * padded(block * head)
+            + 2 * block * block + 3 * block))
+    }
+
+    /// Cosines and sines of every position.
+    public static func rotaryFloats(_ shape: Recipe.ModelShape, _ sequence: Int) -> Int {
+        2 * padded(sequence * (shape.headDim / 2))
+    }
+}
+
+/// Arenas hand out whole cache lines.
+private func padded(_ floats: Int) -> Int { (floats + 15) / 16 * 16 }

@@ -1,0 +1,139 @@
+import Recipe
+import Testing
+
+@Suite struct MemoryPlanTests {
+    private static let setting = MemoryPlan.Setting(vocabulary: 257, threads: 2, textBytes: 10_000,
+                                                    processBytes: 20 << 20)
+
+    private func recipe(_ flags: String...) throws -> Recipe { try ResolvedRecipe.load(file: nil, flags: flags).recipe }
+
+    /// The default recipe by hand: 8 rows of 256 tokens, width 192, 4 layers of 6 heads of 32, hidden width 512.
+    @Test func componentsByHand() throws {
+        let plan = MemoryPlan(try recipe(), Self.setting)
+        let bytes = Dictionary(uniqueKeysWithValues: plan.components.map { ($0.name, $0.bytes) })
+        let parameters = 4 * (2 * 257 * 192 + 192 + 4 * (4 * 192 * 192 + 3 * 192 * 512 + 2 * 192))
+        #expect(bytes["parameters"] == parameters)
+        #expect(bytes["gradients"] == parameters)
+        #expect(bytes["moments"] == 2 * parameters)
+        #expect(bytes["logits"] == 4 * 2_048 * 257)
+        #expect(bytes["rotary tables"] == 4 * 256 * 32)
+        // A worker packs five copies of one head's rows, holds four blocks of 64 rows, two of 64 x 64, three columns.
+        #expect(bytes["attention scratch"] == 2 * 4 * (5 * 256 * 32 + 4 * 64 * 32 + 2 * 64 * 64 + 3 * 64))
+        #expect(bytes["data"] == 10_000)
+        #expect(bytes["batches"] == 12 * 2_048)
+        let slots = plan.components.first { $0.name == "activations" }?.slots ?? []
+        #expect(slots.first { $0.name == "qkv" }?.bytes == 4 * 4 * 2_048 * 576)
+        #expect(slots.reduce(0) { $0 + $1.bytes } == bytes["activations"])
+        #expect(plan.peakBytes == plan.components.reduce(0) { $0 + $1.bytes })
+        #expect(plan.neededBytes == plan.peakBytes - (20 << 20))
+    }
+
+    /// More micro-batches take more batches and nothing else; a smaller task takes less of all that tokens need.
+    @Test func tasksAndBatches() throws {
+        func bytes(_ name: String, _ flags: String...) throws -> Int {
+            let recipe = try ResolvedRecipe.load(file: nil, flags: flags).recipe
+            return MemoryPlan(recipe, Self.setting).components.first { $0.name == name }?.bytes ?? -1
+        }
+        for name in ["parameters", "gradients", "moments", "activations", "logits", "attention scratch", "data"] {
+            #expect(try bytes(name) == bytes(name, "--training.global_batch_size", "40"), "\(name)")
+        }
+        #expect(try bytes("batches", "--training.global_batch_size", "40") == 5 * bytes("batches"))
+        #expect(try bytes("batches", "--training.global_batch_size", "41") == 6 * bytes("batches"))
+        let small = ["--training.max_tokens_per_task", "512"]
+        #expect(try bytes("batches", small[0], small[1]) == bytes("batches"))
+        #expect(try bytes("logits", small[0], small[1]) == bytes("logits") / 4)
+        #expect(try bytes("attention scratch", "--training.threads", "4") == 2 * bytes("attention scratch"))
+    }
+
+    /// A corpus larger than the model peaks while it is read: its file is mapped and copied.
+    @Test func readingCanBeThePeak() throws {
+        var setting = Self.setting
+        setting.textBytes = 10 << 30
+        let plan = MemoryPlan(try recipe(), setting)
+        #expect(plan.peakBytes == plan.readingBytes)
+        #expect(plan.readingBytes > 20 << 30)
+        setting.vocabulary = 50_257
+        #expect(MemoryPlan(try recipe(), setting).components.first { $0.name == "data" }!.bytes < 8 << 30)
+    }
+
+    /// A model smaller than the measurement of the machine peaks there: nine matrices of 4 MiB for four threads.
+    @Test func measuringCanBeThePeak() throws {
+        var setting = Self.setting
+        setting.threads = 4
+        let plan = MemoryPlan(try recipe("--model.dim", "12", "--training.seq_len", "16"), setting)
+        #expect(plan.peakBytes == plan.measuringBytes)
+        #expect(plan.measuringBytes - plan.processBytes - 10_000 >= 9 * 4 << 20)
+        #expect(plan.measuringBytes - plan.processBytes - 10_000 < 14 * 4 << 20)
+    }
+
+    /// Each remedy's saving is what the plan says with the remedy as a flag, and there is no better single change
+    /// among those that are tried.
+    @Test(arguments: [
+        [], ["--training.local_batch_size", "1", "--training.seq_len", "8192"], ["--model.dim", "1536"],
+        ["--training.local_batch_size", "64", "--activation_checkpoint.mode", "full"],
+    ]) func remediesSaveWhatTheySay(_ flags: [String]) throws {
+        let before = try ResolvedRecipe.load(file: nil, flags: flags).recipe
+        let remedies = MemoryPlan.remedies(before, Self.setting)
+        #expect(remedies.count == 3)
+        #expect(remedies.map(\.savedBytes) == remedies.map(\.savedBytes).sorted(by: >))
+        #expect(Set(remedies.map(\.key)).count == 3)
+        let peak = MemoryPlan(before, Self.setting).peakBytes
+        for remedy in remedies {
+            let after = try ResolvedRecipe.load(file: nil, flags: flags + ["--\(remedy.key)", remedy.value]).recipe
+            let saved = peak - MemoryPlan(after, Self.setting).peakBytes
+            // Halving the rows' length keeps their number by a cap on the task, which the flag alone does not set.
+            #expect(saved == remedy.savedBytes || remedy.key == "training.seq_len", "\(remedy)")
+        }
+    }
+
+    @Test func keepingNothingComesFirstWhereActivationsRule() throws {
+        let recipe = try recipe("--training.local_batch_size", "64", "--model.n_layers", "24")
+        #expect(MemoryPlan.remedies(recipe, Self.setting)[0].key == "activation_checkpoint.mode")
+        #expect(MemoryPlan.remedies(recipe, Self.setting)[0].value == "full")
+    }
+
+    @Test func refusals() throws {
+        let recipe = try recipe("--training.local_batch_size", "64")
+        let plan = MemoryPlan(recipe, Self.setting)
+        try plan.require(recipe, Self.setting, available: plan.neededBytes, limit: "this machine")
+        do {
+            try plan.require(recipe, Self.setting, available: plan.neededBytes - 1, limit: "the cgroup")
+            Issue.record("accepted")
+        } catch {
+            #expect(error.kind.exitCode == 2)
+            #expect(!error.description.contains("\n"))
+            #expect(error.description.contains("the cgroup leaves"))
+            for remedy in MemoryPlan.remedies(recipe, Self.setting) {
+                #expect(error.description.contains("--\(remedy.key) \(remedy.value) saves"))
+            }
+        }
+    }
+
+    /// What fits no machine is refused by name before anything is multiplied out.
+    @Test func sizesThatOverflow() {
+        #expect(refusal(flags: ["--training.seq_len", "16777216", "--training.local_batch_size", "1000000"])?
+            .contains("training.max_tokens_per_task") == true)
+        #expect(refusal(flags: ["--model.dim", "65536", "--model.n_layers", "1000", "--model.n_heads", "1024",
+                                "--model.ffn_dim", "1048576", "--training.seq_len", "16777216",
+                                "--training.local_batch_size", "100"])?.contains("model.n_layers") == true)
+    }
+
+    /// Selective computes the fused gate and up projection again in all layers but the last; full also the norms,
+    /// projections and scores of attention.
+    @Test func theCostOfAStep() throws {
+        let shape = ["--model.dim", "192", "--training.global_batch_size", "8"]
+        func cost(_ mode: String) throws -> StepCost {
+            let flags = shape + ["--activation_checkpoint.mode", mode]
+            return StepCost(try ResolvedRecipe.load(file: nil, flags: flags).recipe, vocabulary: 257)
+        }
+        let (none, selective, full) = (try cost("none"), try cost("selective"), try cost("full"))
+        #expect(none.tokens == 2_048)
+        #expect(none.recomputedFlops == 0)
+        #expect(selective.recomputedFlops == Double(3 * 2_048 * 2 * 1_024 * 192))
+        // Four products of 192 x 192, and scores and sums over a mean of 128 tokens.
+        let attention: Double = 294_912 + 98_304
+        #expect(full.recomputedFlops - selective.recomputedFlops == 3 * 2_048 * attention)
+        #expect(none.modelFlops == selective.modelFlops && none.modelFlops == full.modelFlops)
+        #expect(abs(none.seconds(atGflops: 100) - none.modelFlops / 1e11) < 1e-12)
+    }
+}

@@ -1,0 +1,77 @@
+import Foundation
+import Testing
+
+/// The plan against what the kernel says of a run.
+@Suite struct MemoryTests {
+    /// "1,234" in `pattern`'s only group.
+    private func number(_ text: String, _ pattern: String) throws -> Int {
+        let regex = try Regex("\(pattern) ([0-9,]+)", as: (Substring, Substring).self)
+        let match = try #require(try regex.firstMatch(in: text))
+        return try #require(Int(match.1.replacing(",", with: "")))
+    }
+
+    static let shapes: [[String]] = [
+        [],
+        ["--model.dim", "64", "--model.n_layers", "4"],
+        ["--model.dim", "192", "--model.n_layers", "4", "--model.n_heads", "6", "--training.seq_len", "256",
+         "--training.local_batch_size", "16"],
+        ["--model.dim", "192", "--model.n_layers", "4", "--model.n_heads", "6", "--training.seq_len", "256",
+         "--training.local_batch_size", "16", "--activation_checkpoint.mode", "full", "--training.threads", "2"],
+        ["--model.dim", "128", "--training.seq_len", "4096", "--training.local_batch_size", "2",
+         "--activation_checkpoint.mode", "selective"],
+    ]
+
+    @Test(arguments: shapes) func thePeakIsAsPlanned(_ flags: [String]) throws {
+        let place = try Workplace()
+        let outcome = try Program.run(["train", "run.toml", "--training.steps", "2"] + flags, in: place.path)
+        #expect(outcome.code == 0, "\(outcome.error)")
+        let peak = try number(outcome.out, "memory +"), planned = try number(outcome.out, "at most, planned")
+        #expect(abs(peak - planned) <= max(peak / 20, 16 << 20), "\(peak) bytes, planned \(planned)")
+        let plan = try Program.run(["plan", "run.toml", "--flops", "50", "--json"] + flags, in: place.path)
+        let object = try JSONSerialization.jsonObject(with: Data(plan.out.utf8)) as? [String: Any]
+        #expect(abs((object?["peak_bytes"] as? Int ?? 0) - planned) < 4 << 20)
+        #expect(object?["peak_gflops"] as? Double == 50)
+    }
+
+    /// One line, exit code 2, nothing written, and three keys to turn.
+    @Test(arguments: ["plan", "train"]) func whatDoesNotFitIsRefused(_ command: String) throws {
+        let place = try Workplace()
+        let before = try place.contents()
+        let outcome = try place.run(command, "run.toml", "--model.dim", "65536", "--model.n_layers", "200")
+        #expect(outcome.code == 2)
+        #expect(outcome.errorLines.count == 1, "\(outcome.error)")
+        let remedies = outcome.error.matches(of: /--[a-z_]+\.[a-z_]+ [0-9a-z]+ saves [0-9.]+ [MGT]iB/)
+        #expect(remedies.count == 3, "\(outcome.error)")
+        #expect(try place.contents() == before)
+    }
+
+    @Test func thePlanAsATable() throws {
+        let place = try Workplace()
+        let outcome = try place.run("plan", "run.toml", "--activation_checkpoint.mode", "selective")
+        #expect(outcome.code == 0, "\(outcome.error)")
+        for word in ["parameters", "gradients", "moments", "activations", "  qkv", "logits", "attention scratch",
+                     "rotary tables", "data", "batches", "BLAS buffers", "program", "peak", "GFLOP/s", "leaves"] {
+            #expect(outcome.out.contains(word), "\(word)")
+        }
+    }
+
+    /// After the second step no call of the allocator, on any thread, in any library.
+    @Test(arguments: ["1", "2", "3"], ["none", "selective", "full"])
+    func aStepAllocatesNothing(threads: String, mode: String) throws {
+        let place = try Workplace()
+        let flags = ["--training.threads", threads, "--activation_checkpoint.mode", mode, "--training.seq_len", "700",
+                     "--training.local_batch_size", "2", "--training.global_batch_size", "5", "--model.n_layers", "2"]
+        let outcome = try Program.run(["bench", "step", "--config", "run.toml", "--rounds", "2", "--json"] + flags,
+                                      in: place.path)
+        #expect(outcome.code == 0, "\(outcome.error)")
+        let object = try JSONSerialization.jsonObject(with: Data(outcome.out.utf8)) as? [String: Any]
+        #expect(object?["allocations"] as? Int == 0)
+        let peak = try #require(object?["peak_bytes"] as? Int), planned = try #require(object?["planned_bytes"] as? Int)
+        #expect(abs(peak - planned) <= max(peak / 20, 16 << 20))
+    }
+
+    @Test func anotherTokenizer() throws {
+        let place = try Workplace()
+        #expect(try place.run("train", "run.toml", "--data.tokenizer", "nowhere.json").code == 2)
+    }
+}
