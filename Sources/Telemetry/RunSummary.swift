@@ -77,10 +77,16 @@ public struct RunSummary: Sendable {
     /// Lines that can be pasted into a shell.
     private func commands(_ last: StepReport, _ done: Bool) -> [String] {
         guard let checkpoint else { return [] }
-        var resume = start + arguments
-        if !arguments.contains("--checkpoint.load") { resume += ["--checkpoint.load", "latest"] }
+        // What is said anew below is not said twice.
+        var kept = without("--checkpoint.load", arguments)
+        if done { kept = without("--training.steps", kept) }
+        var resume = start + kept + ["--checkpoint.load", "latest"]
         // A finished run goes on only if it gets more steps.
         if done { resume += ["--training.steps", "\(2 * last.totalSteps)"] }
+        func without(_ flag: String, _ words: [String]) -> [String] {
+            guard let place = words.firstIndex(of: flag) else { return words }
+            return without(flag, Array(words[..<place] + words[min(place + 2, words.count)...]))
+        }
         func line(_ purpose: String, _ words: [String]) -> String {
             "  " + purpose + String(repeating: " ", count: 10 - purpose.count) + program + " "
                 + words.map(shellWord).joined(separator: " ")

@@ -81,7 +81,18 @@ public final class TrainingRun {
                                  plannedBytes: planned),
                 corpus: corpus, table: runner.state.table, rowsPerStep: runner.rowsPerStep)
         }
+        try world.barrier()
+        try requireSharedFolder(world)
         try loop(runner, snapshot, &reporter, corpus, from: first, tokens: tokens)
+    }
+
+    /// Ranks that save together must see what rank 0 has just made; better to say so now than at the first save.
+    private func requireSharedFolder(_ world: World) throws {
+        guard world.size > 1, !isFirst, recipe.checkpoint.enable, recipe.checkpoint.shared else { return }
+        if try RealDisk().kind(folder) == nil {
+            throw BadInput("\(folder), which rank 0 made, is not on rank \(world.rank)'s disk; let all ranks share "
+                + "job.dump_folder, or let rank 0 save everything by --checkpoint.shared false")
+        }
     }
 
     /// Fresh weights, which every rank draws alike, or a checkpoint's: rank 0 reads it and hands it to all, so that
