@@ -19,6 +19,9 @@ void skein_tile_gemm(size_t m, size_t n, size_t k,
                      const float *b, size_t b_row,
                      float *c, size_t c_row, int beta);
 
+/// out[j, i] = x[i, j] for rows x columns of x; rows of x and out begin x_row and out_row floats apart.
+void skein_transpose(size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row);
+
 /// Sixteen floats; imported by Swift as SIMD16<Float>. The functions below are single instructions that
 /// Swift's own `replacing(with:where:)` turns into a dozen, by moving the lanes through 128-bit registers.
 typedef float skein_lanes __attribute__((ext_vector_type(16)));

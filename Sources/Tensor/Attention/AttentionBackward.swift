@@ -69,8 +69,13 @@ private struct BackwardHead {
             loadScaled(query.rows(0, rows), queries.rows(start, rows))
             dOutBlock.rows(0, rows).copy(dOut.rows(start, rows))
             for row in 0..<rows { delta[row] = dot(dOutBlock.row(row), out.row(start + row)) }
-            for key in 0...(start / size) {
-                visit(block: key, diagonal: key == start / size, rows: rows, logSum: logSum.slice(start, rows))
+            let logSums = logSum.slice(start, rows), half = min(rows, AttentionShape.halfBlock)
+            for key in 0..<(start / size) {
+                visit(block: key, rows: 0..<rows, keys: size, diagonal: false, logSum: logSums)
+            }
+            visit(block: start / size, rows: 0..<half, keys: AttentionShape.halfBlock, diagonal: true, logSum: logSums)
+            if half < rows {
+                visit(block: start / size, rows: half..<rows, keys: size, diagonal: true, logSum: logSums)
             }
             for row in 0..<rows {
                 let from = dQueryBlock.row(row), to = dQuery.row(start + row)
@@ -79,26 +84,28 @@ private struct BackwardHead {
         }
     }
 
-    private func visit(block: Int, diagonal: Bool, rows: Int, logSum: Row) {
+    private func visit(block: Int, rows: Range<Int>, keys width: Int, diagonal: Bool, logSum: Row) {
         let size = AttentionShape.block
-        let count = min(size, keys.rows - block * size)
+        let count = min(width, keys.rows - block * size)
         let head = shape.headDim
-        let q = query.rows(0, rows), dO = dOutBlock.rows(0, rows)
-        tileGemm(weight.rows(0, rows), q, keysTransposed.rows(block * head, head), accumulate: false)
-        tileGemm(dScore.rows(0, rows), dO, valuesTransposed.rows(block * head, head), accumulate: false)
-        for row in 0..<rows {
-            let weights = weight.row(row), dScores = dScore.row(row)
+        func part(_ x: Matrix) -> Matrix { x.rows(rows.lowerBound, rows.count) }
+        func packed(_ x: Matrix) -> Matrix { x.rows(block * head, head).columns(0, width) }
+        let q = part(query), dO = part(dOutBlock)
+        tileGemm(part(weight).columns(0, width), q, packed(keysTransposed), accumulate: false)
+        tileGemm(part(dScore).columns(0, width), dO, packed(valuesTransposed), accumulate: false)
+        for row in rows {
+            let weights = weight.row(row).slice(0, width), dScores = dScore.row(row).slice(0, width)
             if diagonal { maskFuture(weights, after: row) }
             let shift = logSum[row], pull = delta[row]
-            for i in laneStarts(size) {
+            for i in laneStarts(width) {
                 let p = (weights[lanes: i] - shift).exponential
                 weights[lanes: i] = p
                 dScores[lanes: i] = p * (dScores[lanes: i] - pull)
             }
         }
-        let p = weight.rows(0, rows).columns(0, count), dS = dScore.rows(0, rows).columns(0, count)
+        let p = part(weight).columns(0, count), dS = part(dScore).columns(0, count)
         tileGemm(dValues.rows(block * size, count), p, transposed: true, dO, accumulate: true)
         tileGemm(dKeys.rows(block * size, count), dS, transposed: true, q, accumulate: true)
-        tileGemm(dQueryBlock.rows(0, rows), dS, keys.rows(block * size, count), accumulate: block > 0)
+        tileGemm(part(dQueryBlock), dS, keys.rows(block * size, count), accumulate: block > 0)
     }
 }

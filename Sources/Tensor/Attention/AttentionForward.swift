@@ -93,7 +93,10 @@ private struct ForwardHead {
             loadScaled(query.rows(0, rows), queries.rows(start, rows))
             peak.fill(-.infinity)
             denominator.fill(0)
-            for key in 0...(start / size) { visit(block: key, diagonal: key == start / size, rows: rows) }
+            for key in 0..<(start / size) { visit(block: key, rows: 0..<rows, keys: size, diagonal: false) }
+            let half = min(rows, AttentionShape.halfBlock)
+            visit(block: start / size, rows: 0..<half, keys: AttentionShape.halfBlock, diagonal: true)
+            if half < rows { visit(block: start / size, rows: half..<rows, keys: size, diagonal: true) }
             let logSums = logSum.slice(start, rows)
             for row in 0..<rows {
                 let total = denominator[row]
@@ -106,25 +109,26 @@ private struct ForwardHead {
     }
 
     /// One block of keys: scores, the new maximum, the weights, and their share of the output.
-    private func visit(block: Int, diagonal: Bool, rows: Int) {
+    private func visit(block: Int, rows: Range<Int>, keys width: Int, diagonal: Bool) {
         let size = AttentionShape.block
-        let count = min(size, keyCount - block * size)
-        tileGemm(score.rows(0, rows), query.rows(0, rows), keysTransposed.rows(block * shape.headDim, shape.headDim),
-                 accumulate: false)
-        for row in 0..<rows {
-            if diagonal { maskFuture(score.row(row), after: row) }
-            absorb(row, first: block == 0)
+        let count = min(width, keyCount - block * size)
+        let scores = score.rows(rows.lowerBound, rows.count).columns(0, width)
+        let packed = keysTransposed.rows(block * shape.headDim, shape.headDim).columns(0, width)
+        tileGemm(scores, query.rows(rows.lowerBound, rows.count), packed, accumulate: false)
+        for row in rows {
+            let scores = score.row(row).slice(0, width)
+            if diagonal { maskFuture(scores, after: row) }
+            absorb(row, scores, first: block == 0)
         }
-        tileGemm(sum.rows(0, rows), score.rows(0, rows).columns(0, count), values.rows(block * size, count),
+        tileGemm(sum.rows(rows.lowerBound, rows.count), scores.columns(0, count), values.rows(block * size, count),
                  accumulate: block > 0)
     }
 
     /// Turns one row of scores into weights against the running maximum. When that rises, what has been summed
     /// so far shrinks by e^(old - new).
-    @inline(__always) private func absorb(_ row: Int, first: Bool) {
-        let scores = score.row(row)
+    @inline(__always) private func absorb(_ row: Int, _ scores: Row, first: Bool) {
         var best = Lanes(repeating: peak[row])
-        for i in laneStarts(AttentionShape.block) { best = best.atLeast(scores[lanes: i]) }
+        for i in laneStarts(scores.count) { best = best.atLeast(scores[lanes: i]) }
         let largest = best.largest
         if !first, largest > peak[row] {
             let shrink = Lanes(repeating: peak[row] - largest).exponential[0]
@@ -134,7 +138,7 @@ private struct ForwardHead {
         }
         peak[row] = largest
         var total = Lanes.zero
-        for i in laneStarts(AttentionShape.block) {
+        for i in laneStarts(scores.count) {
             let weight = (scores[lanes: i] - largest).exponential
             scores[lanes: i] = weight
             total += weight

@@ -27,6 +27,10 @@ public struct AttentionShape: Sendable, Equatable {
     /// Queries and keys are visited in square blocks of this many tokens.
     static let block = 64
 
+    /// Where queries meet keys of their own block, half of the weights lie in the future. The first half of the
+    /// queries sees the first half of the keys alone, so a quarter of the square need not be computed.
+    static let halfBlock = 32
+
     /// Floats of scratch memory one worker needs for segments of up to `segment` tokens: linear in it.
     public func scratchFloats(segment: Int) -> Int {
         let blocks = (segment + Self.block - 1) / Self.block

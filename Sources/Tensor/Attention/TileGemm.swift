@@ -11,10 +11,9 @@ package func tileGemm(_ c: Matrix, _ a: Matrix, transposed: Bool = false, _ b: M
 }
 
 /// out = x^T, where out has at least as many columns as x has rows; the columns beyond are set to zero.
-func transpose(_ out: Matrix, _ x: Matrix) {
-    for column in 0..<out.rows {
-        let target = out.row(column)
-        for row in 0..<x.rows { target[row] = x.all[row * x.stride + column] }
-        for row in x.rows..<out.columns { target[row] = 0 }
-    }
+package func transpose(_ out: Matrix, _ x: Matrix) {
+    precondition(out.rows == x.columns && out.columns >= x.rows, "transpose: shapes differ")
+    unsafe skein_transpose(x.rows, x.columns, x.all.pointer, x.stride, out.all.pointer, out.stride)
+    guard out.columns > x.rows else { return }
+    for row in 0..<out.rows { out.row(row).slice(x.rows, out.columns - x.rows).fill(0) }
 }
