@@ -131,6 +131,11 @@ extension BenchCommand {
 }
 
 func emit(_ line: BenchLine, json: Bool) {
-    if let warning = Machine.pinnedCoreWarning() { printError("skein: warning: \(warning)") }
+    _ = warnedOfPinnedCore
     print(json ? line.json : line.text)
 }
+
+/// Said once, however many lines a bench prints.
+private let warnedOfPinnedCore: Void = {
+    if let warning = Machine.pinnedCoreWarning() { printError("skein: warning: \(warning)") }
+}()
