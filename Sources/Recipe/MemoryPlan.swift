@@ -107,10 +107,10 @@ public struct MemoryPlan: Sendable, Equatable {
 
     /// Of all workers together: each packs one key head of the longest row, and some blocks of 64.
     public static func attentionFloats(_ shape: Recipe.ModelShape, _ sequence: Int, threads: Int) -> Int {
-        let block = 64, head = shape.headDim
+        let block = 64, queries = 128, head = shape.headDim
         let blocks = (sequence + block - 1) / block
-        return padded(threads * (5 * padded(blocks * block * head) + 4 * padded(block * head)
-            + 2 * block * block + 19 * block))
+        return padded(threads * (5 * padded(blocks * block * head) + 3 * padded(queries * head)
+            + 2 * queries * block + 17 * queries))
     }
 
     /// Cosines and sines of every position.
