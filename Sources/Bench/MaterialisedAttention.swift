@@ -55,7 +55,8 @@ private func normalise(_ row: Row, scale: Float, ones: Row) {
 
 /// Attention without tiles, on the same GEMMs: the weights of all heads, [H, T, T], are made in the forward and
 /// kept for the backward, as a model of several layers must. Their slopes are a head's own.
-func materialisedSeconds(_ setting: AttentionSetting, _ softmax: MaterialisedSoftmax, tokens: Int, _ pool: Pool) throws -> Double {
+func materialisedSeconds(_ setting: AttentionSetting, _ softmax: MaterialisedSoftmax, tokens: Int,
+                         _ pool: Pool) throws -> Double {
     let shape = setting.shape, width = shape.headDim
     let operands = try AttentionOperands(
         shape, tokens: tokens, extra: (shape.heads + pool.threads) * Arena.padded(tokens * tokens) + tokens)
