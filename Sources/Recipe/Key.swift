@@ -31,7 +31,7 @@ public enum Value: Sendable, Equatable {
         case .text(let value): "the text \"\(value)\""
         case .bool(let value): "\(value)"
         case .list(let values): values.isEmpty ? "an empty list" : "a list of texts"
-        case .numbers: "a list of numbers"
+        case .numbers(let values): "the numbers " + values.map { "\($0)" }.joined(separator: ", ")
         }
     }
 
@@ -41,6 +41,15 @@ public enum Value: Sendable, Equatable {
         case .integer(let number): Double(number)
         case .number(let number): number
         default: nil
+        }
+    }
+
+    /// Numbers; one number is a list of one, and the empty list has no kind of its own.
+    var asNumbers: [Double]? {
+        switch self {
+        case .numbers(let numbers): numbers
+        case .list(let texts): texts.isEmpty ? [] : nil
+        default: asNumber.map { [$0] }
         }
     }
 
@@ -142,21 +151,16 @@ extension Key {
             read: { .list($0[keyPath: path]) })
     }
 
-    /// Numbers within `range`. One number is a list of one; the empty list has no kind of its own.
+    /// Numbers within `range`.
     static func numbers(_ name: String, _ path: WritableKeyPath<Recipe, [Double]> & Sendable,
                         _ range: ClosedRange<Double>, _ help: String) -> Key {
-        func list(_ value: Value) -> [Double]? {
-            if case .numbers(let numbers) = value { return numbers }
-            if case .list(let texts) = value { return texts.isEmpty ? [] : nil }
-            return value.asNumber.map { [$0] }
-        }
-        return Key(name: name, help: help, expected: "a list of numbers",
+        Key(name: name, help: help, expected: "a list of numbers",
             check: { value in
-                guard list(value)?.allSatisfy(range.contains) == false else { return nil }
+                guard value.asNumbers?.allSatisfy({ range.contains($0) }) == false else { return nil }
                 return "must be numbers from \(range.lowerBound) to \(range.upperBound)"
             },
             write: { recipe, value in
-                guard let numbers = list(value) else { return false }
+                guard let numbers = value.asNumbers else { return false }
                 recipe[keyPath: path] = numbers
                 return true
             },

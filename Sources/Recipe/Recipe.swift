@@ -87,11 +87,11 @@ public struct Recipe: Sendable, Equatable {
         public var maxTokensPerTask = 0
         /// Gradients are scaled down to this global norm; 0 means never.
         public var maxNorm = 1.0
-        public var lengthWarmup = LengthWarmup()
+        public var lengthWarmup = LengthSchedule()
     }
 
     /// Sequence-length warm-up (2108.06084).
-    public struct LengthWarmup: Sendable, Equatable {
+    public struct LengthSchedule: Sendable, Equatable {
         public var method = LengthWarmupMethod.none
         public var growth = LengthWarmupGrowth.linear
         /// Steps from the first length to `training.seq_len`, for `linear` and `root`.
