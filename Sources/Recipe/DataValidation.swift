@@ -4,7 +4,7 @@ import Base
 /// looked at, so that one flag turns it off.
 extension Recipe {
     /// Buckets that a saved position can count.
-    static let mostBuckets = 11
+    package static let mostBuckets = 11
 
     /// Lengths of the buckets' rows, the shortest first; one where all rows are equally long.
     public var bucketLengths: [Int] {
@@ -54,10 +54,6 @@ extension Recipe {
                 + "is to use each once; use reshape or window")
         }
         if warmup.growth == .discrete { return try validateLengths(at) }
-        guard warmup.steps > 0 else {
-            throw BadInput("\(at("training.length_warmup_steps")) = 0 with training.length_warmup = "
-                + "\(warmup.method.rawValue); say in how many steps the length grows to training.seq_len")
-        }
         guard warmup.start <= training.sequenceLength else {
             throw BadInput("\(at("training.length_warmup_start")) = \(warmup.start) is more than "
                 + "training.seq_len = \(training.sequenceLength); lower it")

@@ -95,7 +95,7 @@ public struct Recipe: Sendable, Equatable {
         public var method = LengthWarmupMethod.none
         public var growth = LengthWarmupGrowth.linear
         /// Steps from the first length to `training.seq_len`, for `linear` and `root`.
-        public var steps = 0
+        public var steps = 300
         public var start = 8
         /// Lengths grow with this root of the step.
         public var root = 2.0

@@ -40,7 +40,7 @@ extension Recipe {
                 "clip the gradient's global norm; 0: never"),
         .choice("training.length_warmup", \.training.lengthWarmup.method, "how short contexts are made at the start"),
         .choice("training.length_warmup_growth", \.training.lengthWarmup.growth, "how their length grows"),
-        .integer("training.length_warmup_steps", \.training.lengthWarmup.steps, 0...10_000_000,
+        .integer("training.length_warmup_steps", \.training.lengthWarmup.steps, 1...10_000_000,
                  "steps to the full length, for linear and root"),
         .integer("training.length_warmup_start", \.training.lengthWarmup.start, 1...16_777_216, "the first length"),
         .number("training.length_warmup_root", \.training.lengthWarmup.root, 1...100,

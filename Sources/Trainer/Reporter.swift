@@ -67,8 +67,8 @@ struct Reporter {
             \(Units.grouped(corpus.validationDocumentCount)), \(Units.count(Double(corpus.validationTokenCount))) tokens
             compute     \(ranks)\(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \
             \(compiledISA), OpenBLAS core \(Gemm.coreName), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
-            run         \(Units.grouped(recipe.training.steps)) steps\(start), \(Units.grouped(schedule.tokensPerStep)) tokens each; \
-            in \(setting.folder)
+            run         \(Units.grouped(recipe.training.steps)) steps\(start), \
+            \(Units.grouped(schedule.tokensPerStep)) tokens each; in \(setting.folder)
 
             """
         writeAll(Array(text.utf8), to: setting.output)

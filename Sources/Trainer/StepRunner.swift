@@ -63,8 +63,9 @@ public final class StepRunner {
         reducer = world.communicator.map { communicator in
             GradientReducer(BucketPlan(table), gradients: state.gradients, communicator: communicator)
         }
-        // Shorter rows come in tasks of as many tokens, so they never need more tasks.
-        let share = world.share(of: 0..<rowsPerStep).count
+        // What the rank with the largest share needs: of shorter rows this one may have it. They come in tasks of as
+        // many tokens, so they never need more tasks than the longest.
+        let share = (rowsPerStep + world.size - 1) / world.size
         batches = (0..<((share + rows - 1) / rows)).map { _ in Batch(rows: rows, sequence: sequence) }
     }
 

@@ -14,7 +14,7 @@ func otherValue(_ key: Key) -> Value {
     case .number(let value): return .number(value == 0 ? 0.25 : value / 2)
     case .bool(let value): return .bool(!value)
     case .list: return .list(["one.txt", "two words"])
-    case .numbers: return .numbers([1, 0.5, 2_000_000])
+    case .numbers: return .numbers([1, 2.5, 2_000_000])
     case .text(let value):
         // A choice names its cases; a key with a single one has no other value.
         guard key.expected.hasPrefix("one of ") else { return .text(key.expected == "text" ? "other" : value) }
