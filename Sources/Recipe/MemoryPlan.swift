@@ -52,6 +52,7 @@ public struct MemoryPlan: Sendable, Equatable {
         let threads = recipe.training.threads == 0 ? setting.threads : recipe.training.threads
         let flat = 4 * padded(table.count)
         let data = Self.data(setting)
+        let index = Self.indexBytes(recipe, setting)
         let share = (recipe.rowsPerStep(worldSize: setting.ranks) + setting.ranks - 1) / setting.ranks
         let batches = (share + rows - 1) / rows
         let activations = slots.slots.filter { $0.name != "logits" }.map {
@@ -67,12 +68,13 @@ public struct MemoryPlan: Sendable, Equatable {
             component("attention scratch", 4 * Self.attentionFloats(recipe.model, sequence, threads: threads)),
             component("rotary tables", 4 * Self.rotaryFloats(recipe.model, sequence)),
             component("data", data.held),
+            component("row tables", index),
             component("batches", batches * 12 * rows * sequence),
             component("BLAS buffers", threads * Self.blasBytes),
             component("program", setting.processBytes + Self.programGrowth),
         ]
         readingBytes = data.reading + setting.processBytes + Self.programGrowth
-        measuringBytes = data.held + setting.processBytes + Self.programGrowth + threads * Self.blasBytes
+        measuringBytes = data.held + index + setting.processBytes + Self.programGrowth + threads * Self.blasBytes
             + (1 + 2 * threads) * 4 << 20
         processBytes = setting.processBytes
     }
@@ -99,6 +101,13 @@ public struct MemoryPlan: Sendable, Equatable {
         let tokens = text / 3 * (setting.vocabulary <= 1 << 16 ? 2 : 4)
         let tokenizer = setting.vocabulary * tokenizerBytesPerToken
         return (tokens + tokenizer, text + 2 * tokens + 2 * tokenizer)
+    }
+
+    /// Of each row's pieces, 24 bytes each: as many as when all buckets hold equally many bytes of text.
+    private static func indexBytes(_ recipe: Recipe, _ setting: Setting) -> Int {
+        let lengths = recipe.bucketLengths
+        let piecesPerByte = lengths.reduce(0) { $0 + 1 / Double($1) } / Double(lengths.count)
+        return 24 * Int(Double(setting.textBytes) * piecesPerByte)
     }
 
     private static let byteVocabulary = 257
