@@ -31,7 +31,7 @@ struct WeightGradient: Sendable {
 
     /// In a run of the pool; with `other`, both in one, so that its threads have enough to share.
     func run(with other: WeightGradient? = nil, pool: Pool) {
-        pool.run(tiles + (other?.tiles ?? 0)) { tile, _ in
+        pool.run(tiles + (other?.tiles ?? 0), stage: "weight gradients") { tile, _ in
             if tile < tiles { run(tile) } else { other?.run(tile - tiles) }
         }
     }

@@ -14,6 +14,7 @@ public struct Recipe: Sendable, Equatable {
     public var communication = Communication()
     public var validation = Validation()
     public var metrics = Metrics()
+    public var profiling = Profiling()
     public var debug = Debug()
 
     public init() {}
@@ -139,6 +140,11 @@ public struct Recipe: Sendable, Equatable {
     public struct Metrics: Sendable, Equatable {
         /// Steps between two plain log lines when the output is not a terminal.
         public var logInterval = 10
+    }
+
+    public struct Profiling: Sendable, Equatable {
+        /// A trace of the run's last spans, in the run's folder.
+        public var trace = false
     }
 
     public struct Debug: Sendable, Equatable {

@@ -67,6 +67,9 @@ extension Recipe {
 
         .integer("metrics.log_freq", \.metrics.logInterval, 1...Int.max, "steps between plain log lines"),
 
+        .bool("profiling.trace", \.profiling.trace,
+              "write traces/rank-N.json, for Perfetto or chrome://tracing"),
+
         .integer("debug.seed", \.debug.seed, 0...Int.max, "seed of initialisation and of the order of data"),
     ]
 

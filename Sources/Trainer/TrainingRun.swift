@@ -80,7 +80,17 @@ public final class TrainingRun {
                                  plannedBytes: planned),
                 corpus: corpus, table: runner.state.table, rowsPerStep: runner.rowsPerStep)
         }
+        let trace = recipe.profiling.trace ? Trace() : nil
+        runner.pool.observer = trace.map(ComputeTrace.init)
         try loop(runner, snapshot, &reporter, corpus, from: first, tokens: tokens)
+        if let trace, isFirst { try write(trace, threads: runner.pool.threads) }
+    }
+
+    private func write(_ trace: Trace, threads: Int) throws {
+        let disk = RealDisk()
+        if try disk.kind("\(folder)/traces") == nil { try disk.createFolder("\(folder)/traces") }
+        let lanes = (0..<threads).map { "thread \($0)" }
+        try replace("\(folder)/traces/rank-0.json", with: trace.json(lanes: lanes), disk)
     }
 
     /// Fresh weights, which every rank draws alike, or a checkpoint's: rank 0 reads it and hands it to all, so that

@@ -10,7 +10,7 @@ struct FeedForwardLayer {
     func forward(_ out: Matrix, _ saved: LayerSaved, _ weights: Parameters.Layer, _ scratch: Scratch) {
         let tiles = Tiles(tokens: out.rows)
         let epsilon = epsilon
-        pool.run(tiles.count) { tile, _ in
+        pool.run(tiles.count, stage: "mlp") { tile, _ in
             let (start, count) = tiles.range(tile)
             let normed = scratch.normed.rows(start, count), gateUp = saved.gateUp.rows(start, count)
             let hidden = scratch.hidden.rows(start, count), middle = saved.middle.rows(start, count)
@@ -35,7 +35,7 @@ struct FeedForwardLayer {
                   makingAgain: Bool) {
         let tiles = Tiles(tokens: scratch.dResidual.rows)
         let epsilon = epsilon
-        pool.run(tiles.count) { tile, _ in
+        pool.run(tiles.count, stage: "mlp backward") { tile, _ in
             let (start, count) = tiles.range(tile)
             let hidden = scratch.hidden.rows(start, count), gateUp = saved.gateUp.rows(start, count)
             let normed = scratch.normed.rows(start, count), middle = saved.middle.rows(start, count)
@@ -52,7 +52,7 @@ struct FeedForwardLayer {
         }
         let down = WeightGradient(dW: gradients.down, dY: scratch.dResidual, x: scratch.hidden)
         down.run(with: WeightGradient(dW: gradients.gateUp, dY: saved.gateUp, x: scratch.normed), pool: pool)
-        pool.run(tiles.count) { tile, _ in
+        pool.run(tiles.count, stage: "mlp norm backward") { tile, _ in
             let (start, count) = tiles.range(tile)
             let share = scratch.dGains.row(tile)
             share.fill(0)

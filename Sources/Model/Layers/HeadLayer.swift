@@ -49,7 +49,7 @@ struct HeadLayer {
     private func run(_ chunk: Chunk, _ gradientScale: Float?) -> Double {
         let tiles = Tiles(tokens: chunk.normed.rows)
         let (epsilon, losses) = (epsilon, losses)
-        pool.run(tiles.count) { tile, _ in
+        pool.run(tiles.count, stage: "head") { tile, _ in
             let (start, count) = tiles.range(tile)
             let normed = chunk.normed.rows(start, count), logits = chunk.logits.rows(start, count)
             let final = chunk.final.rows(start, count), inverse = chunk.inverse.slice(start, count)

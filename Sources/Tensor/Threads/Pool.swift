@@ -1,3 +1,4 @@
+import Base
 import CKernels
 import Synchronization
 
@@ -6,6 +7,12 @@ import Glibc
 #elseif canImport(Musl)
 import Musl
 #endif
+
+/// Whoever wants to know where the pool's time goes. Called from the thread that worked, after each run.
+public protocol PoolObserver: AnyObject, Sendable {
+    /// `worker` computed tiles of `stage` between two times of `MonotonicClock`, in nanoseconds.
+    func ran(_ stage: StaticString, worker: Int, from: UInt64, to: UInt64)
+}
 
 /// A fixed set of threads that work through numbered tiles.
 ///
@@ -21,9 +28,12 @@ import Musl
     // published by the release-store of `generation`, which every worker load-acquires before it reads `job`.
     // `run` is not reentrant; a second caller at the same time traps.
     public let threads: Int
+    /// Set between two runs. Nil costs nothing that could be measured.
+    public var observer: (any PoolObserver)?
 
     @safe private struct Job {
         var tiles = 0
+        var stage: StaticString = ""
         var body = unsafe skein_closure()
     }
 
@@ -52,11 +62,15 @@ import Musl
     }
 
     /// Calls `body(tile, worker)` for every tile in 0..<tiles, each once, and returns when all are done.
-    /// `worker` is in 0..<threads and names the caller's scratch memory. `body` runs on several threads.
-    public func run(_ tiles: Int, _ body: @Sendable (_ tile: Int, _ worker: Int) -> Void) {
+    /// `worker` is in 0..<threads and names the caller's scratch memory. `body` runs on several threads. `stage` names
+    /// the work for the observer.
+    public func run(_ tiles: Int, stage: StaticString = "other",
+                    _ body: @Sendable (_ tile: Int, _ worker: Int) -> Void) {
         guard tiles > 0 else { return }
         if threads == 1 || tiles == 1 {
+            let start = observer == nil ? 0 : MonotonicClock.nanoseconds()
             for tile in 0..<tiles { body(tile, 0) }
+            observer?.ran(stage, worker: 0, from: start, to: MonotonicClock.nanoseconds())
             return
         }
         precondition(!busy.exchange(true, ordering: .acquiring), "Pool.run called from inside or beside a run")
@@ -64,6 +78,7 @@ import Musl
         // The workers use the closure only until `running` is 0 again, which this function waits for; the loan's
         // end is a use of the closure that keeps the compiler from ending its life before.
         job.tiles = tiles
+        job.stage = stage
         unsafe lend(body, &job.body)
         publish()
         work(job, worker: 0)
@@ -95,9 +110,15 @@ import Musl
     }
 
     private func work(_ job: Job, worker: Int) {
+        let start = observer == nil ? 0 : MonotonicClock.nanoseconds()
+        var isFirst = true
         while true {
             let tile = next.add(1, ordering: .relaxed).oldValue
-            guard tile < job.tiles else { return }
+            guard tile < job.tiles else {
+                if !isFirst { observer?.ran(job.stage, worker: worker, from: start, to: MonotonicClock.nanoseconds()) }
+                return
+            }
+            isFirst = false
             unsafe skein_call_closure(job.body, tile, worker)
         }
     }
