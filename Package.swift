@@ -67,10 +67,11 @@ let package = Package(
         room("Telemetry", ["Base"]),
         room("Trainer", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Parallel", "Checkpoint",
                          "Telemetry"]),
-        room("Bench", ["Base", "Recipe", "Tensor", "Corpus", "Trainer"]),
+        room("Launch", ["Base", "Recipe"]),
+        room("Bench", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Trainer"]),
         .executableTarget(name: "skein",
-            dependencies: ["Base", "Recipe", "Tensor", "Model", "Checkpoint", "Telemetry", "Trainer", "Bench",
-                           argumentParser],
+            dependencies: ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Model", "Checkpoint", "Telemetry",
+                           "Trainer", "Launch", "Bench", argumentParser],
             swiftSettings: swiftSettings),
 
         // The Double tape and other oracles that tests of several rooms hold results against.
@@ -87,10 +88,12 @@ let package = Package(
         tests("Collectives", ["Base", "Wire", "Collectives", "Simulation"]),
         tests("Corpus", ["Corpus", "Base", crypto]),
         tests("Model", ["Base", "Recipe", "Tensor", "Model", "TestSupport"]),
+        tests("Parallel", ["Recipe", "Tensor", "Model", "Collectives", "Parallel", "Simulation"]),
         tests("Checkpoint", ["Base", "Checkpoint", crypto]),
         tests("Telemetry", ["Base", "Telemetry"]),
         tests("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Checkpoint", "Trainer"]),
         tests("Bench", ["Base", "Recipe", "Tensor", "Bench", "TestSupport"]),
+        tests("Launch", ["Base", "Recipe", "Wire", "Launch"]),
         tests("System", ["skein"]),
     ]
 )

@@ -105,7 +105,8 @@ extension Checkpoint {
         if try kind(inRun.path) == .folder { return try inRun.latest() }
         let itself = CheckpointFolder(path, disk: disk)
         if try !itself.steps().isEmpty { return try itself.latest() }
-        let ours = try onDisk { () throws(DiskError) in try disk.list(path) }.contains { Manifest.fileKind($0) == .model }
+        let names = try onDisk { () throws(DiskError) in try disk.list(path) }
+        let ours = names.contains { Manifest.fileKind($0) == .model }
         throw .notFound(ours
             ? "\(path) is not a finished checkpoint: it has no \(Manifest.fileName)"
             : "\(path) holds no checkpoint: neither \(Manifest.fileName) nor checkpoint/step-N")

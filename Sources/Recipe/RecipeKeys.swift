@@ -48,7 +48,8 @@ extension Recipe {
                  "steps between checkpoints; 0: only the last"),
         .text("checkpoint.load", \.checkpoint.load, "start from `latest` of this run, or from a checkpoint's folder"),
         .integer("checkpoint.keep_latest_k", \.checkpoint.keepLatest, 1...1_000_000, "older checkpoints are removed"),
-        .bool("checkpoint.shared", \.checkpoint.shared, "all ranks see dump_folder and save together; else rank 0 alone"),
+        .bool("checkpoint.shared", \.checkpoint.shared,
+              "all ranks see dump_folder and save together; else rank 0 saves everything"),
 
         .choice("comm.protection", \.communication.protection, "of frames between ranks; auto: sealed between hosts"),
         .text("comm.bind", \.communication.bind, "the address to listen on"),
@@ -69,6 +70,8 @@ extension Recipe {
 
         .bool("profiling.trace", \.profiling.trace,
               "write traces/rank-N.json, for Perfetto or chrome://tracing"),
+
+        .bool("launch.keep_blas_core", \.launch.keepBlasCore, "ranks keep OPENBLAS_CORETYPE, if it is set"),
 
         .integer("debug.seed", \.debug.seed, 0...Int.max, "seed of initialisation and of the order of data"),
     ]

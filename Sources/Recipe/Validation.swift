@@ -59,6 +59,15 @@ extension Recipe {
         training.globalBatchSize == 0 ? training.localBatchSize * worldSize : training.globalBatchSize
     }
 
+    /// Refuses a job in which some rank would have no row of a step. To be asked before ranks join each other.
+    public func requireRows(worldSize: Int) throws(BadInput) {
+        let rows = rowsPerStep(worldSize: worldSize)
+        guard rows >= worldSize else {
+            throw BadInput("training.global_batch_size = \(rows) leaves some of \(worldSize) ranks without a row; "
+                + "make it at least \(worldSize)")
+        }
+    }
+
     /// The learning rate of a step (0 is the first): linear warm-up, then the decay down to `min_lr_factor`.
     public func learningRate(at step: Int) -> Double {
         let peak = optimizer.learningRate

@@ -27,6 +27,17 @@ extension StepReport {
             fields.append(Field(value: padded(Units.fixed(bitsPerByte, 3), 6), unit: " bits/byte", rank: 1))
         }
         fields.append(Field(value: padded(Units.count(tokensPerSecond), 7), unit: " tokens/s", rank: 3))
+        if ranks > 1 {
+            // Of the step's time, and of the bytes: what the network costs, and what hid under the backward.
+            let each = Units.count(tokensPerSecond / Double(ranks))
+            fields.append(Field(value: padded(each, 7), unit: " each", rank: 6))
+            let wait = seconds > 0 ? 100 * waitSeconds / seconds : 0
+            fields.append(Field(label: "wait ", value: padded(Units.fixed(wait, 1), 4), unit: "%", rank: 4))
+            if let hiddenShare {
+                fields.append(Field(label: "hidden ", value: padded(Units.fixed(100 * hiddenShare, 0), 3), unit: "%",
+                                    rank: 7))
+            }
+        }
         fields.append(Field(value: padded(Units.fixed(gflops, 1), 6), unit: " GFLOP/s", rank: 6))
         if let mfu {
             let value = padded(Units.fixed(100 * mfu, 1), 5)

@@ -49,6 +49,10 @@ public final class MetricsLog {
         add("tflops", report.gflops / 1000 / Double(max(report.ranks, 1)))
         if let mfu = report.mfu { add("mfu(%)", 100 * mfu) }
         add("time_metrics/end_to_end(s)", report.seconds)
+        if report.ranks > 1 {
+            add("comm/wait(s)", report.waitSeconds)
+            if let hidden = report.hiddenShare { add("comm/hidden(%)", 100 * hidden) }
+        }
         add("n_tokens_seen", text: "\(report.tokens)")
         if let validation { add(validation) }
         finish()

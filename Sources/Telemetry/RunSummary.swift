@@ -5,7 +5,9 @@ import Base
 public struct RunSummary: Sendable {
     /// How this program is called, for example "skein" or "swift run -c release skein".
     public var program: String
-    /// What followed `train` on the command line, to be said again when resuming.
+    /// How the run was started: "train", or "launch -n 2".
+    public var start: [String]
+    /// What followed that on the command line, to be said again when resuming.
     public var arguments: [String]
     /// The folder of the last checkpoint; nil if none was written.
     public var checkpoint: String?
@@ -28,8 +30,9 @@ public struct RunSummary: Sendable {
     private var best: StepReport?
     private var validation: ValidationReport?
 
-    public init(program: String, arguments: [String]) {
+    public init(program: String, start: [String] = ["train"], arguments: [String]) {
         self.program = program
+        self.start = start
         self.arguments = arguments
     }
 
@@ -74,10 +77,16 @@ public struct RunSummary: Sendable {
     /// Lines that can be pasted into a shell.
     private func commands(_ last: StepReport, _ done: Bool) -> [String] {
         guard let checkpoint else { return [] }
-        var resume = ["train"] + arguments
-        if !arguments.contains("--checkpoint.load") { resume += ["--checkpoint.load", "latest"] }
+        // What is said anew below is not said twice.
+        var kept = without("--checkpoint.load", arguments)
+        if done { kept = without("--training.steps", kept) }
+        var resume = start + kept + ["--checkpoint.load", "latest"]
         // A finished run goes on only if it gets more steps.
         if done { resume += ["--training.steps", "\(2 * last.totalSteps)"] }
+        func without(_ flag: String, _ words: [String]) -> [String] {
+            guard let place = words.firstIndex(of: flag) else { return words }
+            return without(flag, Array(words[..<place] + words[min(place + 2, words.count)...]))
+        }
         func line(_ purpose: String, _ words: [String]) -> String {
             "  " + purpose + String(repeating: " ", count: 10 - purpose.count) + program + " "
                 + words.map(shellWord).joined(separator: " ")

@@ -26,10 +26,15 @@ public struct StepReport: Equatable, Sendable {
     /// Wall time of this step.
     public var seconds: Double
     public var ranks: Int
+    /// Seconds of the step that this rank waited for the network.
+    public var waitSeconds: Double
+    /// The share of the received bytes that came while this rank computed; nil where nothing was received.
+    public var hiddenShare: Double?
 
     public init(step: Int, totalSteps: Int, loss: Double, bitsPerByte: Double? = nil, gradientNorm: Double,
                 learningRate: Double, tokensPerSecond: Double, gflops: Double, mfu: Double? = nil,
-                eta: Double? = nil, tokens: Int, seconds: Double, ranks: Int = 1) {
+                eta: Double? = nil, tokens: Int, seconds: Double, ranks: Int = 1, waitSeconds: Double = 0,
+                hiddenShare: Double? = nil) {
         self.step = step
         self.totalSteps = totalSteps
         self.loss = loss
@@ -43,6 +48,8 @@ public struct StepReport: Equatable, Sendable {
         self.tokens = tokens
         self.seconds = seconds
         self.ranks = ranks
+        self.waitSeconds = waitSeconds
+        self.hiddenShare = hiddenShare
     }
 }
 

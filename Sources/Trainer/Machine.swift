@@ -49,6 +49,19 @@ public enum Machine {
         return nil
     }
 
+    /// How this program can be called from here: its path, relative where it lies below the current folder.
+    static func programName() -> String {
+        func path(_ link: String) -> String? {
+            var buffer = [UInt8](repeating: 0, count: 4_096)
+            let count = unsafe buffer.withUnsafeMutableBytes { bytes in
+                unsafe readlink(link, bytes.baseAddress!, bytes.count)
+            }
+            return count > 0 ? String(decoding: buffer.prefix(count), as: UTF8.self) : nil
+        }
+        guard let program = path("/proc/self/exe"), let folder = path("/proc/self/cwd") else { return "skein" }
+        return program.hasPrefix(folder + "/") ? String(program.dropFirst(folder.utf8.count + 1)) : program
+    }
+
     /// Name of the environment variable that pins OpenBLAS to one CPU's kernels.
     public static let coreVariable = "OPENBLAS_CORETYPE"
 

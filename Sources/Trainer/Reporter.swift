@@ -42,7 +42,9 @@ struct Reporter {
         tokensPerByte = corpus.validationByteCount == 0 ? 1
             : Double(corpus.validationTokenCount) / Double(corpus.validationByteCount)
         line = ProgressLine(descriptor: setting.output, logFrequency: recipe.metrics.logInterval)
-        summary = RunSummary(program: "skein", arguments: setting.commandLine)
+        summary = RunSummary(program: Machine.programName(),
+                             start: setting.ranks == 1 ? ["train"] : ["launch", "-n", "\(setting.ranks)"],
+                             arguments: setting.commandLine)
         log = try MetricsLog("\(setting.folder)/metrics.jsonl", resumingAfter: setting.firstStep)
         for text in setting.resolved.translations { Reporter.warn(text) }
         if let text = Machine.pinnedCoreWarning() { Reporter.warn(text) }
@@ -54,6 +56,7 @@ struct Reporter {
     private func greet(_ corpus: Corpus, _ table: ParameterTable, _ rowsPerStep: Int) {
         let shape = recipe.model
         let tokens = rowsPerStep * recipe.training.sequenceLength
+        let ranks = setting.ranks == 1 ? "" : "\(setting.ranks) ranks of "
         let start = setting.firstStep == 0 ? "" : " from step \(Units.grouped(setting.firstStep))"
         let text = """
             model       \(Units.count(Double(table.parameterCount))) parameters: \(shape.layers) layers, width \
@@ -61,8 +64,8 @@ struct Reporter {
             data        \(Units.grouped(corpus.trainDocumentCount)) documents, \
             \(Units.count(Double(corpus.trainTokenCount))) tokens; held out \
             \(Units.grouped(corpus.validationDocumentCount)), \(Units.count(Double(corpus.validationTokenCount))) tokens
-            compute     \(setting.ranks == 1 ? "" : "\(setting.ranks) ranks of ")\(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \(compiledISA), OpenBLAS core \
-            \(Gemm.coreName), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
+            compute     \(ranks)\(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \
+            \(compiledISA), OpenBLAS core \(Gemm.coreName), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
             run         \(Units.grouped(recipe.training.steps)) steps\(start), \(Units.grouped(tokens)) tokens each; \
             in \(setting.folder)
 
@@ -82,7 +85,8 @@ struct Reporter {
             bitsPerByte: result.loss / ln2 * tokensPerByte, gradientNorm: result.gradientNorm,
             learningRate: recipe.learningRate(at: step - 1), tokensPerSecond: rate, gflops: gflops,
             mfu: gflops / peak, eta: pace.map { $0 * Double(recipe.training.steps - step) }, tokens: tokens,
-            seconds: seconds, ranks: setting.ranks)
+            seconds: seconds, ranks: setting.ranks, waitSeconds: result.waitSeconds,
+            hiddenShare: setting.ranks > 1 ? result.hiddenShare : nil)
         line.update(report)
         log.append(report, validation: validation)
         summary.add(report)

@@ -91,7 +91,7 @@ struct Snapshot {
         let expected = checkpoint.step * rowsPerStep
         if data.fingerprint != fingerprint {
             throw BadInput("\(checkpoint.path) was trained on other data or another training.seq_len; "
-                + "give the same data.paths, or start a new run from its weights with another --job.name")
+                + "give the same files in data.paths and the same training.seq_len")
         }
         if data.seed != UInt64(recipe.debug.seed) {
             throw BadInput("\(checkpoint.path) was trained with debug.seed = \(data.seed), "

@@ -46,10 +46,7 @@ public final class StepRunner {
         let table = ParameterTable(recipe.model, vocabulary: corpus.tokenizer.vocabularySize)
         let (rows, sequence) = (recipe.rowsPerTask, recipe.training.sequenceLength)
         rowsPerStep = recipe.rowsPerStep(worldSize: world.size)
-        guard rowsPerStep >= world.size else {
-            throw BadInput("training.global_batch_size = \(rowsPerStep) leaves some of \(world.size) ranks without "
-                + "a row; make it at least \(world.size)")
-        }
+        precondition(rowsPerStep >= world.size, "a rank without a row: see requireRows")
         let state = try TrainingState(table)
         self.state = state
         model = try Transformer(table, maxTokens: rows * sequence, sequence: sequence, pool: pool,

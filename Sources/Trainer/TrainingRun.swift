@@ -39,6 +39,7 @@ public final class TrainingRun {
     private var checkpoints: CheckpointFolder { CheckpointFolder("\(folder)/checkpoint") }
 
     public func run() throws {
+        try recipe.requireRows(worldSize: ranks?.worldSize ?? 1)
         let memory = try PlannedMemory(recipe, ranks: ranks?.worldSize ?? 1, localRanks: ranks?.localWorldSize ?? 1)
         try memory.requireRoom()
         let corpus = try openCorpus(recipe)
@@ -82,6 +83,8 @@ public final class TrainingRun {
         }
         let trace = recipe.profiling.trace ? Trace() : nil
         runner.pool.observer = trace.map(ComputeTrace.init)
+        try world.barrier()
+        try requireSharedFolder(world)
         try loop(runner, snapshot, &reporter, corpus, from: first, tokens: tokens)
         if let trace, isFirst { try write(trace, threads: runner.pool.threads) }
     }
@@ -91,6 +94,15 @@ public final class TrainingRun {
         if try disk.kind("\(folder)/traces") == nil { try disk.createFolder("\(folder)/traces") }
         let lanes = (0..<threads).map { "thread \($0)" }
         try replace("\(folder)/traces/rank-0.json", with: trace.json(lanes: lanes), disk)
+    }
+
+    /// Ranks that save together must see what rank 0 has just made; better to say so now than at the first save.
+    private func requireSharedFolder(_ world: World) throws {
+        guard world.size > 1, !isFirst, recipe.checkpoint.enable, recipe.checkpoint.shared else { return }
+        if try RealDisk().kind(folder) == nil {
+            throw BadInput("\(folder), which rank 0 made, is not on rank \(world.rank)'s disk; let all ranks share "
+                + "job.dump_folder, or let rank 0 save everything by --checkpoint.shared false")
+        }
     }
 
     /// Fresh weights, which every rank draws alike, or a checkpoint's: rank 0 reads it and hands it to all, so that

@@ -140,6 +140,8 @@ extension Recipe {
         own.training.threads = 0
         own.job.dumpFolder = ""
         own.communication.bind = ""
+        own.metrics = Recipe().metrics
+        own.launch = Recipe().launch
         let crc = CRC32C.checksum(Array(own.toml.utf8))
         return String(crc, radix: 16)
     }

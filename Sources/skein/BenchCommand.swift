@@ -8,7 +8,9 @@ import Trainer
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measures the code that training runs.",
-        subcommands: [GemmCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self])
+        subcommands: [
+            GemmCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self, CollectivesCommand.self,
+        ])
 
     struct GemmCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -128,7 +130,12 @@ extension BenchCommand {
     }
 }
 
-private func emit(_ line: BenchLine, json: Bool) {
-    if let warning = Machine.pinnedCoreWarning() { printError("skein: warning: \(warning)") }
+func emit(_ line: BenchLine, json: Bool) {
+    _ = warnedOfPinnedCore
     print(json ? line.json : line.text)
 }
+
+/// Said once, however many lines a bench prints.
+private let warnedOfPinnedCore: Void = {
+    if let warning = Machine.pinnedCoreWarning() { printError("skein: warning: \(warning)") }
+}()

@@ -1,6 +1,5 @@
 import ArgumentParser
 import Base
-import Foundation
 import Recipe
 import Trainer
 
@@ -20,12 +19,6 @@ struct Train: ParsableCommand {
 
     func run() throws {
         let resolved = try ResolvedRecipe.load(file: config, flags: overrides)
-        let e = ProcessInfo.processInfo.environment
-        var ranks: RankSetting?
-        if let r = e["RANK"].flatMap(Int.init), let w = e["WORLD_SIZE"].flatMap(Int.init) {
-            ranks = RankSetting(rank: r, worldSize: w, localWorldSize: w, masterHost: e["MASTER_ADDR"] ?? "127.0.0.1",
-                                masterPort: Int(e["MASTER_PORT"] ?? "") ?? 0, secretFile: e["SKEIN_SECRET_FILE"] ?? "")
-        }
-        try TrainingRun(resolved, commandLine: [config] + overrides, ranks: ranks).run()
+        try TrainingRun(resolved, commandLine: [config] + overrides, ranks: rankSetting()).run()
     }
 }

@@ -14,7 +14,10 @@ struct Skein: ParsableCommand {
         commandName: "skein",
         abstract: "Trains transformers on ordinary machines over ordinary networks.",
         discussion: "Exit codes: 0 done, 1 a fault while running, 2 bad input.",
-        subcommands: [Train.self, Inspect.self, Generate.self, Plan.self, BenchCommand.self, Config.self])
+        subcommands: [
+            Train.self, LaunchCommand.self, SecretCommand.self, Inspect.self, Generate.self, Plan.self,
+            BenchCommand.self, Config.self,
+        ])
 }
 
 /// Ends the process with one line on standard error. The parser's own errors are bad input, too.
@@ -23,6 +26,8 @@ func finish(with error: any Error) -> Never {
         printError("skein: \(fault)")
         exit(fault.kind.exitCode)
     }
+    // A command that has said why already.
+    if let code = error as? ExitCode { exit(code.rawValue) }
     let code = Skein.exitCode(for: error)
     if code == .success {
         print(Skein.fullMessage(for: error))

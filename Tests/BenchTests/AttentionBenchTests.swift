@@ -31,14 +31,20 @@ import Testing
         #expect(whole["predicted_seconds"] == nil && whole["sequence"] == 70)
     }
 
+    /// The count is the whole process's, and other tests run beside this one; so among many tries some are
+    /// undisturbed and exact, and none counts too few.
     @Test func allocationsAreCounted() {
         #if canImport(Glibc)
-        #expect(countAllocations {} == 0)
-        var held: [[Int]] = []
-        held.reserveCapacity(8)
-        let calls = countAllocations { for size in 1...5 { held.append(Array(repeating: 1, count: 100 * size)) } }
-        #expect(calls == 5)
-        #expect(held.count == 5)
+        var idle: [Int?] = [], busy: [Int?] = []
+        for _ in 0..<2_000 where !(idle.contains(0) && busy.contains(5)) {
+            idle.append(countAllocations {})
+            var held: [[Int]] = []
+            held.reserveCapacity(8)
+            busy.append(countAllocations { for size in 1...5 { held.append(Array(repeating: 1, count: 100 * size)) } })
+            #expect(held.count == 5)
+        }
+        #expect(idle.compactMap { $0 }.min() == 0)
+        #expect(busy.compactMap { $0 }.min() == 5)
         #endif
     }
 }

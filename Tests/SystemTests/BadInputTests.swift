@@ -58,6 +58,9 @@ import Testing
         for (arguments, words) in cases {
             try expectRefusal(place, ["train"] + arguments, naming: words, "\(arguments)")
         }
+        let few = ["launch", "-n", "3", "run.toml", "--training.global_batch_size", "2"]
+        try expectRefusal(place, few, naming: ["training.global_batch_size", "3 ranks"], "fewer rows than ranks")
+        try expectRefusal(place, ["launch", "-n", "0", "run.toml"], naming: ["-n 0"], "no ranks")
         #expect(try place.run("tarin").code == 2)
         #expect(try place.run("train").code == 2)
         #expect(try place.run("train", "--help").code == 0)

@@ -3,8 +3,8 @@ import Testing
 
 /// Rank processes on this machine: the same numbers, and what happens when one fails.
 @Suite(.serialized) struct RankTests {
-    private let arguments = ["train", "run.toml", "--training.global_batch_size", "8", "--training.local_batch_size", "2",
-                             "--training.threads", "1"]
+    private let arguments = ["train", "run.toml", "--training.global_batch_size", "8",
+                             "--training.local_batch_size", "2", "--training.threads", "1"]
 
     private func losses(_ place: borrowing Workplace, _ name: String) throws -> [Double] {
         let text = try String(contentsOfFile: "\(place.path)/outputs/\(name)/metrics.jsonl", encoding: .utf8)
@@ -77,7 +77,8 @@ import Testing
     @Test func disagreementsAreNamed() throws {
         let place = try Workplace()
         let quick = ["--comm.start_seconds", "5"]
-        let recipe = try Ranks(2, in: place.path, arguments + quick, flags: { $0 == 1 ? ["--optimizer.lr", "0.7"] : [] })
+        let recipe = try Ranks(2, in: place.path, arguments + quick,
+                               flags: { $0 == 1 ? ["--optimizer.lr", "0.7"] : [] })
         for ended in recipe.ends() {
             #expect(ended?.code == 2 && ended?.text.contains("recipe") == true, "\(ended?.text ?? "running")")
         }

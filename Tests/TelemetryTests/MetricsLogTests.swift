@@ -30,7 +30,7 @@ import Testing
             let log = try MetricsLog(path)
             log.append(ValidationReport(step: 0, loss: 5.5, bitsPerByte: 8))
             var report = StepReport.example()
-            report.ranks = 2
+            (report.ranks, report.waitSeconds, report.hiddenShare) = (2, 0.25, 0.5)
             log.append(report, validation: ValidationReport(step: 840, loss: 1.5))
             log.sync()
             #expect(log.problem == nil)
@@ -38,7 +38,8 @@ import Testing
                 {"step":0,"validation_metrics/loss":5.5,"val/bpb":8.0}
                 {"step":840,"loss_metrics/global_avg_loss":2.31449,"train/bpb":1.6724,"grad_norm":0.9123,\
                 "lr":0.0003,"throughput(tps)":6172.5,"throughput/total_tps":12345.0,"tflops":0.030615,\
-                "mfu(%)":31.41,"time_metrics/end_to_end(s)":0.3318,"n_tokens_seen":3440640,\
+                "mfu(%)":31.41,"time_metrics/end_to_end(s)":0.3318,"comm/wait(s)":0.25,"comm/hidden(%)":50.0,\
+                "n_tokens_seen":3440640,\
                 "validation_metrics/loss":1.5}
 
                 """)

@@ -8,6 +8,18 @@ import Testing
         ProgressLine.render(report, columns, Terminal(columns: columns))
     }
 
+    /// Several ranks: each one's rate, the share of the step spent waiting, and what the backward hid.
+    @Test func ranksSayWhatTheNetworkCosts() {
+        var report = StepReport.example()
+        (report.ranks, report.waitSeconds, report.hiddenShare, report.seconds) = (2, 0.025, 0.876, 0.5)
+        let text = written { descriptor in
+            var line = ProgressLine(descriptor: descriptor, logFrequency: 1)
+            line.update(report)
+            line.finish()
+        }
+        #expect(text.contains("  12.3 k tokens/s    6.2 k each  wait  5.0%  hidden  88%  "), "\(text)")
+    }
+
     @Test func everyWidthThatMatters() {
         let full = " 42%  step  840/2000  loss  2.3145   1.672 bits/byte   12.3 k tokens/s    61.2 GFLOP/s  "
             + "MFU  31.4%  ETA    4:05"

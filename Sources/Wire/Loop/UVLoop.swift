@@ -61,11 +61,11 @@ import CUV
 
 /// Makes a loop that waits in another thread return.
 ///
-/// `@unchecked Sendable`, because: the pointer never changes; `uv_async_send` may be called from any thread
-/// (libuv's documentation of uv_async_t), and is the only call made through here while two threads hold it.
-/// The memory outlives every caller: `UVLoop.close` frees it, and the mesh closes the control loop only
-/// after the control thread has ended and its own loop only after that, so that no second thread is left.
 @safe struct UVWaker: @unchecked Sendable {
+    // @unchecked Sendable: the pointer never changes; `uv_async_send` may be called from any thread (libuv's
+    // documentation of uv_async_t), and is the only call made through here while two threads hold it. The
+    // memory outlives every caller: `UVLoop.close` frees it, and the mesh closes the control loop only after
+    // the control thread has ended and its own loop only after that, so that no second thread is left.
     private let async: UnsafeMutablePointer<uv_async_t>
 
     @unsafe fileprivate init(loop: UnsafeMutablePointer<uv_loop_t>) {

@@ -68,6 +68,15 @@ package final class LoopbackNetwork: Sendable {
         }
     }
 
+    /// The rank's memory is about to go: nothing is copied to or from it any more. Without it a late question ("whom
+    /// do you wait for?") would be written where a communicator used to be.
+    package func leave(_ rank: Int) {
+        state.withLock { state in
+            state.sends = state.sends.filter { $0.key.from != rank }
+            state.receives = state.receives.filter { $0.key.to != rank }
+        }
+    }
+
     func take(_ rank: Int, into events: inout [LinkEvent], until deadline: UInt64) {
         while true {
             let taken = state.withLock { state -> [LinkEvent] in
@@ -128,6 +137,7 @@ package func onThreads<Value: Sendable>(
         Thread {
             let communicator = Communicator(link: network.link(rank: rank), options: options)
             let result = Result { try body(communicator) }
+            withExtendedLifetime(communicator) { network.leave(rank) }
             results.byRank.withLock { $0[rank] = result }
             finished.signal()
         }.start()

@@ -1,0 +1,116 @@
+import Base
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// Runs a job's ranks on this machine and waits for them.
+///
+/// The ranks' output goes on: rank 0's as it is, the others' line by line behind `[rank N] `. The first Ctrl-C (or
+/// SIGTERM) is handed to the ranks, which save and end; the second ends them. When a rank fails, the others have
+/// some seconds to say what they saw and to leave; then all are killed, and the first failure is told last.
+public struct Launcher {
+    private let job: Job
+    private let channels: Channels
+    private let makeSecret: (String) throws -> Void
+
+    /// Where output goes and where requests to stop come from.
+    package struct Channels {
+        package var output: Int32 = 1
+        package var errors: Int32 = 2
+        package var requests: () -> (count: Int, signal: Int32) = StopRequests.received
+        /// Seconds that the others have after a failure. Less than five, in which all shall be over.
+        package var grace = 4.0
+        /// Seconds between the second request and the end.
+        package var patience = 1.0
+        package init() {}
+
+        func say(_ line: String) { writeAll(Array("skein: \(line)\n".utf8), to: errors) }
+    }
+
+    /// makeSecret: writes the job's secret to a new file of that name.
+    public init(_ job: Job, makeSecret: @escaping (String) throws -> Void) {
+        self.init(job, channels: Channels(), makeSecret: makeSecret)
+    }
+
+    package init(_ job: Job, channels: Channels, makeSecret: @escaping (String) throws -> Void) {
+        self.job = job
+        self.channels = channels
+        self.makeSecret = makeSecret
+    }
+
+    /// The exit code: 0 done, 2 when the first failure was bad input, else 1. Throws when the job cannot be started.
+    public func run() throws -> Int32 {
+        let folder = try job.ranks == 1 ? nil : SecretFolder(makeSecret)
+        defer { folder?.remove() }
+        var outcome = try attempt(folder)
+        if outcome.portWasTaken {
+            channels.say("another program took the port that was free a moment ago; starting again on another one")
+            outcome = try attempt(folder)
+        }
+        if let line = outcome.line { channels.say(line) }
+        return outcome.code
+    }
+
+    private func attempt(_ folder: SecretFolder?) throws(LaunchError) -> Outcome {
+        let port = freePort()
+        let running = try RunningJob(job, port: port, folder: folder, channels: channels)
+        return running.wait()
+    }
+}
+
+/// A folder for the secret that nobody else can enter.
+struct SecretFolder {
+    let path: String
+    var secretFile: String { path + "/secret" }
+
+    init(_ makeSecret: (String) throws -> Void) throws {
+        let parent = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
+        var template = Array((parent + "/skein-launch-XXXXXX").utf8CString)
+        guard unsafe mkdtemp(&template) != nil else {
+            throw LaunchError.refused(what: "make a folder in \(parent)", problem: errorText(errno))
+        }
+        path = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
+        do {
+            try makeSecret(secretFile)
+        } catch {
+            remove()
+            throw error
+        }
+    }
+
+    func remove() {
+        unsafe unlink(secretFile)
+        unsafe rmdir(path)
+    }
+}
+
+/// A port of the loopback interface that nobody listens on.
+///
+/// It is one below those that the kernel gives to outgoing connections (32768 and more, unless configured
+/// otherwise). From among those, another program may take it before rank 0 does; and a rank that knocks before rank
+/// 0 listens may even be given the port itself and connect to itself.
+func freePort() -> Int {
+    for _ in 0..<64 {
+        let port = Int.random(in: 20_000..<32_768)
+        if isFree(port) { return port }
+    }
+    return Int.random(in: 20_000..<32_768)
+}
+
+private func isFree(_ port: Int) -> Bool {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    guard descriptor >= 0 else { return false }
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = in_port_t(port).bigEndian
+    address.sin_addr.s_addr = INADDR_LOOPBACK.bigEndian
+    return unsafe withUnsafePointer(to: address) { pointer in
+        unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            unsafe bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+        }
+    }
+}

@@ -1,0 +1,196 @@
+import Base
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// The ranks while they run: one loop that passes their output on and sees how they end.
+final class RunningJob {
+    private struct Rank {
+        let pid: pid_t
+        var ending: Ending?
+        var isStopped = false
+        var lastError = LastError()
+    }
+
+    /// The reading end of a pipe that a rank writes to.
+    private struct Stream {
+        let rank: Int
+        let descriptor: Int32
+        let target: Int32
+        let isErrors: Bool
+        let prefix: [UInt8]
+        var lines = LineBuffer()
+    }
+
+    private let job: Job
+    private let channels: Launcher.Channels
+    private let group: ProcessGroup
+    private let port: Int
+    private var ranks: [Rank] = []
+    private var streams: [Stream] = []
+    private var firstFailure: (rank: Int, ending: Ending)?
+    private var heeded = 0
+    /// The signal that was handed on, if any.
+    private var requested: Int32?
+    /// When whoever is left is killed.
+    private var deadline = Double.infinity
+    private let memoryKillsBefore = memoryKills()
+    private var buffer = [UInt8](repeating: 0, count: 65_536)
+
+    /// Between two looks at the ranks when they print nothing. Most ends are seen at once, since a rank that ends
+    /// closes its pipes.
+    private static let interval: Int32 = 50
+
+    init(_ job: Job, port: Int, folder: SecretFolder?, channels: Launcher.Channels) throws(LaunchError) {
+        self.job = job
+        self.port = port
+        self.channels = channels
+        group = try ProcessGroup(removing: folder?.path)
+        do {
+            for rank in 0..<job.ranks { try start(rank, secretFile: folder?.secretFile) }
+        } catch {
+            group.end()
+            closeStreams()
+            throw error
+        }
+    }
+
+    /// Rank 0 may draw its progress line: it keeps a terminal. Everything else goes through pipes.
+    private func start(_ rank: Int, secretFile: String?) throws(LaunchError) {
+        let keepsTerminal = rank == 0 && isatty(channels.output) == 1
+        let errors = try openStream(rank, target: channels.errors, isErrors: true)
+        defer { close(errors) }
+        let output = keepsTerminal ? channels.output
+            : try openStream(rank, target: channels.output, isErrors: false)
+        defer { if !keepsTerminal { close(output) } }
+        let environment = job.environment(of: rank, port: port, secretFile: secretFile)
+        let pid = try group.spawn(job.command, environment: environment, output: output, errors: errors)
+        ranks.append(Rank(pid: pid))
+    }
+
+    /// Gives the writing end.
+    private func openStream(_ rank: Int, target: Int32, isErrors: Bool) throws(LaunchError) -> Int32 {
+        let pipe = try makePipe()
+        _ = fcntl(pipe.read, F_SETFL, O_NONBLOCK)
+        // A line that comes while rank 0's progress line stands on the screen takes its place.
+        let clear = isatty(target) == 1 ? "\r\u{1B}[K" : ""
+        streams.append(Stream(rank: rank, descriptor: pipe.read, target: target, isErrors: isErrors,
+                              prefix: Array((clear + (rank == 0 ? "" : "[rank \(rank)] ")).utf8)))
+        return pipe.write
+    }
+
+    /// Until every rank has ended, or been ended.
+    func wait() -> Outcome {
+        while ranks.contains(where: { $0.ending == nil }), MonotonicClock.seconds() < deadline {
+            passOutputOn()
+            lookAtRanks()
+            heedRequests()
+        }
+        group.end()
+        for rank in ranks.indices { drain(rank) }
+        closeStreams()
+        return outcome()
+    }
+
+    // MARK: Output
+
+    private func passOutputOn() {
+        var polled = streams.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) }
+        guard unsafe poll(&polled, nfds_t(polled.count), RunningJob.interval) > 0 else { return }
+        for index in polled.indices.reversed() where polled[index].revents != 0 {
+            if readOnce(index) == .ended {
+                close(streams[index].descriptor)
+                streams.remove(at: index)
+            }
+        }
+    }
+
+    private enum Reading { case some, nothingYet, ended }
+
+    /// Passes on what is there, up to a buffer's length.
+    private func readOnce(_ index: Int) -> Reading {
+        let descriptor = streams[index].descriptor
+        let count = unsafe buffer.withUnsafeMutableBytes { unsafe read(descriptor, $0.baseAddress, $0.count) }
+        if count < 0, errno == EAGAIN || errno == EINTR { return .nothingYet }
+        pass(count > 0 ? streams[index].lines.take(buffer[..<count]) : streams[index].lines.finish(), index)
+        return count > 0 ? .some : .ended
+    }
+
+    /// Passes on all that a rank has left behind.
+    private func drain(_ rank: Int) {
+        for index in streams.indices where streams[index].rank == rank {
+            while readOnce(index) == .some {}
+            pass(streams[index].lines.finish(), index)
+        }
+    }
+
+    private func pass(_ lines: [[UInt8]], _ index: Int) {
+        guard !lines.isEmpty else { return }
+        let stream = streams[index]
+        if stream.isErrors {
+            for line in lines { ranks[stream.rank].lastError.see(String(decoding: line, as: UTF8.self)) }
+        }
+        writeAll(lines.flatMap { stream.prefix + $0 + [UInt8(ascii: "\n")] }, to: stream.target)
+    }
+
+    private func closeStreams() {
+        for stream in streams { close(stream.descriptor) }
+        streams = []
+    }
+
+    // MARK: Ends
+
+    private func lookAtRanks() {
+        var ended: [(rank: Int, ending: Ending)] = []
+        for (pid, change) in group.changes() {
+            guard let rank = ranks.firstIndex(where: { $0.pid == pid }) else { continue }
+            switch change {
+            case .stopped: ranks[rank].isStopped = true
+            case .continued: ranks[rank].isStopped = false
+            case .ended(let ending):
+                ranks[rank].ending = ending
+                drain(rank)
+                if ending.isFailure { ended.append((rank, ending)) }
+            }
+        }
+        ended.sort { ($1.ending.weight, $0.rank) < ($0.ending.weight, $1.rank) }
+        if firstFailure == nil, !ended.isEmpty {
+            firstFailure = ended[0]
+            hurry(within: portWasTaken ? 0 : channels.grace)
+        }
+        // Whoever is stopped says nothing more. This ends the wait for a rank that was stopped and so given up.
+        if firstFailure != nil, ranks.allSatisfy({ $0.ending != nil || $0.isStopped }) { hurry(within: 0) }
+    }
+
+    private func hurry(within seconds: Double) { deadline = min(deadline, MonotonicClock.seconds() + seconds) }
+
+    private func heedRequests() {
+        let (count, signal) = channels.requests()
+        guard count > heeded else { return }
+        heeded = count
+        requested = signal
+        group.signal(signal)
+        if count == 2 { hurry(within: channels.patience) }
+        if count > 2 { hurry(within: 0) }
+    }
+
+    /// Rank 0 could not have the port that was chosen for it (the text is Wire's; a test holds the two together).
+    private var portWasTaken: Bool {
+        guard let firstFailure, firstFailure.rank == 0, firstFailure.ending == .exit(2) else { return false }
+        return ranks[0].lastError.text.hasPrefix("cannot listen on 127.0.0.1:\(port)")
+    }
+
+    private func outcome() -> Outcome {
+        if heeded > 1 { return Outcome(code: 1, line: "stopped at once on the second request, without saving") }
+        if let (rank, ending) = firstFailure {
+            var outcome = Outcome(rank: rank, of: job.ranks, ending: ending, lastError: ranks[rank].lastError.text,
+                                  requested: requested, memoryKills: memoryKills() - memoryKillsBefore)
+            outcome.portWasTaken = portWasTaken
+            return outcome
+        }
+        return .done
+    }
+}

@@ -1,0 +1,89 @@
+import ArgumentParser
+import Base
+import Bench
+import Collectives
+import Foundation
+import Launch
+import Trainer
+import Wire
+
+/// Starts its own rank processes on this machine, or is one of them where a launcher has set the rank.
+struct CollectivesCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "collectives",
+        abstract: "Collectives between processes, over TCP on this machine.",
+        discussion: "Bus bandwidth as nccl-tests defines it. The median over 200, 40 or 10 rounds by size.")
+
+    @Option(help: "Rank processes to start; under a launcher, the launcher's count.")
+    var ranks = 2
+    @Option(help: "all-reduce, reduce-scatter, all-gather or broadcast.")
+    var op = "all-reduce"
+    @Option(help: "Bytes of the buffer; several sizes with commas.")
+    var bytes = "4096,65536,1048576,16777216,67108864"
+    @Option(help: "The way between ranks: tcp.")
+    var transport = "tcp"
+    @Option(help: "plain, checked (CRC-32C) or sealed (AES-256-GCM).")
+    var mode = "checked"
+    @Option(help: "ring, recursiveDoubling, direct, tree or chain; without it, what training would use.")
+    var algorithm: String?
+    @Flag(help: "One JSON object a line.")
+    var json = false
+
+    func validate() throws {
+        guard (2...64).contains(ranks) else { throw ValidationError("--ranks must be from 2 to 64") }
+        guard transport == "tcp" else { throw ValidationError("--transport must be tcp") }
+        _ = try (kind(), protection(), sizes(), chosenAlgorithm())
+    }
+
+    private func kind() throws -> CollectiveKind {
+        guard let kind = CollectiveKind.allCases.first(where: { $0.name == op }), kind != .barrier else {
+            throw ValidationError("--op must be all-reduce, reduce-scatter, all-gather or broadcast")
+        }
+        return kind
+    }
+
+    private func protection() throws -> Protection {
+        switch mode {
+        case "plain": return .plain
+        case "checked": return .checked
+        case "sealed": return .sealed
+        default: throw ValidationError("--mode must be plain, checked or sealed")
+        }
+    }
+
+    private func sizes() throws -> [Int] {
+        try bytes.split(separator: ",").map { text in
+            guard let size = Int(text), size >= 4, size <= 1 << 34 else {
+                throw ValidationError("--bytes: \(text) is no size from 4 bytes to 16 GiB")
+            }
+            return size
+        }
+    }
+
+    private func chosenAlgorithm() throws -> Algorithm? {
+        guard let algorithm else { return nil }
+        guard let found = Algorithm.allCases.first(where: { "\($0)" == algorithm }) else {
+            let names = Algorithm.allCases.map { "\($0)" }.joined(separator: ", ")
+            throw ValidationError("--algorithm must be one of \(names)")
+        }
+        guard try found.serves(kind()) else { throw ValidationError("--algorithm \(algorithm) does not serve \(op)") }
+        return found
+    }
+
+    private func launchRanks() throws {
+        var environment = ProcessEnvironment.current()
+        environment[Machine.coreVariable] = nil
+        let job = try Job(ranks: ranks, command: [ProcessEnvironment.program()] + CommandLine.arguments.dropFirst(),
+                          environment: environment)
+        StopRequests.install()
+        let code = try Launcher(job) { path in try JobSecret.create(at: path) }.run()
+        if code != 0 { throw ExitCode(code) }
+    }
+
+    func run() throws {
+        guard let setting = try rankSetting() else { return try launchRanks() }
+        let bench = try CollectivesBench(kind: kind(), sizes: sizes(), algorithm: chosenAlgorithm(),
+                                         protection: protection())
+        try bench.run(setting) { emit($0, json: json) }
+    }
+}
