@@ -144,8 +144,12 @@ public struct Recipe: Sendable, Equatable {
     }
 
     public struct Profiling: Sendable, Equatable {
-        /// A trace of the run's last spans, in the run's folder.
+        /// Some steps of the run are written down span by span.
         public var trace = false
+        /// The first of them: 1 is the first that this process does, whatever it resumed from. The default leaves
+        /// out those that meet cold pages.
+        public var firstStep = 3
+        public var steps = 3
     }
 
     public struct Launch: Sendable, Equatable {

@@ -1,18 +1,39 @@
 import Base
 import Synchronization
 
-/// Where a run's time goes: spans with a name, on lanes (threads, and whatever else a rank does one thing at a time
-/// on), in the JSON that Chrome's tracing and Perfetto read.
+/// Where a rank's time goes: spans with a name, on lanes: one for each compute thread, and some for the network.
 ///
-/// Spans lie in a ring that is there from the start: recording takes a lock for some nanoseconds and no memory, and a
-/// long run keeps its last spans. Any thread may record.
+/// Spans lie in a ring that is there from the start: recording takes a lock for some nanoseconds and no memory, and
+/// when the ring is full the oldest spans give way. Any thread may record.
 public final class Trace: Sendable {
-    private struct Span {
-        var name: StaticString
-        var category: StaticString
-        var lane: Int
-        var from: UInt64
-        var to: UInt64
+    public enum Kind: String, Sendable, CaseIterable {
+        /// A part of the loop, on thread 0; the others lie within it. Its amount is the step's number, or 0.
+        case phase
+        /// A stage of the model or the optimizer. Its amount is its floating-point operations; 0 where not counted.
+        case compute
+        /// A collective in flight. Its amount is the bytes of the buffer.
+        case communication
+        /// The thread could not go on. Its amount is the bytes that it waited for.
+        case wait
+    }
+
+    public struct Span: Sendable {
+        public var name: StaticString
+        public var kind: Kind
+        public var lane: Int
+        /// `MonotonicClock`'s nanoseconds.
+        public var from: UInt64
+        public var to: UInt64
+        public var amount: Int
+
+        public init(_ name: StaticString, _ kind: Kind, lane: Int = 0, from: UInt64, to: UInt64, amount: Int = 0) {
+            self.name = name
+            self.kind = kind
+            self.lane = lane
+            self.from = from
+            self.to = to
+            self.amount = amount
+        }
     }
 
     private struct Ring {
@@ -20,52 +41,54 @@ public final class Trace: Sendable {
         var count = 0
     }
 
+    /// Collectives overlap each other, so each that is in flight has a lane, from this one up.
+    public static let networkLane = 10_000
+
     private let ring: Mutex<Ring>
-    private let start = MonotonicClock.nanoseconds()
     public let capacity: Int
+    /// When the trace was made. Exported times count from here.
+    public let start = MonotonicClock.nanoseconds()
 
     public init(capacity: Int = 65_536) {
         precondition(capacity > 0, "a trace holds a span at least")
         self.capacity = capacity
-        let empty = Span(name: "", category: "", lane: 0, from: 0, to: 0)
-        ring = Mutex(Ring(spans: Array(repeating: empty, count: capacity)))
+        ring = Mutex(Ring(spans: Array(repeating: Span("", .phase, from: 0, to: 0), count: capacity)))
     }
 
-    /// A span that is over. Times are `MonotonicClock`'s nanoseconds.
-    public func record(_ name: StaticString, _ category: StaticString, lane: Int = 0, from: UInt64, to: UInt64) {
+    /// Adds a span that is over.
+    public func record(_ span: Span) {
         ring.withLock { ring in
-            ring.spans[ring.count % capacity] = Span(name: name, category: category, lane: lane, from: from, to: to)
+            ring.spans[ring.count % capacity] = span
             ring.count += 1
         }
     }
 
-    /// The time of `body` as a span.
-    public func span<Result>(_ name: StaticString, _ category: StaticString, lane: Int = 0,
+    /// The time of `body` as a span on thread 0.
+    public func span<Result>(_ name: StaticString, _ kind: Kind, amount: Int = 0,
                              _ body: () throws -> Result) rethrows -> Result {
         let from = MonotonicClock.nanoseconds()
-        defer { record(name, category, lane: lane, from: from, to: MonotonicClock.nanoseconds()) }
+        defer { record(Span(name, kind, from: from, to: MonotonicClock.nanoseconds(), amount: amount)) }
         return try body()
     }
 
-    /// The spans as one JSON object. `process` and `lanes` name the rank and its lanes; a lane without a name has its
-    /// number. `clockOffset`: nanoseconds that this process's clock is behind the one that all ranks agree on.
-    public func json(process: Int = 0, lanes: [String] = [], clockOffset: Int64 = 0) -> String {
-        let spans = ring.withLock { ring in
+    /// Nanoseconds since the trace was made.
+    public var now: Int64 { time(MonotonicClock.nanoseconds()) }
+
+    func time(_ clock: UInt64) -> Int64 { Int64(clock) - Int64(start) }
+
+    /// By lane, then by begin; a span comes before those within it.
+    public var spans: [Span] {
+        let kept = ring.withLock { ring in
             let kept = min(ring.count, capacity)
             return ((ring.count - kept)..<ring.count).map { ring.spans[$0 % capacity] }
         }
-        var lines = [metadata("process_name", process, 0, "rank \(process)")]
-        for (lane, name) in lanes.enumerated() { lines.append(metadata("thread_name", process, lane, name)) }
-        for span in spans {
-            let begin = Double(Int64(span.from) - Int64(start) + clockOffset) / 1000
-            lines.append("{\"name\":\"\(span.name)\",\"cat\":\"\(span.category)\",\"ph\":\"X\",\"pid\":\(process),"
-                + "\"tid\":\(span.lane),\"ts\":\(Units.fixed(begin, 3)),"
-                + "\"dur\":\(Units.fixed(Double(span.to - span.from) / 1000, 3))}")
-        }
-        return "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n" + lines.joined(separator: ",\n") + "\n]}\n"
+        // Spans are recorded when they end, so of two equal ones the outer is the later.
+        return kept.enumerated().sorted { one, other in
+            (one.element.lane, one.element.from, other.element.to, other.offset)
+                < (other.element.lane, other.element.from, one.element.to, one.offset)
+        }.map(\.element)
     }
 
-    private func metadata(_ kind: String, _ process: Int, _ lane: Int, _ name: String) -> String {
-        "{\"name\":\"\(kind)\",\"ph\":\"M\",\"pid\":\(process),\"tid\":\(lane),\"args\":{\"name\":\"\(name)\"}}"
-    }
+    /// Spans that gave way.
+    public var lost: Int { max(0, ring.withLock { $0.count } - capacity) }
 }

@@ -4,6 +4,7 @@ import Corpus
 import Model
 import Parallel
 import Recipe
+import Telemetry
 import Tensor
 
 /// What one optimizer step did, over all ranks.
@@ -37,6 +38,13 @@ public final class StepRunner {
     private let reducer: GradientReducer?
     private let batches: [Batch]
     public let rowsPerStep: Int
+    /// Takes the spans of the steps to come. Nil costs a branch for each span.
+    public var trace: Trace? {
+        didSet {
+            pool.observer = trace
+            world.communicator?.observer = trace
+        }
+    }
 
     public init(recipe: Recipe, corpus: Corpus, pool: Pool, world: World = World()) throws {
         self.recipe = recipe
@@ -62,27 +70,41 @@ public final class StepRunner {
     /// Runs step number `step` (0 is the first), whose rows are step * rowsPerStep and on. `stop`: this rank was
     /// asked to end; all ranks learn of it in the same step.
     public func run(step: Int, stop: Bool = false) throws -> StepResult {
+        try phase("step", number: step + 1) { try perform(step, stop) }
+    }
+
+    private func perform(_ step: Int, _ stop: Bool) throws -> StepResult {
         let before = world.statistics
-        let targets = try world.sum(Double(fill(step)))
-        optimizer.clear(state.gradients, pool: pool)
+        let targets = try phase("data") { try world.sum(Double(fill(step))) }
+        phase("clear") { optimizer.clear(state.gradients, pool: pool) }
         var loss = 0.0
         for (index, batch) in batches.enumerated() {
             loss += batch.withTask { task in
-                model.forward(task, weights: state.weights)
+                phase("forward") { model.forward(task, weights: state.weights) }
                 reducer?.begin(isLast: index == batches.count - 1)
-                return model.backward(task, weights: state.weights, gradients: state.gradients,
-                                      scale: Float(1 / max(targets, 1)), into: reducer)
+                return phase("backward") {
+                    model.backward(task, weights: state.weights, gradients: state.gradients,
+                                   scale: Float(1 / max(targets, 1)), into: reducer)
+                }
             }
         }
-        try reducer?.finish()
-        let norm = optimizer.norm(state.gradients, pool: pool)
-        let agreed = try agree(loss: loss, norm: norm, stop: stop, step: step)
+        try phase("reduce") { try reducer?.finish() }
+        let norm = phase("norm") { optimizer.norm(state.gradients, pool: pool) }
+        let agreed = try phase("agree") { try agree(loss: loss, norm: norm, stop: stop, step: step) }
         let updated = agreed.loss.isFinite && norm.isFinite
-        if updated { optimizer.update(state, recipe: recipe, step: step, norm: norm, pool: pool) }
+        if updated {
+            phase("update") { optimizer.update(state, recipe: recipe, step: step, norm: norm, pool: pool) }
+        }
         let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
         return StepResult(loss: agreed.loss / max(targets, 1), tokens: Int(targets), gradientNorm: norm,
                           updated: updated, stops: agreed.stop, waitSeconds: traffic?.waitSeconds ?? 0,
                           hiddenShare: traffic?.hiddenShare ?? 0)
+    }
+
+    /// `body`, as a span of the trace if there is one. `number`: the step's, counted from 1.
+    func phase<Result>(_ name: StaticString, number: Int = 0, _ body: () throws -> Result) rethrows -> Result {
+        guard let trace else { return try body() }
+        return try trace.span(name, .phase, amount: number, body)
     }
 
     /// This rank's micro-batches of a step. Returns how many targets they hold.

@@ -31,6 +31,15 @@ public struct AttentionShape: Sendable, Equatable {
     /// queries sees the first half of the keys alone, so a quarter of the square need not be computed.
     static let halfBlock = 32
 
+    /// Operations of one product of queries with keys, or of weights with values, and of another such product: half
+    /// of each segment's square lies in the future.
+    func productFlops(_ segments: Segments) -> Int {
+        (0..<segments.count).reduce(0) { total, segment in
+            let tokens = segments.range(segment).count
+            return total + 2 * tokens * tokens * heads * headDim
+        }
+    }
+
     /// Floats of scratch memory one worker needs for segments of up to `segment` tokens: linear in it.
     public func scratchFloats(segment: Int) -> Int {
         let blocks = (segment + Self.block - 1) / Self.block

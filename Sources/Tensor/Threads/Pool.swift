@@ -8,10 +8,15 @@ import Glibc
 import Musl
 #endif
 
-/// Whoever wants to know where the pool's time goes. Called from the thread that worked, after each run.
+/// Whoever wants to know where the pool's time goes. Called from the thread that worked, when it is done; times are
+/// `MonotonicClock`'s, in nanoseconds.
 public protocol PoolObserver: AnyObject, Sendable {
-    /// `worker` computed tiles of `stage` between two times of `MonotonicClock`, in nanoseconds.
-    func ran(_ stage: StaticString, worker: Int, from: UInt64, to: UInt64)
+    /// `worker` took part in a run of `stage`. The caller of `run` is worker 0: its times are those of the whole run,
+    /// and it alone tells the run's floating-point operations (0: nobody counted them).
+    func ran(_ stage: StaticString, worker: Int, flops: Int, from: UInt64, to: UInt64)
+
+    /// Worker 0 found no tile left and waited for the others, within a run that it tells of next.
+    func waitedForWorkers(from: UInt64, to: UInt64)
 }
 
 /// A fixed set of threads that work through numbered tiles.
@@ -62,15 +67,20 @@ public protocol PoolObserver: AnyObject, Sendable {
     }
 
     /// Calls `body(tile, worker)` for every tile in 0..<tiles, each once, and returns when all are done.
-    /// `worker` is in 0..<threads and names the caller's scratch memory. `body` runs on several threads. `stage` names
-    /// the work for the observer.
-    public func run(_ tiles: Int, stage: StaticString = "other",
+    /// `worker` is in 0..<threads and names the caller's scratch memory. `body` runs on several threads. `stage` and
+    /// `flops`, the floating-point operations of all tiles, are for the observer.
+    public func run(_ tiles: Int, stage: StaticString = "other", flops: @autoclosure () -> Int = 0,
                     _ body: @Sendable (_ tile: Int, _ worker: Int) -> Void) {
         guard tiles > 0 else { return }
+        guard let observer else { return perform(tiles, stage, body) }
+        let start = MonotonicClock.nanoseconds()
+        perform(tiles, stage, body)
+        observer.ran(stage, worker: 0, flops: flops(), from: start, to: MonotonicClock.nanoseconds())
+    }
+
+    private func perform(_ tiles: Int, _ stage: StaticString, _ body: @Sendable (Int, Int) -> Void) {
         if threads == 1 || tiles == 1 {
-            let start = observer == nil ? 0 : MonotonicClock.nanoseconds()
             for tile in 0..<tiles { body(tile, 0) }
-            observer?.ran(stage, worker: 0, from: start, to: MonotonicClock.nanoseconds())
             return
         }
         precondition(!busy.exchange(true, ordering: .acquiring), "Pool.run called from inside or beside a run")
@@ -82,7 +92,7 @@ public protocol PoolObserver: AnyObject, Sendable {
         unsafe lend(body, &job.body)
         publish()
         work(job, worker: 0)
-        while running.load(ordering: .acquiring) > 0 { skein_pause() }
+        waitForWorkers()
         endLoan(body)
         busy.store(false, ordering: .releasing)
     }
@@ -109,16 +119,16 @@ public protocol PoolObserver: AnyObject, Sendable {
         }
     }
 
-    private func work(_ job: Job, worker: Int) {
+    private func waitForWorkers() {
         let start = observer == nil ? 0 : MonotonicClock.nanoseconds()
-        var isFirst = true
+        while running.load(ordering: .acquiring) > 0 { skein_pause() }
+        observer?.waitedForWorkers(from: start, to: MonotonicClock.nanoseconds())
+    }
+
+    private func work(_ job: Job, worker: Int) {
         while true {
             let tile = next.add(1, ordering: .relaxed).oldValue
-            guard tile < job.tiles else {
-                if !isFirst { observer?.ran(job.stage, worker: worker, from: start, to: MonotonicClock.nanoseconds()) }
-                return
-            }
-            isFirst = false
+            guard tile < job.tiles else { return }
             unsafe skein_call_closure(job.body, tile, worker)
         }
     }
@@ -133,7 +143,9 @@ public protocol PoolObserver: AnyObject, Sendable {
                 running.subtract(1, ordering: .releasing)
                 return
             }
+            let start = observer == nil ? 0 : MonotonicClock.nanoseconds()
             work(job, worker: worker)
+            observer?.ran(job.stage, worker: worker, flops: 0, from: start, to: MonotonicClock.nanoseconds())
             running.subtract(1, ordering: .releasing)
         }
     }
