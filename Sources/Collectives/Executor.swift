@@ -36,8 +36,8 @@ import Wire
     package init(link: any Link, options: CommunicatorOptions) {
         self.link = link
         self.options = options
-        let segments = min(32, max(4, 2 * (link.worldSize - 1)))
-        pool = StagingPool(segments: segments, segmentBytes: options.segmentBytes)
+        pool = StagingPool(segments: options.stagingSegments(worldSize: link.worldSize),
+                           segmentBytes: options.segmentBytes)
         inquiry = StallInquiry(link: link)
         senders = Array(repeating: [], count: link.worldSize)
         lastProgress = link.now

@@ -46,8 +46,6 @@ public final class Trace: Sendable {
 
     private let ring: Mutex<Ring>
     public let capacity: Int
-    /// When the trace was made. Exported times count from here.
-    public let start = MonotonicClock.nanoseconds()
 
     public init(capacity: Int = 65_536) {
         precondition(capacity > 0, "a trace holds a span at least")
@@ -70,11 +68,6 @@ public final class Trace: Sendable {
         defer { record(Span(name, kind, from: from, to: MonotonicClock.nanoseconds(), amount: amount)) }
         return try body()
     }
-
-    /// Nanoseconds since the trace was made.
-    public var now: Int64 { time(MonotonicClock.nanoseconds()) }
-
-    func time(_ clock: UInt64) -> Int64 { Int64(clock) - Int64(start) }
 
     /// By lane, then by begin; a span comes before those within it.
     public var spans: [Span] {

@@ -3,9 +3,10 @@ import Base
 /// Traces of all ranks in one file, in the JSON that Chrome's tracing and Perfetto read (Google, "Trace Event
 /// Format"): a process for each rank, a thread for each lane, complete events in microseconds of rank 0's clock.
 public enum TraceFile {
-    /// One rank's part of the file: a line about the rank, then a line for each event. `alignment` turns times since
-    /// `trace` was made into rank 0's.
-    public static func part(_ trace: Trace, rank: Int, host: String, alignment: ClockAlignment) -> [UInt8] {
+    /// One rank's part of the file: a line about the rank, then a line for each event. `alignment` turns this rank's
+    /// times into those of rank 0, by whose clock the file begins at `zero`.
+    public static func part(_ trace: Trace, rank: Int, host: String, alignment: ClockAlignment,
+                            zero: Int64) -> [UInt8] {
         let spans = trace.spans
         var text = "{\"rank\":\(rank),\"host\":\(quoted(host)),\"spans\":\(spans.count),\"spans_lost\":\(trace.lost),"
             + "\"clock_offset_us\":\(microseconds(alignment.offset.nanoseconds)),"
@@ -18,8 +19,8 @@ public enum TraceFile {
         bytes.reserveCapacity(bytes.count + 160 * spans.count)
         for span in spans {
             bytes += "\n".utf8
-            bytes += event(span, rank: rank, from: alignment.align(trace.time(span.from)),
-                           to: alignment.align(trace.time(span.to))).utf8
+            bytes += event(span, rank: rank, from: alignment.align(Int64(span.from)) - zero,
+                           to: alignment.align(Int64(span.to)) - zero).utf8
         }
         return bytes
     }

@@ -21,6 +21,8 @@ struct StepTrace {
     private let peak: Double
     private let trace = Trace()
     private var before: (time: Int64, offset: ClockOffset)?
+    /// Where the file begins, by rank 0's clock.
+    private var zero: Int64 = 0
 
     /// `first`: the step (counted from 0) that the run begins with. `peak`: this rank's GEMM GFLOP/s.
     init(_ profiling: Recipe.Profiling, runFrom first: Int, peak: Double) {
@@ -32,7 +34,9 @@ struct StepTrace {
     /// Before step `step`, on all ranks.
     mutating func begin(_ step: Int, _ runner: StepRunner) throws {
         guard step == steps.lowerBound else { return }
-        before = (trace.now, try offset(runner.world))
+        before = (now, try offset(runner.world))
+        // Whole nanoseconds fit a Double for a hundred days after a machine's start, and two of them after that.
+        zero = try runner.world.communicator.map { Int64(try $0.exchange([Double(now)])[0][0]) } ?? now
         runner.trace = trace
     }
 
@@ -42,9 +46,9 @@ struct StepTrace {
         runner.trace = nil
         let world = runner.world
         let last = try offset(world)
-        let alignment = ClockAlignment(at: before.time, before.offset, at: trace.now, last)
+        let alignment = ClockAlignment(at: before.time, before.offset, at: now, last)
         let parts = try world.gather(TraceFile.part(trace, rank: world.rank, host: hostName(),
-                                                    alignment: alignment))
+                                                    alignment: alignment, zero: zero))
         let table = TraceTable(trace, peak: peak)
         let own = [table.seconds(.compute), table.seconds(.wait), table.stepSeconds, Double(trace.lost)]
         let rows = try world.communicator?.exchange(own) ?? [own]
@@ -54,6 +58,8 @@ struct StepTrace {
     }
 
     private func offset(_ world: World) throws -> ClockOffset {
-        try world.communicator?.clockOffset { trace.now } ?? .none
+        try world.communicator?.clockOffset { now } ?? .none
     }
+
+    private var now: Int64 { Int64(MonotonicClock.nanoseconds()) }
 }

@@ -65,34 +65,6 @@ import Testing
         }
     }
 
-    /// A trace of every stage on every thread, in order on each; the same run without it has the same weights.
-    @Test func tracesShowTheStages() throws {
-        let place = try Workplace()
-        let flags = ["--training.threads", "2", "--training.seq_len", "600", "--training.local_batch_size", "2"]
-        #expect(try Program.run(["train", "run.toml", "--profiling.trace"] + flags, in: place.path).code == 0)
-        #expect(try Program.run(["train", "run.toml", "--job.name", "plain"] + flags, in: place.path).code == 0)
-        let outputs = URL(fileURLWithPath: place.path + "/outputs")
-        let json = try Data(contentsOf: outputs.appendingPathComponent("tiny/traces/rank-0.json"))
-        let object = try JSONSerialization.jsonObject(with: json) as? [String: Any]
-        let spans = try #require(object?["traceEvents"] as? [[String: Any]]).filter { $0["ph"] as? String == "X" }
-        let names = Set(spans.compactMap { $0["name"] as? String })
-        for stage in ["embedding", "qkv", "attention", "attention output", "mlp", "head", "weight gradients",
-                      "attention backward", "optimizer"] {
-            #expect(names.contains(stage), "\(stage)")
-        }
-        for lane in 0..<2 {
-            let own = spans.filter { $0["tid"] as? Int == lane }
-            #expect(!own.isEmpty)
-            let begins = own.compactMap { $0["ts"] as? Double }
-            #expect(begins == begins.sorted())
-        }
-        let weights = try ["tiny", "plain"].map {
-            try Data(contentsOf: outputs.appendingPathComponent("\($0)/checkpoint/step-4/model.safetensors"))
-        }
-        #expect(weights[0] == weights[1])
-        #expect(!FileManager.default.fileExists(atPath: place.path + "/outputs/plain/traces"))
-    }
-
     @Test func configExplainSaysWhereValuesComeFrom() throws {
         let place = try Workplace()
         let outcome = try place.run("config", "explain", "run.toml", "--optimizer.lr", "0.5")
