@@ -91,33 +91,40 @@ private func attentionSeconds(_ setting: AttentionSetting, _ documents: [Int], _
     }
 }
 
-/// Attention as a textbook has it, on the same GEMMs: all scores of a head as one matrix, kept for the backward.
+/// Attention as a textbook has it, on the same GEMMs: the weights of all heads, [H, T, T], are made in the forward and
+/// kept for the backward, as a model of several layers must. Their slopes are a head's own.
 private func materialisedSeconds(_ setting: AttentionSetting, tokens: Int, _ pool: Pool) throws -> Double {
     let shape = setting.shape, width = shape.headDim
-    let square = Arena.padded(tokens * tokens)
-    let operands = try AttentionOperands(shape, tokens: tokens, extra: 2 * pool.threads * square + tokens)
+    let operands = try AttentionOperands(
+        shape, tokens: tokens, extra: (shape.heads + pool.threads) * Arena.padded(tokens * tokens) + tokens)
     let (memory, qkv) = (operands.arena, operands.qkv)
-    let weights = memory.take(rows: pool.threads * tokens, columns: tokens)
+    let weights = memory.take(rows: shape.heads * tokens, columns: tokens)
     let slopes = memory.take(rows: pool.threads * tokens, columns: tokens)
     let ones = memory.take(tokens)
     ones.fill(1)
     let scale = 1 / Float(width).squareRoot()
+    @Sendable func columns(_ head: Int) -> (query: Int, key: Int, value: Int) {
+        let key = (shape.heads + head / shape.group) * width
+        return (head * width, key, key + shape.keyHeads * width)
+    }
     return medianSeconds(rounds: setting.rounds) { _ in
         operands.dQKV.fill(0)
+        pool.run(shape.heads) { head, _ in
+            let at = columns(head), p = weights.rows(head * tokens, tokens)
+            Gemm.timesTransposed(p, qkv.columns(at.query, width), qkv.columns(at.key, width))
+            softmaxRows(p, scale: scale, ones: ones)
+            Gemm.times(operands.out.columns(at.query, width), p, qkv.columns(at.value, width))
+        }
         pool.run(shape.keyHeads) { keyHead, worker in
-            let key = (shape.heads + keyHead) * width, value = key + shape.keyHeads * width
-            let p = weights.rows(worker * tokens, tokens), d = slopes.rows(worker * tokens, tokens)
+            let d = slopes.rows(worker * tokens, tokens)
             for head in (keyHead * shape.group)..<((keyHead + 1) * shape.group) {
-                let query = head * width
-                Gemm.timesTransposed(p, qkv.columns(query, width), qkv.columns(key, width))
-                softmaxRows(p, scale: scale, ones: ones)
-                Gemm.times(operands.out.columns(query, width), p, qkv.columns(value, width))
-                let dOut = operands.dOut.columns(query, width)
-                Gemm.transposedTimes(operands.dQKV.columns(value, width), p, dOut)
-                Gemm.timesTransposed(d, dOut, qkv.columns(value, width))
+                let at = columns(head), p = weights.rows(head * tokens, tokens)
+                let dOut = operands.dOut.columns(at.query, width)
+                Gemm.transposedTimes(operands.dQKV.columns(at.value, width), p, dOut)
+                Gemm.timesTransposed(d, dOut, qkv.columns(at.value, width))
                 softmaxRowsBackward(d, p, scale: scale)
-                Gemm.times(operands.dQKV.columns(query, width), d, qkv.columns(key, width))
-                Gemm.transposedTimes(operands.dQKV.columns(key, width), d, qkv.columns(query, width))
+                Gemm.times(operands.dQKV.columns(at.query, width), d, qkv.columns(at.key, width))
+                Gemm.transposedTimes(operands.dQKV.columns(at.key, width), d, qkv.columns(at.query, width))
             }
         }
     }

@@ -115,7 +115,7 @@ public struct MemoryPlan: Sendable, Equatable {
         let block = 64, head = shape.headDim
         let blocks = (sequence + block - 1) / block
         return padded(threads * (5 * padded(blocks * block * head) + 4 * padded(block * head)
-            + 2 * block * block + 3 * block))
+            + 2 * block * block + 19 * block))
     }
 
     /// Cosines and sines of every position.

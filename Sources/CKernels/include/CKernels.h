@@ -54,6 +54,11 @@ static inline __attribute__((always_inline)) float skein_largest(skein_lanes x) 
     return __builtin_reduce_max(x);
 }
 
+/// Not 0 where some lane of `a` is above its counterpart in `b`.
+static inline __attribute__((always_inline)) int skein_any_greater(skein_lanes a, skein_lanes b) {
+    return __builtin_reduce_or(a > b);
+}
+
 /// 0, 1, 2, ... 15
 static inline __attribute__((always_inline)) skein_lanes skein_positions(void) {
     return (skein_lanes){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};

@@ -20,7 +20,8 @@ public func attentionBackward(_ dQKV_TC: Matrix, dOut dOut_TH: Matrix, out out_T
         let head = BackwardHead(shape: shape, keyHead: keyHead, qkv: part(qkv_TC), memory: &memory)
         for query in (keyHead * shape.group)..<((keyHead + 1) * shape.group) {
             let columns = query * shape.headDim
-            head.run(dQuery: shape.query(part(dQKV_TC), query), dOut: part(dOut_TH).columns(columns, shape.headDim),
+            head.run(isFirst: query == keyHead * shape.group,
+                     dQuery: shape.query(part(dQKV_TC), query), dOut: part(dOut_TH).columns(columns, shape.headDim),
                      out: part(out_TH).columns(columns, shape.headDim),
                      logSum: logSum_HT.row(query).slice(tokens.lowerBound, tokens.count),
                      queries: shape.query(part(qkv_TC), query))
@@ -52,9 +53,7 @@ private struct BackwardHead {
         keys = memory.matrix(qkv.rows, shape.headDim)
         keys.copy(shape.key(qkv, keyHead))
         dKeys = memory.matrix(qkv.rows, shape.headDim)
-        dKeys.fill(0)
         dValues = memory.matrix(qkv.rows, shape.headDim)
-        dValues.fill(0)
         query = memory.matrix(size, shape.headDim)
         dOutBlock = memory.matrix(size, shape.headDim)
         dQueryBlock = memory.matrix(size, shape.headDim)
@@ -63,7 +62,8 @@ private struct BackwardHead {
         delta = memory.row(size)
     }
 
-    func run(dQuery: Matrix, dOut: Matrix, out: Matrix, logSum: Row, queries: Matrix) {
+    /// One query head. The first one of a group begins the sums of dKeys and dValues.
+    func run(isFirst: Bool, dQuery: Matrix, dOut: Matrix, out: Matrix, logSum: Row, queries: Matrix) {
         let size = AttentionShape.block
         let scale = 1 / Float(shape.headDim).squareRoot()
         for start in Swift.stride(from: 0, to: queries.rows, by: size) {
@@ -71,14 +71,9 @@ private struct BackwardHead {
             loadScaled(query.rows(0, rows), queries.rows(start, rows))
             dOutBlock.rows(0, rows).copy(dOut.rows(start, rows))
             for row in 0..<rows { delta[row] = dot(dOutBlock.row(row), out.row(start + row)) }
-            let logSums = logSum.slice(start, rows), half = min(rows, AttentionShape.halfBlock)
-            for key in 0..<(start / size) {
-                visit(block: key, rows: 0..<rows, keys: size, diagonal: false, logSum: logSums)
-            }
-            visit(block: start / size, rows: 0..<half, keys: AttentionShape.halfBlock, diagonal: true, logSum: logSums)
-            if half < rows {
-                visit(block: start / size, rows: half..<rows, keys: size, diagonal: true, logSum: logSums)
-            }
+            let logSums = logSum.slice(start, rows)
+            for key in 0..<(start / size) { visit(block: key, rows: rows, logSum: logSums) }
+            visitOwn(block: start / size, rows: rows, logSum: logSums, isFirst: isFirst)
             for row in 0..<rows {
                 let from = dQueryBlock.row(row), to = dQuery.row(start + row)
                 for i in laneStarts(shape.headDim) { to[lanes: i] = from[lanes: i] * scale }
@@ -86,18 +81,47 @@ private struct BackwardHead {
         }
     }
 
-    private func visit(block: Int, rows: Range<Int>, keys width: Int, diagonal: Bool, logSum: Row) {
-        let size = AttentionShape.block
-        let count = min(width, keys.rows - block * size)
+    /// All queries of a block meet an earlier, hence full, block of keys.
+    private func visit(block: Int, rows: Int, logSum: Row) {
+        let size = AttentionShape.block, first = block * size
+        makeSlopes(block: block, rows: 0..<rows, keys: size, logSum: logSum, masked: false)
+        let p = weight.rows(0, rows), dS = dScore.rows(0, rows)
+        tileGemm(dValues.rows(first, size), p, transposed: true, dOutBlock.rows(0, rows), accumulate: true)
+        tileGemm(dKeys.rows(first, size), dS, transposed: true, query.rows(0, rows), accumulate: true)
+        tileGemm(dQueryBlock.rows(0, rows), dS, keys.rows(first, size), accumulate: block > 0)
+    }
+
+    /// A block of queries meets the keys of the same tokens: band by band, past the corner that lies in the future.
+    /// Band j of the keys is seen by the queries from its own first on. These keys have met no query before.
+    private func visitOwn(block: Int, rows: Int, logSum: Row, isFirst: Bool) {
+        let first = block * AttentionShape.block
+        for band in AttentionShape.bands(rows) {
+            let count = band.rows.count
+            makeSlopes(block: block, rows: band.rows, keys: band.keys, logSum: logSum, masked: true)
+            let dS = dScore.rows(band.rows.lowerBound, count).columns(0, band.rows.upperBound)
+            tileGemm(dQueryBlock.rows(band.rows.lowerBound, count), dS, keys.rows(first, band.rows.upperBound),
+                     accumulate: block > 0)
+        }
+        for band in AttentionShape.bands(rows) {
+            let from = band.rows.lowerBound, count = band.rows.count
+            func seen(_ x: Matrix) -> Matrix { x.rows(from, rows - from).columns(from, count) }
+            tileGemm(dValues.rows(first + from, count), seen(weight), transposed: true,
+                     dOutBlock.rows(from, rows - from), accumulate: !isFirst)
+            tileGemm(dKeys.rows(first + from, count), seen(dScore), transposed: true,
+                     query.rows(from, rows - from), accumulate: !isFirst)
+        }
+    }
+
+    /// weight = P and dScore = dS for `rows` of the block's queries and its first `width` keys.
+    private func makeSlopes(block: Int, rows: Range<Int>, keys width: Int, logSum: Row, masked: Bool) {
         let head = shape.headDim
         func part(_ x: Matrix) -> Matrix { x.rows(rows.lowerBound, rows.count) }
         func packed(_ x: Matrix) -> Matrix { x.rows(block * head, head).columns(0, width) }
-        let q = part(query), dO = part(dOutBlock)
-        tileGemm(part(weight).columns(0, width), q, packed(keysTransposed), accumulate: false)
-        tileGemm(part(dScore).columns(0, width), dO, packed(valuesTransposed), accumulate: false)
+        tileGemm(part(weight).columns(0, width), part(query), packed(keysTransposed), accumulate: false)
+        tileGemm(part(dScore).columns(0, width), part(dOutBlock), packed(valuesTransposed), accumulate: false)
         for row in rows {
             let weights = weight.row(row).slice(0, width), dScores = dScore.row(row).slice(0, width)
-            if diagonal { maskFuture(weights, after: row) }
+            if masked { maskFuture(weights, after: row) }
             let shift = logSum[row], pull = delta[row]
             for i in laneStarts(width) {
                 let p = (weights[lanes: i] - shift).exponential
@@ -105,9 +129,5 @@ private struct BackwardHead {
                 dScores[lanes: i] = p * (dScores[lanes: i] - pull)
             }
         }
-        let p = part(weight).columns(0, count), dS = part(dScore).columns(0, count)
-        tileGemm(dValues.rows(block * size, count), p, transposed: true, dO, accumulate: true)
-        tileGemm(dKeys.rows(block * size, count), dS, transposed: true, q, accumulate: true)
-        tileGemm(part(dQueryBlock), dS, keys.rows(block * size, count), accumulate: block > 0)
     }
 }

@@ -69,8 +69,8 @@ private struct ForwardHead {
     let query: Matrix             // [64, headDim], scaled
     let sum: Matrix               // [64, headDim]
     let score: Matrix             // [64, 64]
-    let peak: Row                 // [64] running maximum
-    let denominator: Row          // [64] running sum
+    let peak: Row                 // [64] what the scores are shifted by, near the running maximum
+    let denominator: Matrix       // [64, 16] running sum, lane by lane
 
     init(shape: AttentionShape, keyHead: Int, keyCount: Int, qkv: Matrix, memory: inout AttentionScratch) {
         let size = AttentionShape.block
@@ -83,7 +83,7 @@ private struct ForwardHead {
         sum = memory.matrix(size, shape.headDim)
         score = memory.matrix(size, size)
         peak = memory.row(size)
-        denominator = memory.row(size)
+        denominator = memory.matrix(size, 16)
     }
 
     func run(out: Matrix, logSum: Row, queries: Matrix, from first: Int) {
@@ -91,15 +91,13 @@ private struct ForwardHead {
         for start in Swift.stride(from: first, to: queries.rows, by: size) {
             let rows = min(size, queries.rows - start)
             loadScaled(query.rows(0, rows), queries.rows(start, rows))
-            peak.fill(-.infinity)
-            denominator.fill(0)
             for key in 0..<(start / size) { visit(block: key, rows: 0..<rows, keys: size, diagonal: false) }
-            let half = min(rows, AttentionShape.halfBlock)
-            visit(block: start / size, rows: 0..<half, keys: AttentionShape.halfBlock, diagonal: true)
-            if half < rows { visit(block: start / size, rows: half..<rows, keys: size, diagonal: true) }
+            for band in AttentionShape.bands(rows) {
+                visit(block: start / size, rows: band.rows, keys: band.keys, diagonal: true)
+            }
             let logSums = logSum.slice(start, rows)
             for row in 0..<rows {
-                let total = denominator[row]
+                let total = denominator.row(row)[lanes: 0].total
                 let factor = Lanes(repeating: 1 / total)
                 let from = sum.row(row), to = out.row(start + row)
                 for i in laneStarts(shape.headDim) { to[lanes: i] = from[lanes: i] * factor }
@@ -108,7 +106,7 @@ private struct ForwardHead {
         }
     }
 
-    /// One block of keys: scores, the new maximum, the weights, and their share of the output.
+    /// One block of keys: scores, the weights, and their share of the output.
     private func visit(block: Int, rows: Range<Int>, keys width: Int, diagonal: Bool) {
         let size = AttentionShape.block
         let count = min(width, keyCount - block * size)
@@ -124,28 +122,43 @@ private struct ForwardHead {
                  accumulate: block > 0)
     }
 
-    /// Turns one row of scores into weights against the running maximum. When that rises, what has been summed
-    /// so far shrinks by e^(old - new).
+    /// Turns one row of scores into weights.
+    ///
+    /// A softmax may be shifted by any number that keeps e^(score - shift) in range. The shift is the maximum of the
+    /// row's first block; it is raised only where a score exceeds it by more than `slack`, so that most blocks do
+    /// without a sum or a maximum across lanes, and without a branch that cannot be foreseen.
     @inline(__always) private func absorb(_ row: Int, _ scores: Row, first: Bool) {
-        var best = Lanes(repeating: peak[row])
+        var best = Lanes(repeating: -.infinity)
         for i in laneStarts(scores.count) { best = best.atLeast(scores[lanes: i]) }
-        let largest = best.largest
-        if !first, largest > peak[row] {
-            let shrink = Lanes(repeating: peak[row] - largest).exponential[0]
-            denominator[row] *= shrink
-            let sums = sum.row(row)
-            for i in laneStarts(shape.headDim) { sums[lanes: i] = sums[lanes: i] * shrink }
+        let denominators = denominator.row(row)
+        if first {
+            peak[row] = best.largest
+            denominators[lanes: 0] = .zero
+        } else if best.isAnyGreater(than: Lanes(repeating: peak[row] + slack)) {
+            raise(row, to: best.largest)
         }
-        peak[row] = largest
-        var total = Lanes.zero
+        let shift = peak[row]
+        var total = denominators[lanes: 0]
         for i in laneStarts(scores.count) {
-            let weight = (scores[lanes: i] - largest).exponential
+            let weight = (scores[lanes: i] - shift).exponential
             scores[lanes: i] = weight
             total += weight
         }
-        denominator[row] += total.total
+        denominators[lanes: 0] = total
+    }
+
+    /// What has been summed so far shrinks by e^(old - new).
+    @inline(never) private func raise(_ row: Int, to largest: Float) {
+        let shrink = Lanes(repeating: peak[row] - largest).exponential[0]
+        peak[row] = largest
+        let denominators = denominator.row(row), sums = sum.row(row)
+        denominators[lanes: 0] = denominators[lanes: 0] * shrink
+        for i in laneStarts(shape.headDim) { sums[lanes: i] = sums[lanes: i] * shrink }
     }
 }
+
+/// Weights stay below e^8: far from overflow, and sums of them lose nothing in a float.
+private let slack: Float = 8
 
 /// Keys (or values) of a segment, transposed block by block: [blocks * headDim, 64]. The last block's missing
 /// tokens are zero; the causal mask hides them, since they lie after every query.

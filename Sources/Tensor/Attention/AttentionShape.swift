@@ -27,9 +27,14 @@ public struct AttentionShape: Sendable, Equatable {
     /// Queries and keys are visited in square blocks of this many tokens.
     static let block = 64
 
-    /// Where queries meet keys of their own block, half of the weights lie in the future. The first half of the
-    /// queries sees the first half of the keys alone, so a quarter of the square need not be computed.
-    static let halfBlock = 32
+    /// Where queries meet keys of their own block, half of the weights lie in the future. Queries go in bands of so
+    /// many rows, each with the keys up to its own end, which leaves an eighth of the square to be masked.
+    static let band = 16
+
+    /// The bands of a block of `rows` queries: `rows` see the first `keys` keys.
+    static func bands(_ rows: Int) -> some Sequence<(rows: Range<Int>, keys: Int)> {
+        stride(from: 0, to: rows, by: band).lazy.map { ($0..<min($0 + band, rows), $0 + band) }
+    }
 
     /// Operations of one product of queries with keys, or of weights with values, and of another such product: half
     /// of each segment's square lies in the future.
@@ -45,7 +50,7 @@ public struct AttentionShape: Sendable, Equatable {
         let blocks = (segment + Self.block - 1) / Self.block
         let tokens = blocks * Self.block * headDim
         return 5 * Arena.padded(tokens) + 4 * Arena.padded(Self.block * headDim)
-            + 2 * Arena.padded(Self.block * Self.block) + 3 * Self.block
+            + 2 * Arena.padded(Self.block * Self.block) + 19 * Self.block
     }
 }
 
