@@ -78,7 +78,7 @@ public final class Transformer {
         let (saved, scratch) = views(task.tokens)
         let tiles = Tiles(tokens: task.tokens)
         let first = saved.layers[0].input
-        pool.run(tiles.count) { tile, _ in
+        pool.run(tiles.count, stage: "embedding") { tile, _ in
             let (start, count) = tiles.range(tile)
             gatherRows(first.rows(start, count), table: weights.embedding, tokens: task.inputs.slice(start, count))
         }
@@ -130,7 +130,7 @@ public final class Transformer {
     /// Two tokens of a tile may be the same, so the work is cut by columns and not by tokens.
     private func embeddingBackward(_ task: Task, _ gradients: Parameters, _ scratch: Scratch) {
         let width = table.shape.dim
-        pool.run((width + 63) / 64) { tile, _ in
+        pool.run((width + 63) / 64, stage: "embedding backward") { tile, _ in
             scatterRows(gradients.embedding, dOut: scratch.dResidual, tokens: task.inputs,
                         columns: (tile * 64)..<min(width, tile * 64 + 64))
         }

@@ -12,13 +12,17 @@ public struct MemoryPlan: Sendable, Equatable {
         public var textBytes: Int
         /// What the process holds before a run takes anything: program, libraries, their tables.
         public var processBytes: Int
+        /// What the network holds in a job of several ranks.
+        public var communicationBytes: Int
 
-        public init(vocabulary: Int, ranks: Int = 1, threads: Int, textBytes: Int, processBytes: Int) {
+        public init(vocabulary: Int, ranks: Int = 1, threads: Int, textBytes: Int, processBytes: Int,
+                    communicationBytes: Int = 0) {
             self.vocabulary = vocabulary
             self.ranks = ranks
             self.threads = threads
             self.textBytes = textBytes
             self.processBytes = processBytes
+            self.communicationBytes = communicationBytes
         }
     }
 
@@ -71,8 +75,9 @@ public struct MemoryPlan: Sendable, Equatable {
             component("row tables", index),
             component("batches", batches * 12 * rows * sequence),
             component("BLAS buffers", threads * Self.blasBytes),
+            component("communication", setting.communicationBytes),
             component("program", setting.processBytes + Self.programGrowth),
-        ]
+        ].filter { $0.bytes > 0 }
         readingBytes = data.reading + setting.processBytes + Self.programGrowth
         measuringBytes = data.held + index + setting.processBytes + Self.programGrowth + threads * Self.blasBytes
             + (1 + 2 * threads) * 4 << 20

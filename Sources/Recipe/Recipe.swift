@@ -14,6 +14,7 @@ public struct Recipe: Sendable, Equatable {
     public var communication = Communication()
     public var validation = Validation()
     public var metrics = Metrics()
+    public var profiling = Profiling()
     public var launch = Launch()
     public var debug = Debug()
 
@@ -195,6 +196,15 @@ public struct Recipe: Sendable, Equatable {
     public struct Metrics: Sendable, Equatable {
         /// Steps between two plain log lines when the output is not a terminal.
         public var logInterval = 10
+    }
+
+    public struct Profiling: Sendable, Equatable {
+        /// Some steps of the run are written down span by span.
+        public var trace = false
+        /// The first of them: 1 is the first that this process does, whatever it resumed from. The default leaves
+        /// out those that meet cold pages.
+        public var firstStep = 3
+        public var steps = 3
     }
 
     public struct Launch: Sendable, Equatable {

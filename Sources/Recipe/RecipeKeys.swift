@@ -94,6 +94,11 @@ extension Recipe {
 
         .integer("metrics.log_freq", \.metrics.logInterval, 1...Int.max, "steps between plain log lines"),
 
+        .bool("profiling.trace", \.profiling.trace, "write where some steps' time goes, for ui.perfetto.dev"),
+        .integer("profiling.first_step", \.profiling.firstStep, 1...Int.max,
+                 "the first step that is traced, counted from where this run begins"),
+        .integer("profiling.steps", \.profiling.steps, 1...10_000, "steps that are traced"),
+
         .bool("launch.keep_blas_core", \.launch.keepBlasCore, "ranks keep OPENBLAS_CORETYPE, if it is set"),
 
         .integer("debug.seed", \.debug.seed, 0...Int.max, "seed of initialisation and of the order of data"),

@@ -30,6 +30,7 @@ struct Reporter {
     private let log: MetricsLog
     private let started = MonotonicClock.seconds()
     private var trained = 0
+    private var tracedSteps: StepTrace.Result?
     /// Seconds a step, averaged over about the last ten, for the time that is left.
     private var pace: Double?
 
@@ -105,12 +106,36 @@ struct Reporter {
         line.message("saved \(path) in \(Units.duration(seconds))")
     }
 
+    mutating func traced(_ trace: StepTrace.Result, _ path: String) {
+        line.message("traced \(path); open it in https://ui.perfetto.dev")
+        if trace.lost > 0 {
+            Reporter.warn("the trace was full: the first \(Units.grouped(trace.lost)) spans are missing; "
+                + "lower profiling.steps")
+        }
+        tracedSteps = trace
+    }
+
+    /// The trace without a viewer, for the end.
+    private var traceText: String {
+        guard let trace = tracedSteps else { return "" }
+        var lines = ["", trace.table.text]
+        for (rank, share) in trace.shares.enumerated() where trace.shares.count > 1 {
+            lines.append("rank \(rank)      computed \(Units.fixed(100 * share.compute, 1)) %, waited for the network "
+                + "\(Units.fixed(100 * share.wait, 1)) %")
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
     mutating func finish() {
         line.finish()
         log.sync()
         if let problem = log.problem { Reporter.warn(problem) }
+        if recipe.profiling.trace, tracedSteps == nil {
+            Reporter.warn("no step was traced: the run ended before its step \(recipe.profiling.firstStep), which "
+                + "profiling.first_step names")
+        }
         summary.memory = RunSummary.Memory(peak: Machine.peakResidentBytes, planned: setting.plannedBytes)
         let text = summary.text(seconds: MonotonicClock.seconds() - started, tokens: trained)
-        writeAll(Array(("\n" + text + "\n").utf8), to: setting.output)
+        writeAll(Array(("\n" + text + "\n" + traceText).utf8), to: setting.output)
     }
 }

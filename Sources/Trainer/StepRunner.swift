@@ -4,6 +4,7 @@ import Corpus
 import Model
 import Parallel
 import Recipe
+import Telemetry
 import Tensor
 
 /// What one optimizer step did, over all ranks.
@@ -43,6 +44,13 @@ public final class StepRunner {
     public let schedule: StepSchedule
     /// Where the next step reads. A resumed run sets it to what its checkpoint says.
     public var position: DataPosition
+    /// Takes the spans of the steps to come. Nil costs a branch for each span.
+    public var trace: Trace? {
+        didSet {
+            pool.observer = trace
+            world.communicator?.observer = trace
+        }
+    }
 
     public init(recipe: Recipe, corpus: Corpus, pool: Pool, world: World = World()) throws {
         self.recipe = recipe
@@ -72,33 +80,49 @@ public final class StepRunner {
     /// Runs step number `step` (0 is the first). `stop`: this rank was asked to end; all ranks learn of it in the
     /// same step.
     public func run(step: Int, stop: Bool = false) throws -> StepResult {
+        try phase("step", number: step + 1) { try perform(step, stop) }
+    }
+
+    private func perform(_ step: Int, _ stop: Bool) throws -> StepResult {
         let before = world.statistics
         let task = take(step)
-        let (count, own) = fill(task)
-        let targets = try world.sum(Double(own))
-        optimizer.clear(state.gradients, pool: pool)
+        let (targets, count) = try phase("data") {
+            let (count, own) = fill(task)
+            return (try world.sum(Double(own)), count)
+        }
+        phase("clear") { optimizer.clear(state.gradients, pool: pool) }
         var loss = 0.0
         for index in 0..<count {
             loss += batches[index].withTask { task in
-                model.forward(task, weights: state.weights)
+                phase("forward") { model.forward(task, weights: state.weights) }
                 reducer?.begin(isLast: index == count - 1)
-                return model.backward(task, weights: state.weights, gradients: state.gradients,
-                                      scale: Float(1 / max(targets, 1)), into: reducer)
+                return phase("backward") {
+                    model.backward(task, weights: state.weights, gradients: state.gradients,
+                                   scale: Float(1 / max(targets, 1)), into: reducer)
+                }
             }
         }
-        try reducer?.finish()
-        let norm = optimizer.norm(state.gradients, pool: pool)
-        let agreed = try agree(loss: loss, norm: norm, stop: stop, step: step)
+        try phase("reduce") { try reducer?.finish() }
+        let norm = phase("norm") { optimizer.norm(state.gradients, pool: pool) }
+        let agreed = try phase("agree") { try agree(loss: loss, norm: norm, stop: stop, step: step) }
         let updated = agreed.loss.isFinite && norm.isFinite
         if updated {
-            optimizer.update(state, recipe: recipe, step: step, rate: schedule.learningRate(at: step), norm: norm,
-                             pool: pool)
+            phase("update") {
+                optimizer.update(state, recipe: recipe, step: step, rate: schedule.learningRate(at: step), norm: norm,
+                                 pool: pool)
+            }
         }
         let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
         return StepResult(loss: agreed.loss / max(targets, 1), tokens: Int(targets),
                           bucketLength: task.rows.sequence, length: task.shape.window, gradientNorm: norm,
                           updated: updated, stops: agreed.stop, waitSeconds: traffic?.waitSeconds ?? 0,
                           hiddenShare: traffic?.hiddenShare ?? 0)
+    }
+
+    /// `body`, as a span of the trace if there is one. `number`: the step's, counted from 1.
+    func phase<Result>(_ name: StaticString, number: Int = 0, _ body: () throws -> Result) rethrows -> Result {
+        guard let trace else { return try body() }
+        return try trace.span(name, .phase, amount: number, body)
     }
 
     /// What step number `step` reads. Passing over steps is cheap, so any may be asked for.

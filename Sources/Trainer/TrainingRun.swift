@@ -73,6 +73,7 @@ public final class TrainingRun {
         let moment = try begin(runner, snapshot, start)
         runner.position = moment.position
         let first = Int(moment.position.step)
+        let trace = recipe.profiling.trace ? StepTrace(recipe.profiling, runFrom: first, peak: peak) : nil
         let peak = try world.sum(peak)
         var reporter: Reporter?
         if isFirst {
@@ -85,7 +86,16 @@ public final class TrainingRun {
         }
         try world.barrier()
         try requireSharedFolder(world)
-        try loop(runner, snapshot, &reporter, corpus, from: first, tokens: moment.tokens)
+        try loop(runner, snapshot, &reporter, corpus, trace, from: first, tokens: moment.tokens)
+    }
+
+    /// Leaves a trace in the run's folder, and says in the summary where the time went.
+    private func write(_ trace: StepTrace.Result, _ reporter: inout Reporter?) throws {
+        let disk = RealDisk()
+        if try disk.kind("\(folder)/traces") == nil { try disk.createFolder("\(folder)/traces") }
+        let path = "\(folder)/traces/steps-\(trace.steps.lowerBound)-\(trace.steps.upperBound).json"
+        try replace(path, with: trace.json, disk)
+        reporter?.traced(trace, path)
     }
 
     /// Ranks that save together must see what rank 0 has just made; better to say so now than at the first save.
@@ -151,12 +161,11 @@ public final class TrainingRun {
         if let step, recipe.checkpoint.load == "latest" {
             for moved in try checkpoints.setAside(after: step) { Reporter.warn("\(moved): a later step was set aside") }
         }
-        try replace("\(folder)/config.toml", with: recipe.toml, disk)
+        try replace("\(folder)/config.toml", with: Array(recipe.toml.utf8), disk)
     }
 
     /// A new file under a name that may be taken: written beside it, then renamed over it.
-    private func replace(_ path: String, with text: String, _ disk: RealDisk) throws {
-        let bytes = Array(text.utf8)
+    private func replace(_ path: String, with bytes: [UInt8], _ disk: RealDisk) throws {
         let temporary = path + ".tmp"
         if try disk.kind(temporary) != nil { try disk.remove(temporary) }
         let file = try disk.create(temporary, size: bytes.count)
@@ -167,10 +176,12 @@ public final class TrainingRun {
     }
 
     private func loop(_ runner: StepRunner, _ snapshot: Snapshot, _ reporter: inout Reporter?, _ corpus: Corpus,
-                      from first: Int, tokens before: Int) throws {
+                      _ trace: StepTrace?, from first: Int, tokens before: Int) throws {
         Interrupt.install()
         var tokens = before
+        var trace = trace
         for step in first..<recipe.training.steps {
+            try trace?.begin(step, runner)
             let started = MonotonicClock.seconds()
             let result = try runner.run(step: step, stop: Interrupt.isRequested)
             tokens += result.tokens
@@ -180,11 +191,15 @@ public final class TrainingRun {
             // An interrupted run saves and ends; whoever pressed Ctrl-C does not want to wait for a validation.
             let validates = !result.stops && corpus.validationRowCount > 0
                 && (isLast || due(recipe.validation.interval, done))
-            let validation = validates ? try validate(runner, corpus, step: done) : nil
+            let validation = validates
+                ? try runner.phase("validate") { try validate(runner, corpus, step: done) } : nil
             reporter?.step(done, result, tokens: tokens, seconds: seconds, validation: validation)
             if recipe.checkpoint.enable, isLast || due(recipe.checkpoint.interval, done) {
-                try save(runner, snapshot, Moment(position: runner.position, tokens: tokens), &reporter)
+                try runner.phase("checkpoint") {
+                    try save(runner, snapshot, Moment(position: runner.position, tokens: tokens), &reporter)
+                }
             }
+            if let traced = try trace?.end(step, isLast: isLast, runner) { try write(traced, &reporter) }
             if isLast { break }
         }
         reporter?.finish()

@@ -35,6 +35,17 @@ import Testing
         #expect(object?["peak_gflops"] as? Double == 50)
     }
 
+    /// With what the network holds.
+    @Test(arguments: [2, 3], ["checked", "sealed"]) func ranksAreAsPlanned(count: Int, protection: String) throws {
+        let place = try Workplace()
+        let shape = ["--model.dim", "192", "--model.n_layers", "4", "--model.n_heads", "6", "--training.steps", "20"]
+        let ranks = try Ranks(count, in: place.path, ["train", "run.toml", "--comm.protection", protection] + shape)
+        for ended in ranks.ends() { #expect(ended?.code == 0, "\(ended?.text ?? "running")") }
+        let text = ranks.text(0)
+        let peak = try number(text, "memory +"), planned = try number(text, "at most, planned")
+        #expect(abs(peak - planned) <= max(peak / 20, 8 << 20), "\(peak) bytes, planned \(planned)")
+    }
+
     /// One line, exit code 2, nothing written, and three keys to turn.
     @Test(arguments: ["plan", "train"]) func whatDoesNotFitIsRefused(_ command: String) throws {
         let place = try Workplace()
@@ -57,12 +68,13 @@ import Testing
         }
     }
 
-    /// After the second step no call of the allocator, on any thread, in any library.
-    @Test(arguments: ["1", "2", "3"], ["none", "selective", "full"])
+    /// After the second step no call of the allocator, on any thread, in any library; nor while it is traced.
+    @Test(arguments: ["1", "2", "3"], ["none", "selective", "full", "traced"])
     func aStepAllocatesNothing(threads: String, mode: String) throws {
         let place = try Workplace()
-        let flags = ["--training.threads", threads, "--activation_checkpoint.mode", mode, "--training.seq_len", "700",
-                     "--training.local_batch_size", "2", "--training.global_batch_size", "5", "--model.n_layers", "2"]
+        let change = mode == "traced" ? ["--profiling.trace", "true"] : ["--activation_checkpoint.mode", mode]
+        let flags = ["--training.threads", threads, "--training.seq_len", "700", "--training.local_batch_size", "2",
+                     "--training.global_batch_size", "5", "--model.n_layers", "2"] + change
         let outcome = try Program.run(["bench", "step", "--config", "run.toml", "--rounds", "2", "--json"] + flags,
                                       in: place.path)
         #expect(outcome.code == 0, "\(outcome.error)")

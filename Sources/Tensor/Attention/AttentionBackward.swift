@@ -10,7 +10,9 @@
 public func attentionBackward(_ dQKV_TC: Matrix, dOut dOut_TH: Matrix, out out_TH: Matrix, logSum logSum_HT: Matrix,
                               qkv qkv_TC: Matrix, shape: AttentionShape, segments: Segments,
                               scratch: Matrix, pool: Pool) {
-    pool.run(segments.count * shape.keyHeads) { task, worker in
+    // The scores' second making is not counted: achieved rates are of what a backward needs.
+    pool.run(segments.count * shape.keyHeads, stage: "attention backward",
+             flops: 2 * shape.productFlops(segments)) { task, worker in
         let tokens = segments.range(task / shape.keyHeads)
         let keyHead = task % shape.keyHeads
         func part(_ x: Matrix) -> Matrix { x.rows(tokens.lowerBound, tokens.count) }

@@ -20,7 +20,7 @@ public func attention(_ out_TH: Matrix, logSum logSum_HT: Matrix, qkv qkv_TC: Ma
                       segments: Segments, scratch: Matrix, pool: Pool) {
     let chunksBefore = ChunkIndex(segments)
     let tasks = chunksBefore.total * shape.keyHeads
-    pool.run(tasks) { task, worker in
+    pool.run(tasks, stage: "attention", flops: shape.productFlops(segments)) { task, worker in
         let (segment, first) = chunksBefore.find(task / shape.keyHeads)
         let tokens = segments.range(segment)
         let keys = min(first + chunk, tokens.count)

@@ -48,6 +48,15 @@ public struct AttentionShape: Sendable, Equatable {
         stride(from: 0, to: rows, by: block).lazy.map { ($0 / block, $0..<min($0 + block, rows)) }
     }
 
+    /// Operations of one product of queries with keys, or of weights with values, and of another such product: half
+    /// of each segment's square lies in the future.
+    func productFlops(_ segments: Segments) -> Int {
+        (0..<segments.count).reduce(0) { total, segment in
+            let tokens = segments.range(segment).count
+            return total + 2 * tokens * tokens * heads * headDim
+        }
+    }
+
     /// Floats of scratch memory one worker needs for segments of up to `segment` tokens: linear in it.
     public func scratchFloats(segment: Int) -> Int {
         let blocks = (segment + Self.block - 1) / Self.block
