@@ -72,20 +72,20 @@ public final class TrainingRun {
                                 worldSize: world.size)
         let moment = try begin(runner, snapshot, start)
         runner.position = moment.position
-        let first = Int(moment.position.step)
         let peak = try world.sum(peak)
         var reporter: Reporter?
         if isFirst {
             try prepareFolder(resumingAfter: start.map(\.step))
             reporter = try Reporter(
                 Reporter.Setting(resolved: resolved, commandLine: commandLine, folder: folder, output: output,
-                                 peak: peak, threads: runner.pool.threads, ranks: world.size, firstStep: first,
+                                 peak: peak, threads: runner.pool.threads, ranks: world.size,
+                                 firstStep: Int(moment.position.step),
                                  plannedBytes: planned),
                 corpus: corpus, table: runner.state.table, schedule: runner.schedule)
         }
         try world.barrier()
         try requireSharedFolder(world)
-        try loop(runner, snapshot, &reporter, corpus, from: first, tokens: moment.tokens)
+        try loop(runner, snapshot, &reporter, corpus, from: moment)
     }
 
     /// Ranks that save together must see what rank 0 has just made; better to say so now than at the first save.
@@ -100,7 +100,7 @@ public final class TrainingRun {
     /// Fresh weights, which every rank draws alike, or a checkpoint's: rank 0 reads it and hands it to all, so that
     /// the others need not see its disk. Returns where the run is then.
     private func begin(_ runner: StepRunner, _ snapshot: Snapshot, _ start: Checkpoint?) throws -> Moment {
-        var moment = Moment(position: runner.position, tokens: 0)
+        var moment = Moment(position: runner.position)
         if let start {
             moment = try snapshot.require(start)
             try snapshot.load(start)
@@ -109,9 +109,7 @@ public final class TrainingRun {
                     + "(now \(recipe.training.steps)) to go on")
             }
         }
-        let positions = try runner.world.gather(moment.position.bytes)
-        moment.position = try DataPosition(bytes: positions[0])
-        moment.tokens = Int(try runner.world.sum(Double(moment.tokens)))
+        moment = try Moment(bytes: runner.world.gather(moment.bytes)[0])
         let state = runner.state
         if moment.position.step == 0 {
             state.weights.initialize(seed: recipe.debug.seed)
@@ -167,13 +165,13 @@ public final class TrainingRun {
     }
 
     private func loop(_ runner: StepRunner, _ snapshot: Snapshot, _ reporter: inout Reporter?, _ corpus: Corpus,
-                      from first: Int, tokens before: Int) throws {
+                      from begin: Moment) throws {
         Interrupt.install()
-        var tokens = before
-        for step in first..<recipe.training.steps {
+        var moment = begin
+        for step in Int(begin.position.step)..<recipe.training.steps {
             let started = MonotonicClock.seconds()
             let result = try runner.run(step: step, stop: Interrupt.isRequested)
-            tokens += result.tokens
+            let lossRatio = moment.add(result, position: runner.position)
             let done = step + 1
             let seconds = MonotonicClock.seconds() - started
             let isLast = done == recipe.training.steps || done == stopAfter || result.stops
@@ -181,9 +179,10 @@ public final class TrainingRun {
             let validates = !result.stops && corpus.validationRowCount > 0
                 && (isLast || due(recipe.validation.interval, done))
             let validation = validates ? try validate(runner, corpus, step: done) : nil
-            reporter?.step(done, result, tokens: tokens, seconds: seconds, validation: validation)
+            reporter?.step(done, result, tokens: moment.tokens, lossRatio: lossRatio, seconds: seconds,
+                           validation: validation)
             if recipe.checkpoint.enable, isLast || due(recipe.checkpoint.interval, done) {
-                try save(runner, snapshot, Moment(position: runner.position, tokens: tokens), &reporter)
+                try save(runner, snapshot, moment, &reporter)
             }
             if isLast { break }
         }
