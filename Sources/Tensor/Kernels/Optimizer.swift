@@ -62,7 +62,7 @@ public func adamW(_ weights: Row, momentum: Row, variance: Row, gradient: Row, _
         let root = v.squareRoot()
         low += SIMD8<Double>(root.lowHalf)
         high += SIMD8<Double>(root.highHalf)
-        peak = pointwiseMax(peak, root)
+        peak.replace(with: root, where: root .> peak)
         weights[lanes: i] = (weights[lanes: i] * keep) - rate * m / (root * inverseRoot + step.epsilon)
     }
     return VarianceRoots(sum: (low + high).sum(), max: peak.max())
