@@ -168,11 +168,6 @@ public final class Corpus {
     }
 }
 
-private func hexadecimal(_ value: UInt32) -> String {
-    let digits = String(value, radix: 16)
-    return String(repeating: "0", count: 8 - digits.count) + digits
-}
-
 /// "rows" in the upper half; the bucket in the next bits, the epoch in the lower: no other purpose draws from
 /// these streams.
 private let rowOrderStream: UInt64 = 0x726F_7700_0000_0000
