@@ -13,8 +13,6 @@ extension DataCommand {
                 model of --config and --model keys. A row's mean context is how many tokens a position looks back at.
                 """)
 
-        @Argument(help: "Texts, or a folder that skein data prepare made.")
-        var sources: [String]
         @Option(help: "Tokens in a row, the longest where lengths differ.")
         var seqLen = 8_192
         @Option(help: "The shortest rows of a decomposition; a power of two.")
@@ -25,10 +23,13 @@ extension DataCommand {
         var config: String?
         @Flag(help: "One JSON object a line.")
         var json = false
-        @Argument(parsing: .allUnrecognized, help: "Values that replace the file's: --section.key value.")
-        var overrides: [String] = []
+        @Argument(parsing: .allUnrecognized, help: ArgumentHelp(
+            "Texts, or a folder that skein data prepare made; and values of the config: --section.key value.",
+            valueName: "sources"))
+        var arguments: [String] = []
 
         func validate() throws {
+            guard !split.sources.isEmpty else { throw ValidationError("name texts, or a folder of prepared data") }
             guard (2...1 << 24).contains(seqLen) else { throw ValidationError("--seq-len must be from 2 to 2^24") }
             guard minLength > 0, minLength & (minLength - 1) == 0, minLength <= seqLen else {
                 throw ValidationError("--min-length must be a power of two, at most --seq-len")
@@ -39,18 +40,27 @@ extension DataCommand {
         }
 
         func run() throws {
-            // What follows a positional argument and is no flag is another source.
-            let flags = overrides.firstIndex { $0.hasPrefix("--") } ?? overrides.count
-            let recipe = try ResolvedRecipe.load(file: config, flags: Array(overrides[flags...])).recipe
-            let all = sources + overrides[..<flags]
+            let (all, flags) = split
+            let recipe = try ResolvedRecipe.load(file: config, flags: flags).recipe
             let tokenizer = try preparedTokenizer(all) ?? openTokenizer(recipe)
             let data = try DataStatistics(sources: all, tokenizer: tokenizer, part: .init(rawValue: part) ?? .all)
             guard data.tokens > 0 else { throw BadInput("no documents for --part \(part) in \(all[0])") }
             let table = ParameterTable(recipe.model, vocabulary: tokenizer.vocabularySize)
             let width = recipe.model.layers * recipe.model.heads * recipe.model.headDim
-            let report = DataReport(data: data, tokenizer: tokenizer, sequence: seqLen, shortest: minLength,
-                                    cost: TokenCost(each: 6 * Double(table.multipliedCount), context: 12 * Double(width)))
+            let cost = TokenCost(each: 6 * Double(table.multipliedCount), context: 12 * Double(width))
+            let report = DataReport(data: data, tokenizer: tokenizer, sequence: seqLen, shortest: minLength, cost: cost)
             print(json ? report.json : report.text)
+        }
+
+        /// A flag of the config takes the argument after it; what is left are sources.
+        private var split: (sources: [String], flags: [String]) {
+            var sources: [String] = [], flags: [String] = [], isValue = false
+            for argument in arguments {
+                let isFlag = argument.hasPrefix("--")
+                if isFlag || isValue { flags.append(argument) } else { sources.append(argument) }
+                isValue = isFlag && !argument.contains("=")
+            }
+            return (sources, flags)
         }
 
         /// Prepared data know their tokenizer.
