@@ -14,6 +14,8 @@ package struct SourceDocuments {
         package var hash: UInt32
         /// Bytes of its text, where an index knows them.
         package var textBytes: Int?
+        /// Which of the given sources it is of.
+        package var source = 0
     }
 
     package private(set) var text: [UInt8] = []
@@ -39,10 +41,11 @@ package struct SourceDocuments {
                  limits: ReadLimits = ReadLimits()) throws(BadInput) {
         self.tokenizer = tokenizer
         var reader = TextReader(limits)
-        for source in sources {
+        for (number, source) in sources.enumerated() {
             let before = documents.count
             for file in source.files { try append(file, &reader) }
             guard documents.count > before else { throw source.hasNoText }
+            for index in before..<documents.count { documents[index].source = number }
         }
         fingerprint = reader.fingerprint.value
     }
