@@ -70,7 +70,7 @@ let package = Package(
         room("Trainer", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Parallel", "Checkpoint",
                          "Telemetry"]),
         room("Launch", ["Base", "Recipe"]),
-        room("Bench", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Trainer"]),
+        room("Bench", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Telemetry", "Trainer"]),
         .executableTarget(name: "skein",
             dependencies: ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Checkpoint",
                            "Telemetry", "Trainer", "Launch", "Bench", argumentParser],

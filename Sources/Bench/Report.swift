@@ -11,6 +11,8 @@ public struct BenchLine {
     }
 
     public private(set) var fields: [(name: String, value: Value)]
+    /// What a person may want to read beside the line.
+    public var note: String?
 
     /// `seconds` is the median of the timed rounds.
     public init(bench: String, threads: Int, ranks: Int = 1, seconds: Double) {

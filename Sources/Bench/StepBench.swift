@@ -1,11 +1,12 @@
 import Base
 import Corpus
 import Recipe
+import Telemetry
 import Tensor
 import Trainer
 
-/// Whole optimizer steps, by the code that `skein train` runs: data, forward, backward, clipping, AdamW.
-/// FLOPs are 6 a multiplied parameter and token plus causal attention (see `ParameterTable.flopsPerToken`).
+/// Whole optimizer steps, by the code that `skein train` runs: data, forward, backward, clipping, AdamW. With
+/// `profiling.trace` also where their time goes.
 public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLine {
     let recipe = resolved.recipe
     let threads = recipe.training.threads == 0 ? Machine.cores() : recipe.training.threads
@@ -17,22 +18,25 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     let corpus = try openCorpus(recipe)
     let runner = try StepRunner(recipe: recipe, corpus: corpus, pool: pool)
     runner.state.weights.initialize(seed: recipe.debug.seed)
+    let trace = recipe.profiling.trace ? Trace() : nil
     var tokens = 0
     var loss = 0.0
     // The first two steps meet cold pages and make the views of the task sizes; they are not counted.
     _ = try runner.run(step: 0)
+    runner.trace = trace
     let seconds = try medianSeconds(rounds: rounds) { round in
         let result = try runner.run(step: round + 1)
         (tokens, loss) = (result.tokens, result.loss)
     }
     // After two more steps than the counted ones need, so that nothing is made for the first time.
     let allocations = try countAllocations { _ = try runner.run(step: rounds + 2) }
+    runner.trace = nil
     let table = runner.state.table
     let sequence = recipe.training.sequenceLength
     var line = BenchLine(bench: "step", threads: threads, seconds: seconds)
     line.add("parameters", table.parameterCount)
     line.add("sequence", sequence)
-    line.add("batch", runner.rowsPerStep)
+    line.add("batch", recipe.rowsPerStep(worldSize: 1))
     line.add("recipe", recipe.precision.recipe.rawValue)
     line.add("tokens_per_s", Double(tokens) / seconds)
     line.add("gflops", Double(tokens) * table.flopsPerToken(sequence: sequence) / seconds / 1e9)
@@ -41,5 +45,6 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     line.add("loss", loss)
     line.add("peak_bytes", Machine.peakResidentBytes)
     line.add("planned_bytes", planned.plan.peakBytes)
+    line.note = trace.map { TraceTable($0, peak: peak).text }
     return line
 }

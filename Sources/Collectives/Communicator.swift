@@ -19,6 +19,10 @@ import Wire
     private var numbers: [UInt32: (group: [Int], count: UInt64)] = [:]
     private var waitNanoseconds: UInt64 = 0
     private var bytesReceivedInWaits = 0
+    /// Set while nothing is in flight. Nil costs a branch for each collective.
+    public var observer: (any CollectiveObserver)? {
+        didSet { driver.withExecutor { $0.observer = observer } }
+    }
     /// A byte per rank for barriers, and the rows of `exchange`.
     let scratch: UnsafeMutableRawBufferPointer
 
@@ -149,7 +153,11 @@ import Wire
 
     func wait(for operation: Operation) throws(CollectiveFault) {
         let begin = link.now
-        defer { waitNanoseconds += link.now - begin }
+        defer {
+            let end = link.now
+            waitNanoseconds += end - begin
+            observer?.waited(for: operation.program.request, from: begin, to: end)
+        }
         try driver.withExecutor { executor throws(CollectiveFault) in
             let before = executor.bytesReceived
             defer { bytesReceivedInWaits += executor.bytesReceived - before }

@@ -21,5 +21,11 @@ public struct CommunicatorOptions: Sendable {
         self.hosts = hosts
     }
 
+    /// Segments of memory where summands wait: two for each peer, but not for more than sixteen.
+    func stagingSegments(worldSize: Int) -> Int { min(32, max(4, 2 * (worldSize - 1))) }
+
+    /// Bytes that a communicator takes from the start.
+    public func stagingBytes(worldSize: Int) -> Int { stagingSegments(worldSize: worldSize) * segmentBytes }
+
     func host(of rank: Int) -> String { hosts.indices.contains(rank) ? hosts[rank] : "host unknown" }
 }

@@ -24,6 +24,7 @@ import Wire
     /// The operations that still have adding receives to post, oldest first.
     private var stagers: [Operation] = []
     private var events: [LinkEvent] = []
+    var observer: (any CollectiveObserver)?
 
     package private(set) var fault: CollectiveFault?
     /// When something last arrived or left, or when an idle executor was last given work.
@@ -35,8 +36,8 @@ import Wire
     package init(link: any Link, options: CommunicatorOptions) {
         self.link = link
         self.options = options
-        let segments = min(32, max(4, 2 * (link.worldSize - 1)))
-        pool = StagingPool(segments: segments, segmentBytes: options.segmentBytes)
+        pool = StagingPool(segments: options.stagingSegments(worldSize: link.worldSize),
+                           segmentBytes: options.segmentBytes)
         inquiry = StallInquiry(link: link)
         senders = Array(repeating: [], count: link.worldSize)
         lastProgress = link.now
@@ -60,6 +61,7 @@ import Wire
         precondition(operation.slot < StallInquiry.tokenSlot, "too many collectives in flight")
         if operation.slot == slots.count { slots.append(nil) }
         slots[operation.slot] = operation
+        operation.startedAt = observer == nil ? 0 : link.now
         order.append(operation)
         let program = operation.program
         for message in program.messages.indices
@@ -216,6 +218,9 @@ import Wire
         if operation.unfinished == 0 {
             operation.isDone = true
             operationsFinished += 1
+            if operation.startedAt > 0 {
+                observer?.ran(operation.program.request, lane: operation.slot, from: operation.startedAt, to: link.now)
+            }
             slots[operation.slot] = nil
             freeSlots.append(operation.slot)
             order.removeAll { $0 === operation }

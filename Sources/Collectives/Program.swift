@@ -141,6 +141,8 @@ struct OperationToken {
     private var frontier = 0
     /// Where the executor keeps this operation while it runs.
     var slot = 0
+    /// Only where somebody observes.
+    var startedAt: UInt64 = 0
     package internal(set) var isDone = false
 
     init(_ program: Program) {

@@ -11,7 +11,7 @@ public enum CollectiveKind: UInt8, Sendable, Hashable, CaseIterable {
     public var name: String { label.description }
 
     /// The name as the link takes it: told with every operation, it must not cost an allocation.
-    var label: StaticString {
+    public var label: StaticString {
         switch self {
         case .allReduce: "all-reduce"
         case .reduceScatter: "reduce-scatter"

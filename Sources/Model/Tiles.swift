@@ -22,6 +22,7 @@ struct WeightGradient: Sendable {
     let x: Matrix
 
     var tiles: Int { (dW.rows + Self.strip - 1) / Self.strip }
+    var flops: Int { dW.flops(tokens: dY.rows) }
 
     func run(_ tile: Int) {
         let start = tile * Self.strip
@@ -30,11 +31,16 @@ struct WeightGradient: Sendable {
     }
 
     /// In a run of the pool; with `other`, both in one, so that its threads have enough to share.
-    func run(with other: WeightGradient? = nil, pool: Pool) {
-        pool.run(tiles + (other?.tiles ?? 0)) { tile, _ in
+    func run(with other: WeightGradient? = nil, pool: Pool, stage: StaticString) {
+        pool.run(tiles + (other?.tiles ?? 0), stage: stage, flops: flops + (other?.flops ?? 0)) { tile, _ in
             if tile < tiles { run(tile) } else { other?.run(tile - tiles) }
         }
     }
+}
+
+extension Matrix {
+    /// Operations of this weight's product with `tokens` rows, of its transpose's, or of its gradient's.
+    func flops(tokens: Int) -> Int { 2 * tokens * rows * columns }
 }
 
 /// gain += the tiles' shares, in ascending order.

@@ -1,6 +1,8 @@
 import Base
+import Collectives
 import Corpus
 import Recipe
+import Wire
 
 /// A recipe's memory on this machine, reckoned before anything is read or taken.
 public struct PlannedMemory {
@@ -16,8 +18,19 @@ public struct PlannedMemory {
         self.localRanks = localRanks
         setting = MemoryPlan.Setting(vocabulary: try openTokenizer(recipe).vocabularySize, ranks: ranks,
                                      threads: max(1, Machine.cores() / localRanks),
-                                     textBytes: try fileBytes(ofSources: recipe.data.paths), processBytes: held)
+                                     textBytes: try fileBytes(ofSources: recipe.data.paths), processBytes: held,
+                                     communicationBytes: Self.communicationBytes(recipe, ranks: ranks))
         plan = MemoryPlan(recipe, setting)
+    }
+
+    /// The segments where summands wait; as many again where frames may be sealed, for what is on its way; the buffer
+    /// for early messages of the one peer whose sums come in (other peers' hold a few words); and what cryptography,
+    /// the loop and the helper thread take (measured at 2, 3 and 4 ranks: 2 to 4 MiB).
+    private static func communicationBytes(_ recipe: Recipe, ranks: Int) -> Int {
+        guard ranks > 1 else { return 0 }
+        let staging = CommunicatorOptions().stagingBytes(worldSize: ranks)
+        let copies = recipe.communication.protection == .checked ? 1 : 2
+        return copies * staging + MeshOptions.defaultEarlyByteCount + 2 << 20
     }
 
     /// Refuses a run that this machine, or the cgroup that the process is in, has no memory for.

@@ -51,7 +51,7 @@ struct Optimizer: Sendable {
     /// The Euclidean norm of the whole gradient, in Double, chunks in ascending order.
     func norm(_ gradients: Parameters, pool: Pool) -> Double {
         let (chunks, squares) = (chunks, squares)
-        pool.run(chunks.count) { index, _ in
+        pool.run(chunks.count, stage: "gradient norm") { index, _ in
             let range = chunks[index].range
             squares[index] = sumOfSquares(gradients.flat.slice(range.lowerBound, range.count))
         }
@@ -59,12 +59,12 @@ struct Optimizer: Sendable {
     }
 
     /// Updates weights and moments. `step` counts from 0; `norm` is the gradient's, for clipping.
-    func update(_ state: TrainingState, recipe: Recipe, step: Int, norm: Double, pool: Pool) {
+    func update(_ state: TrainingState, recipe: Recipe, step: Int, rate: Double, norm: Double, pool: Pool) {
         let settings = recipe.optimizer
         let clip = recipe.training.maxNorm > 0 && norm > recipe.training.maxNorm
             ? recipe.training.maxNorm / norm : 1
         var adam = AdamWStep(
-            learningRate: Float(recipe.learningRate(at: step)), beta1: Float(settings.beta1),
+            learningRate: Float(rate), beta1: Float(settings.beta1),
             beta2: Float(settings.beta2), epsilon: Float(settings.epsilon),
             weightDecay: Float(settings.weightDecay),
             correction1: Float(1 - power(settings.beta1, step + 1)),
@@ -74,7 +74,7 @@ struct Optimizer: Sendable {
         let plain = adam
         let (chunks, weights, gradients) = (chunks, state.weights.flat, state.gradients.flat)
         let (momentum, variance) = (state.momentum.flat, state.variance.flat)
-        pool.run(chunks.count) { index, _ in
+        pool.run(chunks.count, stage: "optimizer") { index, _ in
             let chunk = chunks[index]
             func part(_ row: Row) -> Row { row.slice(chunk.range.lowerBound, chunk.range.count) }
             adamW(part(weights), momentum: part(momentum), variance: part(variance), gradient: part(gradients),
@@ -85,7 +85,7 @@ struct Optimizer: Sendable {
     func clear(_ gradients: Parameters, pool: Pool) {
         let size = Self.chunkSize
         let flat = gradients.flat
-        pool.run((flat.count + size - 1) / size) { index, _ in
+        pool.run((flat.count + size - 1) / size, stage: "clear gradients") { index, _ in
             flat.slice(index * size, min(size, flat.count - index * size)).fill(0)
         }
     }

@@ -133,6 +133,7 @@ extension BenchCommand {
 func emit(_ line: BenchLine, json: Bool) {
     _ = warnedOfPinnedCore
     print(json ? line.json : line.text)
+    if let note = line.note { printError(note) }
 }
 
 /// Said once, however many lines a bench prints.

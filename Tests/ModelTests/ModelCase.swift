@@ -41,6 +41,14 @@ struct Batch: Sendable {
                      starts: within.map { $0 - tokens.lowerBound })
     }
 
+    /// Every document's part as a row of its own.
+    var documents: [Batch] {
+        zip(starts, starts.dropFirst()).map { start, end in
+            Batch(sequence: end - start, inputs: Array(inputs[start..<end]), targets: Array(targets[start..<end]),
+                  starts: [0, end - start])
+        }
+    }
+
     var task: Task {
         Task(inputs: TestSupport.targets(inputs), targets: TestSupport.targets(targets),
              segments: Segments(TestSupport.targets(starts)), sequence: sequence)

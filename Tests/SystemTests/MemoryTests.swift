@@ -19,6 +19,8 @@ import Testing
          "--training.local_batch_size", "16", "--activation_checkpoint.mode", "full", "--training.threads", "2"],
         ["--model.dim", "128", "--training.seq_len", "4096", "--training.local_batch_size", "2",
          "--activation_checkpoint.mode", "selective"],
+        ["--model.dim", "128", "--training.seq_len", "2048", "--training.local_batch_size", "2",
+         "--data.layout", "decompose", "--data.decomposition", "random"],
     ]
 
     @Test(arguments: shapes) func thePeakIsAsPlanned(_ flags: [String]) throws {
@@ -31,6 +33,17 @@ import Testing
         let object = try JSONSerialization.jsonObject(with: Data(plan.out.utf8)) as? [String: Any]
         #expect(abs((object?["peak_bytes"] as? Int ?? 0) - planned) < 4 << 20)
         #expect(object?["peak_gflops"] as? Double == 50)
+    }
+
+    /// With what the network holds.
+    @Test(arguments: [2, 3], ["checked", "sealed"]) func ranksAreAsPlanned(count: Int, protection: String) throws {
+        let place = try Workplace()
+        let shape = ["--model.dim", "192", "--model.n_layers", "4", "--model.n_heads", "6", "--training.steps", "20"]
+        let ranks = try Ranks(count, in: place.path, ["train", "run.toml", "--comm.protection", protection] + shape)
+        for ended in ranks.ends() { #expect(ended?.code == 0, "\(ended?.text ?? "running")") }
+        let text = ranks.text(0)
+        let peak = try number(text, "memory +"), planned = try number(text, "at most, planned")
+        #expect(abs(peak - planned) <= max(peak / 20, 8 << 20), "\(peak) bytes, planned \(planned)")
     }
 
     /// One line, exit code 2, nothing written, and three keys to turn.
@@ -55,12 +68,13 @@ import Testing
         }
     }
 
-    /// After the second step no call of the allocator, on any thread, in any library.
-    @Test(arguments: ["1", "2", "3"], ["none", "selective", "full"])
+    /// After the second step no call of the allocator, on any thread, in any library; nor while it is traced.
+    @Test(arguments: ["1", "2", "3"], ["none", "selective", "full", "traced"])
     func aStepAllocatesNothing(threads: String, mode: String) throws {
         let place = try Workplace()
-        let flags = ["--training.threads", threads, "--activation_checkpoint.mode", mode, "--training.seq_len", "700",
-                     "--training.local_batch_size", "2", "--training.global_batch_size", "5", "--model.n_layers", "2"]
+        let change = mode == "traced" ? ["--profiling.trace", "true"] : ["--activation_checkpoint.mode", mode]
+        let flags = ["--training.threads", threads, "--training.seq_len", "700", "--training.local_batch_size", "2",
+                     "--training.global_batch_size", "5", "--model.n_layers", "2"] + change
         let outcome = try Program.run(["bench", "step", "--config", "run.toml", "--rounds", "2", "--json"] + flags,
                                       in: place.path)
         #expect(outcome.code == 0, "\(outcome.error)")
@@ -68,6 +82,26 @@ import Testing
         #expect(object?["allocations"] as? Int == 0)
         let peak = try #require(object?["peak_bytes"] as? Int), planned = try #require(object?["planned_bytes"] as? Int)
         #expect(abs(peak - planned) <= max(peak / 20, 16 << 20))
+    }
+
+    /// Nor when the length of rows changes from step to step.
+    @Test(arguments: [["--data.layout", "decompose", "--data.min_length", "4", "--data.decomposition", "quota"],
+                      ["--data.layout", "best_fit"],
+                      ["--training.length_warmup", "truncate", "--training.length_warmup_steps", "40"],
+                      ["--training.length_warmup", "reshape", "--training.length_warmup_steps", "40"],
+                      ["--training.length_warmup", "window", "--training.length_warmup_steps", "40"]])
+    func stepsOfManyLengthsAllocateNothing(layout: [String]) throws {
+        let place = try Workplace()
+        // The counted step is the one after the rounds: among so many there are several lengths.
+        for rounds in 6..<11 {
+            let flags = ["--training.local_batch_size", "2", "--training.global_batch_size", "5",
+                         "--training.seq_len", "64", "--training.threads", "2"] + layout
+            let outcome = try Program.run(["bench", "step", "--config", "run.toml", "--rounds", "\(rounds)", "--json"]
+                                          + flags, in: place.path)
+            #expect(outcome.code == 0, "\(outcome.error)")
+            let object = try JSONSerialization.jsonObject(with: Data(outcome.out.utf8)) as? [String: Any]
+            #expect(object?["allocations"] as? Int == 0, "\(rounds) rounds")
+        }
     }
 
     @Test func anotherTokenizer() throws {

@@ -1,7 +1,31 @@
+import Base
 import Synchronization
 import Tensor
 import Testing
 import TestSupport
+
+private final class Listener: PoolObserver {
+    struct Run: Sendable {
+        var stage: String
+        /// -1: a wait for workers.
+        var worker: Int
+        var flops: Int
+        var from: UInt64
+        var to: UInt64
+    }
+
+    private let heard = Mutex<[Run]>([])
+
+    func ran(_ stage: StaticString, worker: Int, flops: Int, from: UInt64, to: UInt64) {
+        heard.withLock { $0.append(Run(stage: stage.description, worker: worker, flops: flops, from: from, to: to)) }
+    }
+
+    func waitedForWorkers(from: UInt64, to: UInt64) {
+        heard.withLock { $0.append(Run(stage: "", worker: -1, flops: 0, from: from, to: to)) }
+    }
+
+    var runs: [Run] { heard.withLock { $0 } }
+}
 
 @Suite struct PoolTests {
     /// Every tile once, whatever the counts; workers are named below the number of threads.
@@ -45,6 +69,38 @@ import TestSupport
             inside.withLock { _ = $0.remove(worker) }
         }
         #expect(clashes.load(ordering: .relaxed) == 0)
+    }
+
+    /// Each run once from the caller, with its operations, and once at most from each worker, within the caller's time;
+    /// nothing before an observer is set or after it is taken off, and operations are not reckoned then.
+    @Test(arguments: [1, 2, 4], [false, true]) func observersHearOfEveryRun(threads: Int, spin: Bool) {
+        let pool = Pool(threads: threads, spin: spin)
+        defer { pool.close() }
+        func many(_ flops: @autoclosure () -> Int) {
+            for tiles in [0, 1, 2, 3, 50] { pool.run(tiles, stage: "work", flops: flops()) { _, _ in } }
+        }
+        let listener = Listener()
+        var reckoned = 0
+        func reckon() -> Int {
+            reckoned += 1
+            return reckoned
+        }
+        many(reckon())
+        pool.observer = listener
+        many(reckon())
+        pool.observer = nil
+        many(reckon())
+        #expect(reckoned == 4)
+        let own = listener.runs.filter { $0.worker == 0 }
+        #expect(own.map(\.flops) == [1, 2, 3, 4])
+        #expect(own.allSatisfy { $0.stage == "work" })
+        #expect(listener.runs.count { $0.worker < 0 } == (threads == 1 ? 0 : 3))
+        for (before, after) in zip(own, own.dropFirst()) { #expect(before.to <= after.from) }
+        for run in listener.runs {
+            #expect(run.from <= run.to)
+            #expect(own.count { $0.from <= run.from && run.to <= $0.to } >= 1)
+        }
+        for worker in 1..<max(threads, 1) { #expect(listener.runs.count { $0.worker == worker } == 3) }
     }
 
     @Test func poolsOpenAndClose() {

@@ -13,7 +13,7 @@ struct AttentionLayer {
     func forward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ task: Task, _ scratch: Scratch) {
         let tiles = Tiles(tokens: task.tokens)
         let (shape, table, epsilon, period) = (shape, rotaryTable, epsilon, task.sequence)
-        pool.run(tiles.count) { tile, _ in
+        pool.run(tiles.count, stage: "qkv", flops: weights.qkv.flops(tokens: task.tokens)) { tile, _ in
             let (start, count) = tiles.range(tile)
             let normed = scratch.normed.rows(start, count), qkv = saved.qkv.rows(start, count)
             rmsNorm(normed, inverse: saved.inputInverse.slice(start, count), x: saved.input.rows(start, count),
@@ -23,7 +23,7 @@ struct AttentionLayer {
                    headDim: shape.headDim, firstPosition: start, period: period)
         }
         strategy.forward(saved.attended, logSum: saved.logSum, qkv: saved.qkv, shape: shape, segments: task.segments)
-        pool.run(tiles.count) { tile, _ in
+        pool.run(tiles.count, stage: "attention output", flops: weights.output.flops(tokens: task.tokens)) { tile, _ in
             let (start, count) = tiles.range(tile)
             let middle = saved.middle.rows(start, count)
             middle.copy(saved.input.rows(start, count))
@@ -37,14 +37,14 @@ struct AttentionLayer {
         let tiles = Tiles(tokens: task.tokens)
         let (shape, table, period) = (shape, rotaryTable, task.sequence)
         let output = WeightGradient(dW: gradients.output, dY: scratch.dResidual, x: saved.attended)
-        pool.run(tiles.count + output.tiles) { tile, _ in
+        pool.run(tiles.count + output.tiles, stage: "attention output backward", flops: 2 * output.flops) { tile, _ in
             guard tile < tiles.count else { return output.run(tile - tiles.count) }
             let (start, count) = tiles.range(tile)
             Gemm.times(scratch.dAttended.rows(start, count), scratch.dResidual.rows(start, count), weights.output)
         }
         strategy.backward(scratch.dQKV, dOut: scratch.dAttended, out: saved.attended, logSum: saved.logSum,
                           qkv: saved.qkv, shape: shape, segments: task.segments)
-        pool.run(tiles.count) { tile, _ in
+        pool.run(tiles.count, stage: "qkv backward", flops: weights.qkv.flops(tokens: task.tokens)) { tile, _ in
             let (start, count) = tiles.range(tile)
             let dQKV = scratch.dQKV.rows(start, count), input = saved.input.rows(start, count)
             let inverse = saved.inputInverse.slice(start, count)
@@ -59,6 +59,7 @@ struct AttentionLayer {
                             inverse: inverse, gain: weights.inputGain)
         }
         addShares(gradients.inputGain, scratch.dGains)
-        WeightGradient(dW: gradients.qkv, dY: scratch.dQKV, x: scratch.normed).run(pool: pool)
+        WeightGradient(dW: gradients.qkv, dY: scratch.dQKV, x: scratch.normed)
+            .run(pool: pool, stage: "qkv weight gradients")
     }
 }

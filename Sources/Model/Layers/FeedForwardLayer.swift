@@ -10,7 +10,8 @@ struct FeedForwardLayer {
     func forward(_ out: Matrix, _ saved: LayerSaved, _ weights: Parameters.Layer, _ scratch: Scratch) {
         let tiles = Tiles(tokens: out.rows)
         let epsilon = epsilon
-        pool.run(tiles.count) { tile, _ in
+        let flops = weights.gateUp.flops(tokens: out.rows) + weights.down.flops(tokens: out.rows)
+        pool.run(tiles.count, stage: "mlp", flops: flops) { tile, _ in
             let (start, count) = tiles.range(tile)
             let normed = scratch.normed.rows(start, count), gateUp = saved.gateUp.rows(start, count)
             let hidden = scratch.hidden.rows(start, count), middle = saved.middle.rows(start, count)
@@ -35,7 +36,10 @@ struct FeedForwardLayer {
                   makingAgain: Bool) {
         let tiles = Tiles(tokens: scratch.dResidual.rows)
         let epsilon = epsilon
-        pool.run(tiles.count) { tile, _ in
+        let dGateUp = WeightGradient(dW: gradients.gateUp, dY: saved.gateUp, x: scratch.normed)
+        let dDown = WeightGradient(dW: gradients.down, dY: scratch.dResidual, x: scratch.hidden)
+        let flops = dDown.flops + dGateUp.flops * (makingAgain ? 2 : 1)
+        pool.run(tiles.count, stage: "mlp backward", flops: flops) { tile, _ in
             let (start, count) = tiles.range(tile)
             let hidden = scratch.hidden.rows(start, count), gateUp = saved.gateUp.rows(start, count)
             let normed = scratch.normed.rows(start, count), middle = saved.middle.rows(start, count)
@@ -50,9 +54,8 @@ struct FeedForwardLayer {
             swiGLUBackward(gateUp, recomputed: hidden, dH: hidden, gateUp: gateUp)
             Gemm.times(scratch.dNormed.rows(start, count), gateUp, weights.gateUp)
         }
-        let down = WeightGradient(dW: gradients.down, dY: scratch.dResidual, x: scratch.hidden)
-        down.run(with: WeightGradient(dW: gradients.gateUp, dY: saved.gateUp, x: scratch.normed), pool: pool)
-        pool.run(tiles.count) { tile, _ in
+        dDown.run(with: dGateUp, pool: pool, stage: "mlp weight gradients")
+        pool.run(tiles.count, stage: "mlp norm backward") { tile, _ in
             let (start, count) = tiles.range(tile)
             let share = scratch.dGains.row(tile)
             share.fill(0)

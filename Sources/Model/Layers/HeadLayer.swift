@@ -49,7 +49,8 @@ struct HeadLayer {
     private func run(_ chunk: Chunk, _ gradientScale: Float?) -> Double {
         let tiles = Tiles(tokens: chunk.normed.rows)
         let (epsilon, losses) = (epsilon, losses)
-        pool.run(tiles.count) { tile, _ in
+        let flops = chunk.head.flops(tokens: chunk.normed.rows) * (gradientScale == nil ? 1 : 2)
+        pool.run(tiles.count, stage: "head", flops: flops) { tile, _ in
             let (start, count) = tiles.range(tile)
             let normed = chunk.normed.rows(start, count), logits = chunk.logits.rows(start, count)
             let final = chunk.final.rows(start, count), inverse = chunk.inverse.slice(start, count)
@@ -67,7 +68,8 @@ struct HeadLayer {
         }
         if gradientScale != nil {
             addShares(chunk.dGain, chunk.dGains.rows(0, tiles.count))
-            WeightGradient(dW: chunk.dHead, dY: chunk.logits, x: chunk.normed).run(pool: pool)
+            WeightGradient(dW: chunk.dHead, dY: chunk.logits, x: chunk.normed)
+                .run(pool: pool, stage: "head weight gradients")
         }
         return (0..<tiles.count).reduce(0) { $0 + losses[$1] }
     }

@@ -9,7 +9,7 @@ import Musl
 /// Queries of one task of the forward: a long document is shared by several workers.
 private let chunk = 512
 
-/// Causal softmax attention in tiles with an online softmax (FlashAttention, 2205.14135): for each block of 64
+/// Causal softmax attention in tiles with an online softmax (FlashAttention, 2205.14135): for each block of 128
 /// queries the scores of 64 keys at a time are turned into weights, added to the output, and forgotten. No
 /// matrix of T x T ever exists; memory beyond the operands is `scratchFloats`.
 ///
@@ -20,7 +20,7 @@ public func attention(_ out_TH: Matrix, logSum logSum_HT: Matrix, qkv qkv_TC: Ma
                       segments: Segments, scratch: Matrix, pool: Pool) {
     let chunksBefore = ChunkIndex(segments)
     let tasks = chunksBefore.total * shape.keyHeads
-    pool.run(tasks) { task, worker in
+    pool.run(tasks, stage: "attention", flops: shape.productFlops(segments)) { task, worker in
         let (segment, first) = chunksBefore.find(task / shape.keyHeads)
         let tokens = segments.range(segment)
         let keys = min(first + chunk, tokens.count)
@@ -66,40 +66,42 @@ private struct ForwardHead {
     let keyCount: Int
     let keysTransposed: Matrix    // [blocks * headDim, 64]
     let values: Matrix            // [keyCount, headDim]
-    let query: Matrix             // [64, headDim], scaled
-    let sum: Matrix               // [64, headDim]
-    let score: Matrix             // [64, 64]
-    let peak: Row                 // [64] running maximum
-    let denominator: Row          // [64] running sum
+    let query: Matrix             // [128, headDim], scaled
+    let sum: Matrix               // [128, headDim]
+    let score: Matrix             // [128, 64]
+    let peak: Row                 // [128] what the scores are shifted by, near the running maximum
+    let denominator: Matrix       // [128, 16] running sum, lane by lane
 
     init(shape: AttentionShape, keyHead: Int, keyCount: Int, qkv: Matrix, memory: inout AttentionScratch) {
-        let size = AttentionShape.block
+        let size = AttentionShape.queryBlock
         self.shape = shape
         self.keyCount = keyCount
         keysTransposed = packTransposed(shape.key(qkv, keyHead), &memory)
         values = memory.matrix(keyCount, shape.headDim)
-        values.copy(shape.value(qkv, keyHead))
+        scaleRows(values, shape.value(qkv, keyHead), by: 1)
         query = memory.matrix(size, shape.headDim)
         sum = memory.matrix(size, shape.headDim)
-        score = memory.matrix(size, size)
+        score = memory.matrix(size, AttentionShape.block)
         peak = memory.row(size)
-        denominator = memory.row(size)
+        denominator = memory.matrix(size, 16)
     }
 
     func run(out: Matrix, logSum: Row, queries: Matrix, from first: Int) {
-        let size = AttentionShape.block
+        let size = AttentionShape.queryBlock
         for start in Swift.stride(from: first, to: queries.rows, by: size) {
             let rows = min(size, queries.rows - start)
-            loadScaled(query.rows(0, rows), queries.rows(start, rows))
-            peak.fill(-.infinity)
-            denominator.fill(0)
-            for key in 0..<(start / size) { visit(block: key, rows: 0..<rows, keys: size, diagonal: false) }
-            let half = min(rows, AttentionShape.halfBlock)
-            visit(block: start / size, rows: 0..<half, keys: AttentionShape.halfBlock, diagonal: true)
-            if half < rows { visit(block: start / size, rows: half..<rows, keys: size, diagonal: true) }
+            scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.temperature)
+            prefetch(queries, block: start + size)
+            for key in 0..<(start / AttentionShape.block) { visit(block: key, rows: 0..<rows) }
+            for own in AttentionShape.ownBlocks(rows) {
+                visitOwn(block: start / AttentionShape.block + own.block, rows: own.rows)
+                if own.rows.upperBound < rows {
+                    visit(block: start / AttentionShape.block + own.block, rows: own.rows.upperBound..<rows)
+                }
+            }
             let logSums = logSum.slice(start, rows)
             for row in 0..<rows {
-                let total = denominator[row]
+                let total = denominator.row(row)[lanes: 0].total
                 let factor = Lanes(repeating: 1 / total)
                 let from = sum.row(row), to = out.row(start + row)
                 for i in laneStarts(shape.headDim) { to[lanes: i] = from[lanes: i] * factor }
@@ -108,44 +110,75 @@ private struct ForwardHead {
         }
     }
 
-    /// One block of keys: scores, the new maximum, the weights, and their share of the output.
-    private func visit(block: Int, rows: Range<Int>, keys width: Int, diagonal: Bool) {
-        let size = AttentionShape.block
-        let count = min(width, keyCount - block * size)
-        let scores = score.rows(rows.lowerBound, rows.count).columns(0, width)
-        let packed = keysTransposed.rows(block * shape.headDim, shape.headDim).columns(0, width)
-        tileGemm(scores, query.rows(rows.lowerBound, rows.count), packed, accumulate: false)
-        for row in rows {
-            let scores = score.row(row).slice(0, width)
-            if diagonal { maskFuture(scores, after: row) }
-            absorb(row, scores, first: block == 0)
-        }
-        tileGemm(sum.rows(rows.lowerBound, rows.count), scores.columns(0, count), values.rows(block * size, count),
-                 accumulate: block > 0)
+    /// Queries meet an earlier, hence full, block of keys: scores, weights, and their share of the output.
+    private func visit(block: Int, rows: Range<Int>) {
+        makeScores(block: block, rows: rows, keys: AttentionShape.block)
+        for row in rows { absorb(row, score.row(row), first: block == 0) }
+        addValues(block: block, rows: rows, keys: AttentionShape.block)
     }
 
-    /// Turns one row of scores into weights against the running maximum. When that rises, what has been summed
-    /// so far shrinks by e^(old - new).
-    @inline(__always) private func absorb(_ row: Int, _ scores: Row, first: Bool) {
-        var best = Lanes(repeating: peak[row])
-        for i in laneStarts(scores.count) { best = best.atLeast(scores[lanes: i]) }
-        let largest = best.largest
-        if !first, largest > peak[row] {
-            let shrink = Lanes(repeating: peak[row] - largest).exponential[0]
-            denominator[row] *= shrink
-            let sums = sum.row(row)
-            for i in laneStarts(shape.headDim) { sums[lanes: i] = sums[lanes: i] * shrink }
+    /// Queries meet the keys of the same tokens, band by band.
+    private func visitOwn(block: Int, rows: Range<Int>) {
+        for band in AttentionShape.bands(rows.count) {
+            let from = rows.lowerBound + band.rows.lowerBound
+            makeScores(block: block, rows: from..<(from + band.rows.count), keys: band.keys)
+            for row in band.rows {
+                let scores = score.row(rows.lowerBound + row).slice(0, band.keys)
+                maskFuture(scores, after: row)
+                absorb(rows.lowerBound + row, scores, first: block == 0)
+            }
+            addValues(block: block, rows: from..<(from + band.rows.count), keys: band.rows.upperBound)
         }
-        peak[row] = largest
-        var total = Lanes.zero
+    }
+
+    private func makeScores(block: Int, rows: Range<Int>, keys: Int) {
+        let packed = keysTransposed.rows(block * shape.headDim, shape.headDim).columns(0, keys)
+        tileGemm(score.rows(rows.lowerBound, rows.count).columns(0, keys), query.rows(rows.lowerBound, rows.count),
+                 packed, accumulate: false)
+    }
+
+    private func addValues(block: Int, rows: Range<Int>, keys: Int) {
+        tileGemm(sum.rows(rows.lowerBound, rows.count), score.rows(rows.lowerBound, rows.count).columns(0, keys),
+                 values.rows(block * AttentionShape.block, keys), accumulate: block > 0)
+    }
+
+    /// Turns one row of scores into weights.
+    ///
+    /// A softmax may be shifted by any number that keeps e^(score - shift) in range. The shift is the maximum of the
+    /// row's first block; it is raised only where a score exceeds it by more than `slack`, so that most blocks do
+    /// without a sum or a maximum across lanes, and without a branch that cannot be foreseen.
+    @inline(__always) private func absorb(_ row: Int, _ scores: Row, first: Bool) {
+        var best = Lanes(repeating: -.infinity)
+        for i in laneStarts(scores.count) { best = best.atLeast(scores[lanes: i]) }
+        let denominators = denominator.row(row)
+        if first {
+            peak[row] = best.largest
+            denominators[lanes: 0] = .zero
+        } else if best.isAnyGreater(than: Lanes(repeating: peak[row] + slack)) {
+            raise(row, to: best.largest)
+        }
+        let shift = peak[row]
+        var total = denominators[lanes: 0]
         for i in laneStarts(scores.count) {
-            let weight = (scores[lanes: i] - largest).exponential
+            let weight = (scores[lanes: i] - shift).exponential
             scores[lanes: i] = weight
             total += weight
         }
-        denominator[row] += total.total
+        denominators[lanes: 0] = total
+    }
+
+    /// What has been summed so far shrinks by e^(old - new).
+    @inline(never) private func raise(_ row: Int, to largest: Float) {
+        let shrink = Lanes(repeating: peak[row] - largest).exponential[0]
+        peak[row] = largest
+        let denominators = denominator.row(row), sums = sum.row(row)
+        denominators[lanes: 0] = denominators[lanes: 0] * shrink
+        for i in laneStarts(shape.headDim) { sums[lanes: i] = sums[lanes: i] * shrink }
     }
 }
+
+/// Weights stay below e^8: far from overflow, and sums of them lose nothing in a float.
+private let slack: Float = 8
 
 /// Keys (or values) of a segment, transposed block by block: [blocks * headDim, 64]. The last block's missing
 /// tokens are zero; the causal mask hides them, since they lie after every query.
@@ -158,15 +191,6 @@ func packTransposed(_ x_TD: Matrix, _ memory: inout AttentionScratch) -> Matrix 
         transpose(packed.rows(block * x_TD.columns, x_TD.columns), x_TD.rows(block * size, rows))
     }
     return packed
-}
-
-/// out = x / sqrt(headDim): the softmax's temperature, applied once a query instead of once a score.
-func loadScaled(_ out: Matrix, _ x: Matrix) {
-    let scale = 1 / Float(x.columns).squareRoot()
-    for row in 0..<x.rows {
-        let from = x.row(row), to = out.row(row)
-        for i in laneStarts(x.columns) { to[lanes: i] = from[lanes: i] * scale }
-    }
 }
 
 /// Scores of keys after position `last` of the block become -infinity.

@@ -16,6 +16,9 @@ extension SIMD16<Float> {
     @inline(__always) func atLeast(_ floor: Lanes) -> Lanes { skein_larger(self, floor) }
     @inline(__always) func atMost(_ ceiling: Lanes) -> Lanes { skein_smaller(self, ceiling) }
 
+    /// Whether some lane is above its counterpart.
+    @inline(__always) func isAnyGreater(than other: Lanes) -> Bool { skein_any_greater(self, other) != 0 }
+
     /// e to the power of each lane, within 2 ulp on [-87.3, 88]; flushed to zero below, clamped above. NaN
     /// gives the value at the upper clamp: whoever feeds NaN in finds it again in the loss or the norm.
     ///

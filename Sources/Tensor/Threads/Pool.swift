@@ -1,3 +1,4 @@
+import Base
 import CKernels
 import Synchronization
 
@@ -6,6 +7,17 @@ import Glibc
 #elseif canImport(Musl)
 import Musl
 #endif
+
+/// Whoever wants to know where the pool's time goes. Called from the thread that worked, when it is done; times are
+/// `MonotonicClock`'s, in nanoseconds.
+public protocol PoolObserver: AnyObject, Sendable {
+    /// `worker` took part in a run of `stage`. The caller of `run` is worker 0: its times are those of the whole run,
+    /// and it alone tells the run's floating-point operations (0: nobody counted them).
+    func ran(_ stage: StaticString, worker: Int, flops: Int, from: UInt64, to: UInt64)
+
+    /// Worker 0 found no tile left and waited for the others, within a run that it tells of next.
+    func waitedForWorkers(from: UInt64, to: UInt64)
+}
 
 /// A fixed set of threads that work through numbered tiles.
 ///
@@ -21,9 +33,12 @@ import Musl
     // published by the release-store of `generation`, which every worker load-acquires before it reads `job`.
     // `run` is not reentrant; a second caller at the same time traps.
     public let threads: Int
+    /// Set between two runs. Nil costs nothing that could be measured.
+    public var observer: (any PoolObserver)?
 
     @safe private struct Job {
         var tiles = 0
+        var stage: StaticString = ""
         var body = unsafe skein_closure()
     }
 
@@ -52,9 +67,18 @@ import Musl
     }
 
     /// Calls `body(tile, worker)` for every tile in 0..<tiles, each once, and returns when all are done.
-    /// `worker` is in 0..<threads and names the caller's scratch memory. `body` runs on several threads.
-    public func run(_ tiles: Int, _ body: @Sendable (_ tile: Int, _ worker: Int) -> Void) {
+    /// `worker` is in 0..<threads and names the caller's scratch memory. `body` runs on several threads. `stage` and
+    /// `flops`, the floating-point operations of all tiles, are for the observer.
+    public func run(_ tiles: Int, stage: StaticString = "other", flops: @autoclosure () -> Int = 0,
+                    _ body: @Sendable (_ tile: Int, _ worker: Int) -> Void) {
         guard tiles > 0 else { return }
+        guard let observer else { return perform(tiles, stage, body) }
+        let start = MonotonicClock.nanoseconds()
+        perform(tiles, stage, body)
+        observer.ran(stage, worker: 0, flops: flops(), from: start, to: MonotonicClock.nanoseconds())
+    }
+
+    private func perform(_ tiles: Int, _ stage: StaticString, _ body: @Sendable (Int, Int) -> Void) {
         if threads == 1 || tiles == 1 {
             for tile in 0..<tiles { body(tile, 0) }
             return
@@ -64,10 +88,11 @@ import Musl
         // The workers use the closure only until `running` is 0 again, which this function waits for; the loan's
         // end is a use of the closure that keeps the compiler from ending its life before.
         job.tiles = tiles
+        job.stage = stage
         unsafe lend(body, &job.body)
         publish()
         work(job, worker: 0)
-        while running.load(ordering: .acquiring) > 0 { skein_pause() }
+        waitForWorkers()
         endLoan(body)
         busy.store(false, ordering: .releasing)
     }
@@ -94,6 +119,12 @@ import Musl
         }
     }
 
+    private func waitForWorkers() {
+        let start = observer == nil ? 0 : MonotonicClock.nanoseconds()
+        while running.load(ordering: .acquiring) > 0 { skein_pause() }
+        observer?.waitedForWorkers(from: start, to: MonotonicClock.nanoseconds())
+    }
+
     private func work(_ job: Job, worker: Int) {
         while true {
             let tile = next.add(1, ordering: .relaxed).oldValue
@@ -112,7 +143,9 @@ import Musl
                 running.subtract(1, ordering: .releasing)
                 return
             }
+            let start = observer == nil ? 0 : MonotonicClock.nanoseconds()
             work(job, worker: worker)
+            observer?.ran(job.stage, worker: worker, flops: 0, from: start, to: MonotonicClock.nanoseconds())
             running.subtract(1, ordering: .releasing)
         }
     }

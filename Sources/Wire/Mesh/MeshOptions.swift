@@ -27,7 +27,8 @@ public struct MeshOptions: Sendable {
     /// machine outnumber its cores.
     public var spins = true
     /// What may wait for each data stream before its buffer is posted.
-    public var earlyByteCount = 4 << 20
+    public var earlyByteCount = Self.defaultEarlyByteCount
+    public static let defaultEarlyByteCount = 4 << 20
 
     public init(rank: Int, worldSize: Int, masterHost: String, masterPort: Int, secret: JobSecret,
                 jobID: String) {
