@@ -81,6 +81,7 @@ public final class Corpus {
     /// The rows of each stream's buckets, the shortest first.
     package let tables: [[RowTable]]
     private var mixture: Mixture?
+    private let tokenFiles: [TokenFile]
     package let validationTable: RowTable
 
     /// Reads the sources. Throws `BadInput` for a source that is missing, empty, unreadable or no text, for
@@ -90,6 +91,7 @@ public final class Corpus {
         self.options = options
         self.tokenizer = tokenizer
         let source = try SourceDocuments(options.sources, tokenizer: tokenizer)
+        tokenFiles = source.tokenFiles
         var name = ByteWriter()
         name.append(tokenizer.fingerprint)
         name.append(source.fingerprint)
@@ -174,6 +176,19 @@ public final class Corpus {
             ?? position.next(tables[0], tokens: tokens, curriculum)
     }
 
+    /// Throws unless the run that came to `position` took what a run with these weights would have taken. Only where
+    /// weights have changed does that matter: then the curriculum and the tokens of a step are part of the past.
+    public func checkPast(_ position: DataPosition, tokens: Int, _ curriculum: Curriculum) throws(BadInput) {
+        guard let mixture, mixture.weights.phase(at: Int(position.step)) > 0 else { return }
+        var replay = start
+        while replay.step < position.step { _ = next(&replay, tokens: tokens, curriculum) }
+        guard replay.rows == position.rows else {
+            throw BadInput("data.weights changed before step \(position.step), and the rows taken until then do not "
+                + "follow from this config; keep data.curriculum, data.odds, data.cycles and "
+                + "training.global_batch_size as they were, or go on without data.weights in a new run")
+        }
+    }
+
     /// The source that row `number` of `bucket` is of, after `next` has given it out; 0 without weights.
     public func source(ofRow number: Int, bucket: Int) -> Int { mixture?.place(number, bucket: bucket).source ?? 0 }
 
@@ -187,6 +202,15 @@ public final class Corpus {
         guard position.seed == options.seed else {
             throw BadInput("the checkpoint's data order has the seed \(position.seed), not \(options.seed); "
                 + "set debug.seed to it, or begin a new run")
+        }
+    }
+
+    /// Throws when a token of prepared data that has been read was none: nobody looks at them all beforehand.
+    public func checkTokens() throws(BadInput) {
+        for file in tokenFiles {
+            guard let (index, value) = file.damage else { continue }
+            throw BadInput("\(file.path): token \(index), at byte \(file.offset(of: index)), is \(value), outside the "
+                + "vocabulary of \(tokenizer.vocabularySize); the file is damaged (skein data verify)")
         }
     }
 }

@@ -91,7 +91,7 @@ import Testing
 
     private static let shapes = [[[100], [40], [7]], [[80, 40, 10], [3, 20, 30], [0, 9, 0]]]
 
-    private func mixture(_ counts: [[Int]], _ lines: [String] = phases) throws -> Mixture {
+    private func opened(_ counts: [[Int]], _ lines: [String] = phases) throws -> Mixture {
         try Mixture(tables(counts), SourceWeights(lines, sources: 3), sources: ["a", "b", "c"])
     }
 
@@ -112,7 +112,7 @@ import Testing
     /// Over all changes of weights each source gives its rows in order, none twice and none left out, so each of its
     /// epochs has each row once.
     @Test(arguments: shapes) func noRowIsLostOrRepeated(counts: [[Int]]) throws {
-        var mixture = try mixture(counts), position = DataPosition(fingerprint: 0, seed: 3)
+        var mixture = try opened(counts), position = DataPosition(fingerprint: 0, seed: 3)
         var next = counts.map { $0.map { _ in 0 } }
         for taken in run(&mixture, &position, steps: 200).joined() {
             #expect(taken.row == next[taken.source][taken.bucket])
@@ -125,7 +125,7 @@ import Testing
     /// With one bucket, each phase's rows are shared out to within a row at every step.
     @Test func sharesFollowTheWeights() throws {
         let counts = Self.shapes[0], weights = try SourceWeights(Self.phases, sources: 3)
-        var mixture = try mixture(counts), position = DataPosition(fingerprint: 0, seed: 3)
+        var mixture = try opened(counts), position = DataPosition(fingerprint: 0, seed: 3)
         let steps = run(&mixture, &position, steps: 140)
         for (index, phase) in weights.phases.enumerated() {
             let end = index + 1 < weights.phases.count ? weights.phases[index + 1].step : steps.count
@@ -141,7 +141,7 @@ import Testing
     /// With several buckets, a source's share of the tokens follows its weight, and its buckets end together.
     @Test func tokensFollowTheWeights() throws {
         let counts = [[800, 400, 100], [30, 200, 300], [0, 90, 0]]
-        var mixture = try mixture(counts, ["5", "3", "2"]), position = DataPosition(fingerprint: 0, seed: 3)
+        var mixture = try opened(counts, ["5", "3", "2"]), position = DataPosition(fingerprint: 0, seed: 3)
         var tokens = [0.0, 0, 0], rows = counts.map { $0.map { _ in 0.0 } }
         for taken in run(&mixture, &position, steps: 4_000).joined() {
             tokens[taken.source] += Double(8 << taken.bucket)
@@ -157,22 +157,22 @@ import Testing
     /// From the 64 bytes of any step, with tables opened anew, the rest is what it would have been; and a phase that
     /// is added at that step leaves everything before it alone.
     @Test(arguments: shapes) func anyStepIsASeek(counts: [[Int]]) throws {
-        var whole = try mixture(counts), end = DataPosition(fingerprint: 0, seed: 3)
+        var whole = try opened(counts), end = DataPosition(fingerprint: 0, seed: 3)
         let all = run(&whole, &end, steps: 120)
         for stop in 0...120 {
             let known = Self.phases.filter { Int($0.prefix { $0 != ":" })! < max(stop, 1) }
-            var first = try mixture(counts, known), position = DataPosition(fingerprint: 0, seed: 3)
+            var first = try opened(counts, known), position = DataPosition(fingerprint: 0, seed: 3)
             #expect(run(&first, &position, steps: stop) == Array(all[..<stop]), "stopped at \(stop)")
-            var second = try mixture(counts), copy = try DataPosition(bytes: position.bytes)
+            var second = try opened(counts), copy = try DataPosition(bytes: position.bytes)
             #expect(run(&second, &copy, steps: 120 - stop) == Array(all[stop...]), "stopped at \(stop)")
             #expect(copy == end)
         }
     }
 
     @Test func sourcesWithoutRowsAreNamed() throws {
-        #expect(complaint { _ = try mixture([[5], [0], [3]]) }
+        #expect(complaint { _ = try opened([[5], [0], [3]]) }
             == "data.weights: b has a weight but no documents to train on; set it to 0")
-        var mixture = try mixture([[5], [0], [3]], ["1", "0", "1"]), position = DataPosition(fingerprint: 0, seed: 3)
+        var mixture = try opened([[5], [0], [3]], ["1", "0", "1"]), position = DataPosition(fingerprint: 0, seed: 3)
         #expect(!run(&mixture, &position, steps: 20).joined().contains { $0.source == 1 })
     }
 }

@@ -10,6 +10,11 @@ public struct SourceWeights: Sendable, Equatable {
         public var step: Int
         /// One for each source, none negative, with a sum of 1.
         public var weights: [Double]
+
+        package init(step: Int, weights: [Double]) {
+            self.step = step
+            self.weights = weights
+        }
     }
 
     /// The most sources that may have weights.

@@ -92,6 +92,12 @@ package struct SourceDocuments {
     }
 }
 
+/// The text of each document of `sources`, in their order.
+public func readTexts(_ sources: [String]) throws(BadInput) -> [[UInt8]] {
+    let source = try SourceDocuments(sources)
+    return source.documents.map { Array(source.text[$0.range]) }
+}
+
 private func holdsTokens(_ path: String) -> BadInput {
     BadInput("\(path) holds tokens, but a tokenizer learns from text; name text files")
 }

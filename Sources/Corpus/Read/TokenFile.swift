@@ -98,6 +98,9 @@ package final class TokenFile {
         }
     }
 
+    /// Where in the file a token is.
+    func offset(of token: Int) -> Int { begin + token * (isWide ? 4 : 2) }
+
     /// Bytes of text that the tokens at `range` stand for.
     package func byteCount(_ range: Range<Int>, _ tokenizer: any Tokenizer) -> Int {
         let file = file, bytes = file.raw
