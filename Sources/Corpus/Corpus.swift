@@ -22,6 +22,8 @@ public struct CorpusOptions: Sendable {
     public var validationLayout: PackingMethod
     /// `documentMask` of validation rows.
     public var validationMask: Bool
+    /// How much of each source is read; nil: all of everything, mixed as it comes.
+    public var weights: SourceWeights?
 
     public init(sources: [String], sequence: Int, seed: UInt64, documentMask: Bool = true,
                 layout: RowLayout = .packed(.concatenate), validationLayout: PackingMethod = .concatenate,
@@ -48,6 +50,9 @@ public struct CorpusOptions: Sendable {
 /// epoch r / rowsPerEpoch. So what a step reads is a pure function of (sources, seed, step), for any number
 /// of ranks. With one bucket the position to save is the number; with several it is a `DataPosition`.
 ///
+/// **Weights.** Sources with weights are decomposed or packed each for itself and have epochs of their own: the rows
+/// of a bucket are numbered as before, and number r belongs to one source, see `Mixture`.
+///
 /// **Validation.** Held-out documents (`splits(of:)`, `cutPoint(of:)`) are a second stream, read in order.
 ///
 /// Opening reads all texts into memory: one byte a token for bytes, two for vocabularies up to 65,536. Token
@@ -71,8 +76,12 @@ public final class Corpus {
 
     package let train: TokenStream
     package let validation: TokenStream
-    /// The buckets' rows, the shortest first.
-    package let tables: [RowTable]
+    /// What is read separately: the training documents of each source with weights, or all of them.
+    private let streams: [TokenStream]
+    /// The rows of each stream's buckets, the shortest first.
+    package let tables: [[RowTable]]
+    private var mixture: Mixture?
+    private let tokenFiles: [TokenFile]
     package let validationTable: RowTable
 
     /// Reads the sources. Throws `BadInput` for a source that is missing, empty, unreadable or no text, for
@@ -82,6 +91,7 @@ public final class Corpus {
         self.options = options
         self.tokenizer = tokenizer
         let source = try SourceDocuments(options.sources, tokenizer: tokenizer)
+        tokenFiles = source.tokenFiles
         var name = ByteWriter()
         name.append(tokenizer.fingerprint)
         name.append(source.fingerprint)
@@ -99,34 +109,41 @@ public final class Corpus {
             throw BadInput("a sequence of \(options.sequence) is longer than the data: \(train.length) tokens "
                 + "are for training; lower training.seq_len to \(train.length) or less, or add data")
         }
-        switch options.layout {
-        case .packed(let method):
-            tables = [packedRows(train, sequence: options.sequence, method: method)]
-        case .decomposed(let plan):
-            precondition(options.sequence == 1 << plan.maximum, "the sequence is the longest piece")
-            tables = Buckets(train, plan).tables
+        if let weights = options.weights {
+            precondition(weights.phases.allSatisfy { $0.weights.count == options.sources.count }, "a weight each")
+            let all = train
+            streams = options.sources.indices.map { source in all.selecting { parts.train[$0].source == source } }
+            let tables = streams.map { rowTables($0, options) }
+            mixture = try Mixture(tables, weights, sources: options.sources)
+            self.tables = tables
+        } else {
+            streams = [train]
+            mixture = nil
+            tables = [rowTables(train, options)]
         }
         validationTable = packedRows(validation, sequence: options.sequence, method: options.validationLayout)
     }
 
     /// Buckets of rows of one length each; 1 where all rows are equally long.
-    public var bucketCount: Int { tables.count }
+    public var bucketCount: Int { tables[0].count }
     /// Inputs in a row of `bucket`.
-    public func sequence(ofBucket bucket: Int) -> Int { tables[bucket].sequence }
-    /// Rows of `bucket` in an epoch, some perhaps partly filled.
-    public func rowsPerEpoch(inBucket bucket: Int) -> Int { tables[bucket].count }
+    public func sequence(ofBucket bucket: Int) -> Int { tables[0][bucket].sequence }
+    /// Rows of `bucket` in an epoch, some perhaps partly filled; of all sources, where they have weights.
+    public func rowsPerEpoch(inBucket bucket: Int) -> Int { tables.reduce(0) { $0 + $1[bucket].count } }
     /// Rows in an epoch of the only bucket.
-    public var rowsPerEpoch: Int { tables[0].count }
+    public var rowsPerEpoch: Int { rowsPerEpoch(inBucket: 0) }
 
-    /// Fills `batch` with the training rows of `bucket` numbered `rows`: see Order above. Allocates nothing.
+    /// Fills `batch` with the training rows of `bucket` numbered `rows`: see Order above. With weights, rows that
+    /// `next` has given out. Allocates nothing.
     public func fill(_ batch: Batch, bucket: Int = 0, rows: Range<Int>, limit: SequenceLimit = .none) {
-        let table = tables[bucket]
-        let shape = begin(batch, table, limit)
+        let shape = begin(batch, tables[0][bucket], limit)
         for number in rows {
-            let (epoch, index) = number.quotientAndRemainder(dividingBy: table.count)
-            let stream = rowOrderStream + UInt64(bucket) << 32 + UInt64(epoch)
+            let (source, row) = mixture?.place(number, bucket: bucket) ?? (0, number)
+            let table = tables[source][bucket]
+            let (epoch, index) = row.quotientAndRemainder(dividingBy: table.count)
+            let stream = rowOrderStream + UInt64(source) << 36 + UInt64(bucket) << 32 + UInt64(epoch)
             let order = Permutation(count: table.count, seed: options.seed, stream: stream)
-            batch.append(table[order[index]], of: train, documentMask: options.documentMask,
+            batch.append(table[order[index]], of: streams[source], documentMask: options.documentMask,
                          window: shape.window)
         }
         if case .reshape = limit { batch.reshape(sequence: shape.window) }
@@ -155,8 +172,25 @@ public final class Corpus {
     /// `options.sequence`. Allocates nothing.
     public func next(_ position: inout DataPosition, tokens: Int, _ curriculum: Curriculum) -> StepRows {
         precondition(tokens > 0 && tokens % options.sequence == 0, "a step is whole rows of the longest")
-        return position.next(tables, tokens: tokens, curriculum)
+        return mixture?.next(&position, tokens: tokens, curriculum)
+            ?? position.next(tables[0], tokens: tokens, curriculum)
     }
+
+    /// Throws unless the run that came to `position` took what a run with these weights would have taken. Only where
+    /// weights have changed does that matter: then the curriculum and the tokens of a step are part of the past.
+    public func checkPast(_ position: DataPosition, tokens: Int, _ curriculum: Curriculum) throws(BadInput) {
+        guard let mixture, mixture.weights.phase(at: Int(position.step)) > 0 else { return }
+        var replay = start
+        while replay.step < position.step { _ = next(&replay, tokens: tokens, curriculum) }
+        guard replay.rows == position.rows else {
+            throw BadInput("data.weights changed before step \(position.step), and the rows taken until then do not "
+                + "follow from this config; keep data.curriculum, data.odds, data.cycles and "
+                + "training.global_batch_size as they were, or go on without data.weights in a new run")
+        }
+    }
+
+    /// The source that row `number` of `bucket` is of, after `next` has given it out; 0 without weights.
+    public func source(ofRow number: Int, bucket: Int) -> Int { mixture?.place(number, bucket: bucket).source ?? 0 }
 
     /// Throws unless `position` belongs to this data and seed.
     public func check(_ position: DataPosition) throws(BadInput) {
@@ -170,13 +204,26 @@ public final class Corpus {
                 + "set debug.seed to it, or begin a new run")
         }
     }
+
+    /// Throws when a token of prepared data that has been read was none: nobody looks at them all beforehand.
+    public func checkTokens() throws(BadInput) {
+        for file in tokenFiles {
+            guard let (index, value) = file.damage else { continue }
+            throw BadInput("\(file.path): token \(index), at byte \(file.offset(of: index)), is \(value), outside the "
+                + "vocabulary of \(tokenizer.vocabularySize); the file is damaged (skein data verify)")
+        }
+    }
 }
 
-private func hexadecimal(_ value: UInt32) -> String {
-    let digits = String(value, radix: 16)
-    return String(repeating: "0", count: 8 - digits.count) + digits
+private func rowTables(_ stream: TokenStream, _ options: CorpusOptions) -> [RowTable] {
+    switch options.layout {
+    case .packed(let method): return [packedRows(stream, sequence: options.sequence, method: method)]
+    case .decomposed(let plan):
+        precondition(options.sequence == 1 << plan.maximum, "the sequence is the longest piece")
+        return Buckets(stream, plan).tables
+    }
 }
 
-/// "rows" in the upper half; the bucket in the next bits, the epoch in the lower: no other purpose draws from
-/// these streams.
+/// "row" in the upper bits; then four for the source, four for the bucket, and the epoch in the lower half: no other
+/// purpose draws from these streams.
 private let rowOrderStream: UInt64 = 0x726F_7700_0000_0000

@@ -138,12 +138,15 @@ extension Key {
             read: { .bool($0[keyPath: path]) })
     }
 
-    static func list(_ name: String, _ path: WritableKeyPath<Recipe, [String]> & Sendable, _ help: String) -> Key {
+    /// With `takesNumbers`, a list of numbers is as good.
+    static func list(_ name: String, _ path: WritableKeyPath<Recipe, [String]> & Sendable, _ help: String,
+                     takesNumbers: Bool = false) -> Key {
         Key(name: name, help: help, expected: "a list of texts", check: { _ in nil },
             write: { recipe, value in
                 switch value {
                 case .list(let texts): recipe[keyPath: path] = texts
                 case .text(let text): recipe[keyPath: path] = [text]
+                case .numbers(let numbers) where takesNumbers: recipe[keyPath: path] = numbers.map { "\($0)" }
                 default: return false
                 }
                 return true

@@ -45,6 +45,8 @@ public struct Recipe: Sendable, Equatable {
 
     public struct Data: Sendable, Equatable {
         public var paths: [String] = []
+        /// How much of each path is read; lines as `SourceWeights` reads them. None: all documents are one stream.
+        public var weights: [String] = []
         /// `bytes`, or the path of a byte-level BPE's files.
         public var tokenizer = "bytes"
         /// Tokens see their own document only. Off: everything before them in the row.

@@ -14,7 +14,10 @@ extension Recipe {
         .number("model.rope_theta", \.model.ropeTheta, 1...1e12, "base of the rotary frequencies"),
         .bool("model.tie_embeddings", \.model.tieEmbeddings, "the output head is the embedding"),
 
-        .list("data.paths", \.data.paths, "text files, folders of text, or docs.txt beside docs.tsv"),
+        .list("data.paths", \.data.paths, "texts, folders of text, docs.txt beside docs.tsv, or prepared data"),
+        .list("data.weights", \.data.weights,
+              "shares of data.paths in the tokens; in phases as \"STEP: w1 w2\"; empty: all as it comes",
+              takesNumbers: true),
         .text("data.tokenizer", \.data.tokenizer, "`bytes`, or a tokenizer.json or the folder with one"),
         .bool("data.document_mask", \.data.documentMask, "tokens see their own document only"),
         .choice("data.layout", \.data.layout, "how documents become rows; decompose: buckets of powers of two"),

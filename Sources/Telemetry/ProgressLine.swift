@@ -116,8 +116,13 @@ extension ProgressLine {
 
     /// `width` columns, filled as far as the run has come.
     private static func bar(_ report: StepReport, _ width: Int, _ terminal: Terminal) -> String {
+        bar(done: report.parts(of: terminal.unicode ? width : width - 2), of: width, terminal)
+    }
+
+    /// `width` columns, `done` of those within the frame filled.
+    static func bar(done: Int, of width: Int, _ terminal: Terminal) -> String {
         let inside = terminal.unicode ? width : width - 2
-        let done = report.parts(of: inside)
+        let done = min(done, inside)
         let full = String(repeating: terminal.unicode ? "━" : "=", count: done)
         let empty = String(repeating: terminal.unicode ? "─" : "-", count: inside - done)
         let bar = terminal.color

@@ -12,11 +12,16 @@ public func openCorpus(_ recipe: Recipe) throws(BadInput) -> Corpus {
     guard !recipe.data.paths.isEmpty else {
         throw BadInput("data.paths is empty; name text files or folders, for example --data.paths my.txt")
     }
-    let options = CorpusOptions(sources: recipe.data.paths, sequence: recipe.training.sequenceLength,
+    var options = CorpusOptions(sources: recipe.data.paths, sequence: recipe.training.sequenceLength,
                                 seed: UInt64(recipe.debug.seed), documentMask: recipe.data.documentMask,
                                 layout: recipe.rowLayout, validationLayout: recipe.validationPacking,
                                 validationMask: recipe.validationMask)
+    options.weights = try sourceWeights(recipe)
     return try Corpus(options, tokenizer: openTokenizer(recipe))
+}
+
+func sourceWeights(_ recipe: Recipe) throws(BadInput) -> SourceWeights? {
+    recipe.data.weights.isEmpty ? nil : try SourceWeights(recipe.data.weights, sources: recipe.data.paths.count)
 }
 
 /// The recipe's values as the corpus knows them.

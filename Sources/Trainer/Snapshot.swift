@@ -69,8 +69,12 @@ struct Snapshot {
         entries(state.momentum, prefix: Self.momentumPrefix) + entries(state.variance, prefix: Self.variancePrefix)
     }
 
-    /// Says of which data a position is: the texts and how they are cut.
-    private var fingerprint: String { "\(String(corpus.fingerprint, radix: 16)):\(recipe.rowFingerprint)" }
+    /// Says of which data a position is: the texts, how they are cut, and the weights that led to `step`.
+    private func fingerprint(at step: Int) -> String {
+        let rows = "\(String(corpus.fingerprint, radix: 16)):\(recipe.rowFingerprint)"
+        guard let weights = corpus.options.weights else { return rows }
+        return rows + ":weights " + String(weights.fingerprint(before: step), radix: 16)
+    }
 
     private func sources(_ entries: [Entry]) -> [TensorSource] {
         entries.map { entry in
@@ -83,7 +87,7 @@ struct Snapshot {
         let seed = UInt64(recipe.debug.seed), position = moment.position
         return Manifest(
             step: Int(position.step), tokens: moment.tokens, worldSize: worldSize,
-            data: SavedPosition(fingerprint: fingerprint, seed: seed,
+            data: SavedPosition(fingerprint: fingerprint(at: Int(position.step)), seed: seed,
                                 row: position.rows.reduce(0) { $0 + UInt64($1) }, position: position.bytes),
             rng: RNGState(seed: seed), state: [Self.lowestLossKey: .number(moment.lowestLoss)])
     }
@@ -132,7 +136,14 @@ struct Snapshot {
             throw BadInput("\(checkpoint.path) was written before checkpoints held a position in the data; train from "
                 + "the beginning, or go on with the version of skein that wrote it")
         }
-        if data.fingerprint != fingerprint {
+        let expected = fingerprint(at: checkpoint.step), marker = ":weights "
+        if data.fingerprint != expected,
+           data.fingerprint.split(separator: marker).first == expected.split(separator: marker).first {
+            throw BadInput("\(checkpoint.path) was trained with other data.weights; keep those that began before step "
+                + "\(checkpoint.step) (they are in its config.toml), and add new ones as \"STEP: w1 w2 ...\", with a "
+                + "step from \(checkpoint.step) on")
+        }
+        if data.fingerprint != expected {
             throw BadInput("\(checkpoint.path) was trained on other data, or on data cut otherwise; give the same "
                 + "files in data.paths, and the same training.seq_len, data.layout, data.decomposition, "
                 + "data.min_length and data.mixture (its are in its config.toml)")
@@ -143,6 +154,7 @@ struct Snapshot {
         }
         let position = try DataPosition(bytes: bytes)
         try corpus.check(position)
+        try schedule.checkPast(position, of: corpus)
         var taken = 0
         for bucket in 0..<corpus.bucketCount {
             taken += Int(position.rows[bucket]) * corpus.sequence(ofBucket: bucket)

@@ -1,3 +1,4 @@
+import Base
 import Corpus
 import Recipe
 
@@ -43,6 +44,11 @@ public struct StepSchedule: Sendable {
     public func next(_ position: inout DataPosition, of corpus: Corpus) -> StepTask {
         let limit = warmup?.limit(at: Int(position.step)) ?? .none
         return StepTask(rows: corpus.next(&position, tokens: tokensPerStep, curriculum), limit: limit)
+    }
+
+    /// Throws when the rows that weights have led to by `position` are not those that this recipe leads to.
+    func checkPast(_ position: DataPosition, of corpus: Corpus) throws(BadInput) {
+        try corpus.checkPast(position, tokens: tokensPerStep, curriculum)
     }
 
     /// Rows of a micro-batch of `task`.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Base
 import Bench
+import Corpus
 import Recipe
 import Telemetry
 import Trainer
@@ -10,6 +11,7 @@ struct BenchCommand: ParsableCommand {
         commandName: "bench", abstract: "Measures the code that training runs.",
         subcommands: [
             GemmCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self, CollectivesCommand.self,
+            DataBenchCommand.self,
         ])
 
     struct GemmCommand: ParsableCommand {
@@ -127,6 +129,38 @@ extension BenchCommand {
         func run() throws {
             for line in try benchKernels(rounds: rounds, only: only) { emit(line, json: json) }
         }
+    }
+}
+
+struct DataBenchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "data", abstract: "Opening data, resuming in the middle of them, encoding text.")
+
+    @Argument(help: "Texts, or one folder that skein data prepare made.")
+    var sources: [String]
+    @Option(help: "`bytes`, or a tokenizer.json or the folder with one, whose speed is measured.")
+    var tokenizer = "bytes"
+    @Option(help: "Tokens of the longest rows; a power of two.")
+    var seqLen = 8_192
+    @Option(help: "The step that a run is resumed at.")
+    var step = 10_000
+    @Option(help: "Timed rounds; the median is reported.")
+    var rounds = 5
+    @Flag(help: "One JSON object a line.")
+    var json = false
+
+    func validate() throws {
+        guard rounds > 0, step >= 0 else { throw ValidationError("rounds must be at least 1, step 0 or more") }
+        guard (32...65_536).contains(seqLen), seqLen & (seqLen - 1) == 0 else {
+            throw ValidationError("--seq-len must be a power of two from 32 to 65536")
+        }
+    }
+
+    func run() throws {
+        var setting = DataBenchSetting(sources: sources)
+        (setting.sequence, setting.step, setting.rounds) = (seqLen, step, rounds)
+        let chosen: any Tokenizer = try tokenizer == "bytes" ? ByteTokenizer() : loadTokenizer(tokenizer)
+        for line in try benchData(setting, tokenizer: chosen) { emit(line, json: json) }
     }
 }
 

@@ -4,21 +4,58 @@ import Foundation
 import Testing
 
 @Suite struct JSONLinesTests {
-    private func texts(_ lines: String) throws -> [String] {
-        var output: [UInt8] = []
-        let found = try appendJSONLines(Array(lines.utf8).span, path: "a.jsonl", to: &output)
-        return found.map { String(decoding: output[$0.range], as: UTF8.self) }
+    /// The texts of `lines` with their lines' numbers, read in parts of so many bytes.
+    private func numbered(_ lines: [UInt8], parts: Int = .max, longest: Int = 1 << 28) throws -> [(Int, String)] {
+        var reader = JSONLineReader(path: "a.jsonl", longest: longest), found: [(Int, String)] = []
+        func take(_ number: Int, _ text: Span<UInt8>) {
+            found.append((number, unsafe text.withUnsafeBufferPointer { unsafe String(decoding: $0, as: UTF8.self) }))
+        }
+        for begin in stride(from: 0, to: lines.count, by: min(parts, max(lines.count, 1))) {
+            try reader.read(lines.span.extracting(begin..<(begin + min(parts, lines.count - begin))), take)
+        }
+        try reader.finish(take)
+        return found
     }
+
+    private func texts(_ lines: String) throws -> [String] { try numbered(Array(lines.utf8)).map(\.1) }
 
     @Test func theTextOfEachLineIsTaken() throws {
         #expect(try texts("{\"text\":\"one\"}\n\n  \r\n{\"id\": 7, \"text\" : \"two\"}\r\n{\"text\":\"three\"}")
             == ["one", "two", "three"])
         #expect(try texts(#"{"meta":{"text":"no","list":[1,{"a":"]}"}]},"text":"yes","n":null,"t":[],"x":-1.5e3}"#)
             == ["yes"])
-        var output: [UInt8] = []
-        let lines = Array("\n{\"text\":\"a\"}\n\n{\"text\":\"b\"}".utf8)
-        let found = try appendJSONLines(lines.span, path: "", to: &output)
-        #expect(found.map(\.number) == [2, 4] && found.map(\.range) == [0..<1, 1..<2])
+        let found = try numbered(Array("\n{\"text\":\"a\"}\n\n{\"text\":\"b\"}".utf8))
+        #expect(found.map(\.0) == [2, 4] && found.map(\.1) == ["a", "b"])
+    }
+
+    /// Wherever a line is cut: within a character, an escape, or between two lines.
+    @Test func partsDoNotMatter() throws {
+        let lines = Array("{\"text\":\"é\\u00e9😀\"}\n\n{\"a\":[1],\"text\":\"b\\n\"}\r\n{\"text\":\"c\"}".utf8)
+        for parts in 1...lines.count {
+            let found = try numbered(lines, parts: parts)
+            #expect(found.map(\.0) == [1, 3, 4] && found.map(\.1) == ["éé😀", "b\n", "c"])
+        }
+    }
+
+    /// A line may be as long as the limit and no longer, in one part or in many.
+    @Test func aLineTooLongIsRefused() throws {
+        let first = "{\"text\":\"ok\"}\n", long = "{\"text\":\"0123456789\"}"
+        for ending in ["", "\n", "\n" + first] {
+            let lines = Array((first + long + ending).utf8)
+            for parts in 1...lines.count {
+                #expect(try numbered(lines, parts: parts, longest: 21).count >= 2)
+                #expect(complaint { _ = try numbered(lines, parts: parts, longest: 20) } == "a.jsonl line 2, byte 14: "
+                    + "the line is longer than 20 B, the most for one document; cut the document into several")
+            }
+        }
+    }
+
+    @Test func linesThatAreNotTextAreNamed() {
+        let lines = Array("{\"text\":\"ok\"}\n{\"text\":\"caf".utf8) + [0xE9] + Array("\"}\n".utf8)
+        for parts in 1...lines.count {
+            #expect(complaint { _ = try numbered(lines, parts: parts) }
+                == "a.jsonl is not UTF-8 text: line 2, byte 26 begins no valid character")
+        }
     }
 
     /// Every scalar of the basic plane and some beyond, escaped and plain, as Foundation reads them.

@@ -35,6 +35,49 @@ import Testing
         }
     }
 
+    @Test func data() throws {
+        let place = try Workplace()
+        try place.write("latin.jsonl", Data("{\"text\":\"caf".utf8) + [0xE9] + Data("\"}\n".utf8))
+        try place.write("none.jsonl", "{\"text\":\"one\"}\n{\"text\":\"\"}\n")
+        try place.write("cut.bin", Data([0x88, 0xD8, 0x34, 1, 1, 0, 0, 0, 9, 0, 0, 0]) + Data(count: 1_014))
+        try place.write("broken.jsonl.zst", "{\"text\":\"not compressed\"}\n")
+        try place.write("t/docs.txt", "onetwo")
+        try place.write("t/docs.tsv", "offset\tlength\tsplit\tpath\n0\t3\ttrain\ta\n3\t0\ttrain\tb\n3\t3\ttrain\tc\n")
+        let cases: [(String, [String])] = [
+            ("latin.jsonl", ["latin.jsonl", "UTF-8", "line 1, byte 13"]),
+            ("none.jsonl", ["none.jsonl line 2, byte 15", "empty document"]),
+            ("cut.bin", ["cut.bin", "9 tokens", "1042", "1026"]), ("broken.jsonl.zst", ["broken.jsonl.zst", "byte 0"]),
+            ("t", ["docs.tsv line 3", "empty document"]), ("gone.jsonl", ["gone.jsonl", "No such file"]),
+        ]
+        for (source, words) in cases {
+            try expectRefusal(place, ["train", "run.toml", "--data.paths", source], naming: words, "\(source)")
+            if source != "cut.bin" {
+                try expectRefusal(place, ["data", "stats", source], naming: words, "stats of \(source)")
+            }
+        }
+        let weights = ["train", "run.toml", "--data.weights"]
+        try expectRefusal(place, weights + ["1,2"], naming: ["data.weights", "2 weights for 1 sources"], "weights")
+        try expectRefusal(place, weights + ["5: 1"], naming: ["data.weights", "step 0"], "late weights")
+        #expect(try place.run("data", "prepare", "text.txt", "--out", "prepared").code == 0)
+        for (tokenizer, words) in [("bytes", ["prepared/index.skein", "checksum"])] {
+            let index = URL(fileURLWithPath: place.path + "/prepared/index.skein")
+            var bytes = try Data(contentsOf: index)
+            bytes[30] ^= 1
+            try bytes.write(to: index)
+            try expectRefusal(place, ["train", "run.toml", "--data.paths", "prepared", "--data.tokenizer", tokenizer],
+                              naming: words, "a damaged index")
+        }
+        try expectRefusal(place, ["data", "prepare", "text.txt", "--out", "t"], naming: ["t holds docs"], "not ours")
+        // At resume: the data of the checkpoint have gone, or are others.
+        #expect(try place.run("train", "run.toml").code == 0)
+        let load = ["train", "run.toml", "--checkpoint.load", "latest", "--training.steps", "8"]
+        let text = try Data(contentsOf: URL(fileURLWithPath: place.path + "/text.txt"))
+        try place.write("text.txt", text + Data("more".utf8))
+        try expectRefusal(place, load, naming: ["outputs/tiny", "other data"], "changed data")
+        try FileManager.default.removeItem(atPath: place.path + "/text.txt")
+        try expectRefusal(place, load, naming: ["text.txt", "No such file"], "data that are gone")
+    }
+
     @Test func configs() throws {
         let place = try Workplace()
         try place.write("typo.toml", "[training]\nstesp = 3\n")

@@ -68,8 +68,13 @@ struct Workplace: ~Copyable {
 
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
-    func write(_ name: String, _ text: String) throws {
-        try text.write(toFile: path + "/" + name, atomically: true, encoding: .utf8)
+    func write(_ name: String, _ text: String) throws { try write(name, Data(text.utf8)) }
+
+    /// Makes the folders on the way, too.
+    func write(_ name: String, _ bytes: Data) throws {
+        let file = URL(fileURLWithPath: path + "/" + name)
+        try FileManager.default.createDirectory(at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+        try bytes.write(to: file)
     }
 
     func run(_ arguments: String...) throws -> Program.Outcome { try Program.run(arguments, in: path) }

@@ -129,7 +129,7 @@ private struct Cutter {
 private let cutStream: UInt64 = 0x6375_7400_0000_0000
 
 /// floor(log2(value)), for value > 0.
-private func magnitude(_ value: Int) -> Int { Int.bitWidth - 1 - value.leadingZeroBitCount }
+func magnitude(_ value: Int) -> Int { Int.bitWidth - 1 - value.leadingZeroBitCount }
 
 extension CounterRNG {
     /// An index drawn with probability in proportion to `weights`, none of them negative; nil when all are 0.

@@ -98,39 +98,47 @@ public struct StepRows: Sendable, Equatable {
 extension DataPosition {
     /// The next step's rows, with the position moved behind them. `tables` are the buckets, the shortest
     /// first; a step takes `tokens` inputs, a multiple of every length.
+    package mutating func next(_ tables: [RowTable], tokens: Int, _ curriculum: Curriculum) -> StepRows {
+        next(tables.count, tokens: tokens, curriculum, count: { tables[$0].count },
+             sequence: { tables[$0].sequence }, before: { _ in 0 })
+    }
+
+    /// The same for buckets that hold `count` rows of `sequence` inputs each, reckoned from where `before` rows had
+    /// been taken.
     ///
     /// Bucket i has given floor(m rows / cycles) rows at the end of part m, counted over all epochs; what
     /// does not fill a step is carried into the next part. So in the long run every bucket is read at the
     /// same rate, and each of its own epochs takes each of its rows once.
-    package mutating func next(_ tables: [RowTable], tokens: Int, _ curriculum: Curriculum) -> StepRows {
-        precondition(tables.count <= Self.mostBuckets, "more buckets than a position counts")
+    mutating func next(_ buckets: Int, tokens: Int, _ curriculum: Curriculum, count: (Int) -> Int,
+                       sequence: (Int) -> Int, before: (Int) -> Int) -> StepRows {
+        precondition(buckets <= Self.mostBuckets, "more buckets than a position counts")
         // The part that a bucket's next step ends in; the run is in the earliest of them, and the buckets
         // whose step ends there still have rows in it.
         func part(_ index: Int) -> Int {
-            guard tables[index].count > 0 else { return Int.max }
-            let after = Int(rows[index]) + tokens / tables[index].sequence
-            return (after * curriculum.cycles + tables[index].count - 1) / tables[index].count
+            guard count(index) > 0 else { return Int.max }
+            let after = Int(rows[index]) - before(index) + tokens / sequence(index)
+            return (after * curriculum.cycles + count(index) - 1) / count(index)
         }
         var current = Int.max
-        for index in tables.indices { current = min(current, part(index)) }
+        for index in 0..<buckets { current = min(current, part(index)) }
         precondition(current < Int.max, "there are no rows")
         func weight(_ index: Int) -> Double {
-            let steps = Double(tables[index].count) * Double(tables[index].sequence) / Double(tokens)
-            return part(index) == current ? curriculum.weight(index, of: tables.count, steps: steps) : 0
+            let steps = Double(count(index)) * Double(sequence(index)) / Double(tokens)
+            return part(index) == current ? curriculum.weight(index, of: buckets, steps: steps) : 0
         }
         var sum = 0.0
-        for index in tables.indices { sum += weight(index) }
+        for index in 0..<buckets { sum += weight(index) }
         // Where all open buckets have odds of zero, the shortest of them goes on.
         var rest = CounterRNG(seed: seed, stream: bucketStream).uniform(at: step) * sum, chosen = -1
-        for index in tables.indices where chosen < 0 || rest >= 0 {
+        for index in 0..<buckets where chosen < 0 || rest >= 0 {
             guard part(index) == current, sum == 0 ? chosen < 0 : weight(index) > 0 else { continue }
             chosen = index
             rest -= weight(index)
         }
-        let begin = Int(rows[chosen]), count = tokens / tables[chosen].sequence
-        rows[chosen] += UInt32(count)
+        let begin = Int(rows[chosen]), taken = tokens / sequence(chosen)
+        rows[chosen] += UInt32(taken)
         step += 1
-        return StepRows(bucket: chosen, sequence: tables[chosen].sequence, rows: begin..<(begin + count))
+        return StepRows(bucket: chosen, sequence: sequence(chosen), rows: begin..<(begin + taken))
     }
 }
 

@@ -38,6 +38,7 @@ struct StreamBuilder {
     func byteCount(_ documents: [SourceDocuments.Document]) -> Int {
         documents.reduce(0) { sum, document in
             guard let file = document.file else { return sum + document.range.count }
+            if let known = document.textBytes { return sum + known }
             return sum + source.tokenFiles[file].byteCount(document.range, tokenizer)
         }
     }

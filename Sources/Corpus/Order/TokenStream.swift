@@ -61,6 +61,12 @@ package struct TokenStream {
         self.starts = starts
     }
 
+    /// The stream of those documents alone that `isMeant` picks by their number, from the same storage.
+    func selecting(_ isMeant: (Int) -> Bool) -> TokenStream {
+        TokenStream(documents.indices.filter(isMeant).map { documents[$0] }, storage: storage,
+                    endOfDocument: endOfDocument)
+    }
+
     /// The number of input positions.
     package var length: Int { starts[documents.count] }
 

@@ -1,34 +1,83 @@
 import Base
 
-/// Appends the `text` of each line of `lines`, a JSON object a line, to `output` and returns the lines'
-/// numbers with their ranges in it. Blank lines are passed over. The lines are valid UTF-8.
+/// Takes the `text` of each line, a JSON object a line, from a stream that comes in parts of any size. Blank lines
+/// are passed over; a line without text, or with an empty one, is an error, because a document that the data names
+/// must not go missing silently.
 ///
-/// Written by hand because a line may be a gigabyte, and because nothing but one string is wanted.
-package func appendJSONLines(
-    _ lines: Span<UInt8>, path: String, to output: inout [UInt8]
-) throws(BadInput) -> [(number: Int, range: Range<Int>)] {
-    var documents: [(Int, Range<Int>)] = []
-    var number = 0, begin = 0
-    while begin < lines.count {
-        var end = begin
-        while end < lines.count, lines[end] != UInt8(ascii: "\n") { end += 1 }
+/// Written by hand because a file may be larger than memory, and because nothing but one string is wanted.
+package struct JSONLineReader {
+    package typealias Body = (_ number: Int, _ text: Span<UInt8>) throws(BadInput) -> Void
+
+    private let path: String
+    /// The most bytes of a line.
+    private let longest: Int
+    /// Lines read, and the bytes before the one that is now read.
+    private var number = 0
+    private var offset = 0
+    /// The begin of a line that goes on in the next part.
+    private var pending: [UInt8] = []
+    private var text: [UInt8] = []
+
+    package init(path: String, longest: Int) {
+        self.path = path
+        self.longest = longest
+    }
+
+    /// Hands the text of each line that ends in `part` to `body`.
+    package mutating func read(_ part: Span<UInt8>, _ body: Body) throws(BadInput) {
+        var begin = 0
+        while begin < part.count {
+            let (room, overflow) = begin.addingReportingOverflow(longest - pending.count + 1)
+            let stop = overflow ? part.count : min(part.count, room)
+            var end = begin
+            while end < stop, part[end] != UInt8(ascii: "\n") { end += 1 }
+            guard pending.count + end - begin <= longest else {
+                throw BadInput("\(path) line \(number + 1), byte \(offset): the line is longer than "
+                    + "\(Units.bytes(longest)), the most for one document; cut the document into several")
+            }
+            let rest = part.extracting(begin..<end)
+            if end == part.count || !pending.isEmpty {
+                unsafe rest.withUnsafeBufferPointer { unsafe pending.append(contentsOf: $0) }
+            }
+            if end == part.count { return }
+            if pending.isEmpty { try take(rest, body) } else { try takePending(body) }
+            begin = end + 1
+        }
+    }
+
+    /// To be called after the last part: its last line need not end in a newline.
+    package mutating func finish(_ body: Body) throws(BadInput) {
+        if !pending.isEmpty { try takePending(body) }
+    }
+
+    private mutating func takePending(_ body: Body) throws(BadInput) {
+        var line: [UInt8] = []
+        swap(&line, &pending)
+        try take(line.span, body)
+        line.removeAll(keepingCapacity: true)
+        swap(&line, &pending)
+    }
+
+    private mutating func take(_ line: Span<UInt8>, _ body: Body) throws(BadInput) {
         number += 1
-        let line = lines.extracting(begin..<end)
-        let first = output.count
+        if let place = firstInvalidByte(line) {
+            throw BadInput("\(path) is not UTF-8 text: line \(number), byte \(offset + place) begins no valid "
+                + "character")
+        }
         var position = skipSpace(line, 0)
         if position < line.count {
-            guard appendText(line, from: &position, to: &output) else {
-                throw BadInput("\(path) line \(number), byte \(begin + position): expected a JSON object "
+            text.removeAll(keepingCapacity: true)
+            guard appendText(line, from: &position, to: &text) else {
+                throw BadInput("\(path) line \(number), byte \(offset + position): expected a JSON object "
                     + "with a string `text`")
             }
-            guard output.count > first else {
-                throw BadInput("\(path) line \(number), byte \(begin): an empty document")
+            guard !text.isEmpty else {
+                throw BadInput("\(path) line \(number), byte \(offset): an empty document")
             }
-            documents.append((number, first..<output.count))
+            try body(number, text.span)
         }
-        begin = end + 1
+        offset += line.count + 1
     }
-    return documents
 }
 
 /// Reads the object at `position` up to its end. False, with `position` where it went wrong, when it is no

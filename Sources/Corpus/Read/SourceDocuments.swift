@@ -12,80 +12,61 @@ package struct SourceDocuments {
         package var split: Split?
         /// CRC-32C of the document's name, which the split rule reads.
         package var hash: UInt32
+        /// Bytes of its text, where an index knows them.
+        package var textBytes: Int?
+        /// Which of the given sources it is of.
+        package var source = 0
     }
 
     package private(set) var text: [UInt8] = []
     package private(set) var tokenFiles: [TokenFile] = []
     package private(set) var documents: [Document] = []
-    /// CRC-32C over each file's key, length and bytes.
+    /// See `SourceFingerprint`.
     package private(set) var fingerprint: UInt32 = 0
     private let tokenizer: (any Tokenizer)?
 
     /// Reads `sources`: see `files(ofSource:)` for what they may be.
     ///
     /// A file that the user named must be text in UTF-8 and not empty; in a folder, files that are not
-    /// UTF-8, hold a zero byte or nothing at all are skipped. Token files must fit `tokenizer`; without
+    /// UTF-8, hold a zero byte or nothing at all are skipped. An empty document is an error where a line or a table
+    /// names it, and nothing at all between two end-of-document tokens. Token files must fit `tokenizer`; without
     /// one they are an error.
-    package init(_ sources: [String], tokenizer: (any Tokenizer)? = nil) throws(BadInput) {
-        guard !sources.isEmpty else { throw BadInput("no data: name a text file or a folder of texts") }
+    package init(_ sources: [String], tokenizer: (any Tokenizer)? = nil,
+                 limits: ReadLimits = ReadLimits()) throws(BadInput) {
+        try self.init(listed: listing(sources), tokenizer: tokenizer, limits: limits)
+    }
+
+    /// Reads the files of each source that `listing` found.
+    package init(listed sources: [SourceListing], tokenizer: (any Tokenizer)? = nil,
+                 limits: ReadLimits = ReadLimits()) throws(BadInput) {
         self.tokenizer = tokenizer
-        for source in sources {
+        var reader = TextReader(limits)
+        for (number, source) in sources.enumerated() {
             let before = documents.count
-            for file in try files(ofSource: source) { try append(file) }
-            guard documents.count > before else {
-                throw BadInput("no text in folder \(source): hidden files, build folders and files that are "
-                    + "not UTF-8 were skipped")
+            for file in source.files { try append(file, &reader) }
+            guard documents.count > before else { throw source.hasNoText }
+            for index in before..<documents.count { documents[index].source = number }
+        }
+        fingerprint = reader.fingerprint.value
+    }
+
+    private mutating func append(_ file: SourceFile, _ reader: inout TextReader) throws(BadInput) {
+        switch file.kind {
+        case .tokens: try appendTokens(file, &reader.fingerprint)
+        case .prepared: try appendPrepared(file, &reader.fingerprint)
+        case .text, .table, .lines:
+            try reader.read(file) { document, bytes throws(BadInput) in
+                let range = text.count..<(text.count + bytes.count)
+                documents.append(Document(range: range, split: document.split, hash: document.hash))
+                unsafe bytes.withUnsafeBufferPointer { unsafe text.append(contentsOf: $0) }
             }
         }
     }
 
-    private mutating func append(_ file: SourceFile) throws(BadInput) {
-        let mapped = try MappedFile(file.path)
-        if file.kind == .tokens {
-            try appendTokens(file, mapped)
-        } else {
-            if let error = textError(mapped.bytes, isNamed: file.isNamed) {
-                guard file.isNamed else { return }
-                throw BadInput("\(file.path) \(error)")
-            }
-            try appendText(file, mapped.bytes)
-        }
-        fingerprint = CRC32C.checksum(Array(file.key.utf8), from: fingerprint)
-        var length = ByteWriter(capacity: 8)
-        length.append(UInt64(mapped.count))
-        fingerprint = checksum(mapped.bytes, from: CRC32C.checksum(length.bytes, from: fingerprint))
-    }
-
-    private mutating func appendText(_ file: SourceFile, _ bytes: Span<UInt8>) throws(BadInput) {
-        let base = text.count
-        if case .lines = file.kind {
-            for (number, range) in try appendJSONLines(bytes, path: file.path, to: &text) {
-                let hash = CRC32C.checksum(Array("\(file.key):\(number)".utf8))
-                documents.append(Document(range: range, hash: hash))
-            }
-            return
-        }
-        if case .table(let path) = file.kind {
-            let table = try MappedFile(path)
-            for row in try documentTable(table.bytes, path: path, text: bytes, textPath: file.path) {
-                let range = (base + row.range.lowerBound)..<(base + row.range.upperBound)
-                let hash = CRC32C.checksum(Array(row.name.utf8))
-                documents.append(Document(range: range, split: row.split, hash: hash))
-            }
-            // The splits are part of what the data is, so they are part of its fingerprint.
-            fingerprint = checksum(table.bytes, from: fingerprint)
-        } else {
-            let hash = CRC32C.checksum(Array(file.key.utf8))
-            documents.append(Document(range: base..<(base + bytes.count), hash: hash))
-        }
-        unsafe bytes.withUnsafeBufferPointer { unsafe text.append(contentsOf: $0) }
-    }
-
-    private mutating func appendTokens(_ file: SourceFile, _ mapped: MappedFile) throws(BadInput) {
-        guard let tokenizer else {
-            throw BadInput("\(file.path) holds tokens, but a tokenizer learns from text; name text files")
-        }
-        let tokens = try TokenFile(mapped)
+    private mutating func appendTokens(_ file: SourceFile,
+                                       _ fingerprint: inout SourceFingerprint) throws(BadInput) {
+        guard let tokenizer else { throw holdsTokens(file.path) }
+        let mapped = try MappedFile(listed: file), tokens = try TokenFile(mapped)
         // "val" as nanoGPT and llm.c name their files.
         let name = baseName(file.path)
         let split: Split? = name.contains("val") ? .valid : name.contains("train") ? .train : nil
@@ -94,26 +75,46 @@ package struct SourceDocuments {
             documents.append(Document(file: tokenFiles.count, range: range, split: split, hash: hash))
         }
         tokenFiles.append(tokens)
+        fingerprint.add(file, mapped)
+    }
+
+    /// Only the index is read; the shards stay on disk until a step wants their tokens.
+    private mutating func appendPrepared(_ file: SourceFile,
+                                         _ fingerprint: inout SourceFingerprint) throws(BadInput) {
+        guard let tokenizer else { throw holdsTokens(file.path) }
+        let prepared = try PreparedData(file.path, tokenizer: tokenizer)
+        for (document, place) in zip(prepared.index.documents, prepared.places) {
+            documents.append(Document(file: tokenFiles.count + place.shard, range: place.range, split: document.split,
+                                      hash: document.hash, textBytes: document.textBytes))
+        }
+        tokenFiles += prepared.shards
+        fingerprint.add(prepared: prepared.index.fingerprint)
     }
 }
 
-package func checksum(_ bytes: Span<UInt8>, from crc: UInt32) -> UInt32 {
-    unsafe bytes.withUnsafeBytes { unsafe CRC32C.checksum($0, from: crc) }
+/// The text of each document of `sources`, in their order.
+public func readTexts(_ sources: [String]) throws(BadInput) -> [[UInt8]] {
+    let source = try SourceDocuments(sources)
+    return source.documents.map { Array(source.text[$0.range]) }
 }
 
-/// Why `text` cannot be used, as the end of a sentence that begins with its path; nil when it can.
-private func textError(_ text: Span<UInt8>, isNamed: Bool) -> String? {
-    if text.isEmpty { return "is empty: there is nothing to train on" }
-    do {
-        _ = try UTF8Span(validating: text)
-    } catch {
-        return "is not UTF-8 text: byte \(error.byteOffsets.lowerBound) begins no valid character"
+private func holdsTokens(_ path: String) -> BadInput {
+    BadInput("\(path) holds tokens, but a tokenizer learns from text; name text files")
+}
+
+/// The files of one source.
+package struct SourceListing: Sendable {
+    package var source: String
+    package var files: [SourceFile]
+
+    var hasNoText: BadInput {
+        BadInput("no text in folder \(source): hidden files, build folders and files that are not UTF-8 were skipped")
     }
-    // A zero byte is valid UTF-8 but a sure sign of a binary file.
-    return !isNamed && contains(text, 0) ? "is binary" : nil
 }
 
-private func contains(_ text: Span<UInt8>, _ byte: UInt8) -> Bool {
-    for index in text.indices where text[index] == byte { return true }
-    return false
+package func listing(_ sources: [String]) throws(BadInput) -> [SourceListing] {
+    guard !sources.isEmpty else { throw BadInput("no data: name a text file or a folder of texts") }
+    var listings: [SourceListing] = []
+    for source in sources { listings.append(SourceListing(source: source, files: try files(ofSource: source))) }
+    return listings
 }

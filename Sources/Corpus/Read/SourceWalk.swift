@@ -1,4 +1,5 @@
 import Base
+import Compression
 
 #if canImport(Glibc)
 import Glibc
@@ -17,6 +18,8 @@ package struct SourceFile: Equatable, Sendable {
         case lines
         /// Token ids: see `TokenFile`.
         case tokens
+        /// A folder that `skein data prepare` made: see `PreparedIndex`.
+        case prepared
     }
 
     /// Where to open it.
@@ -27,21 +30,28 @@ package struct SourceFile: Equatable, Sendable {
     package var kind: Kind
     /// Whether it must be usable. Plain files found in folders are skipped when they are not text.
     package var isNamed: Bool
+
+    /// Whether it is zstd frames.
+    package var isCompressed: Bool { isCompressedText(path) }
 }
 
 /// The files of `source`, in an order that does not depend on the file system: a file is itself; a folder is
 /// walked recursively, names sorted by their bytes.
 ///
 /// `NAME.txt` with `NAME.docs.tsv`, or `docs.txt` with `docs.tsv`, is a text with a document table; `.jsonl`
-/// is JSON lines; `.bin` is a token file (naming Megatron's `.idx` means its `.bin`); all else is plain text.
-/// In folders, hidden entries, symbolic links and the names in `skippedFolders` are passed over; a folder
-/// that holds a text with a table, or a token file called `train*.bin`, `val*.bin` or with an `.idx`,
+/// is JSON lines; either may be compressed as `.txt.zst` or `.jsonl.zst`; `.bin` is a token file (naming Megatron's
+/// `.idx` means its `.bin`); all else is plain text. A folder that `skein data prepare` made is one thing, and passed
+/// over below other folders. In those, hidden entries, symbolic links and the names in `skippedFolders` are passed
+/// over; a folder that holds a text with a table, or a token file called `train*.bin`, `val*.bin` or with an `.idx`,
 /// contributes those and nothing else.
 package func files(ofSource source: String) throws(BadInput) -> [SourceFile] {
     switch fileKind(source, following: true) {
     case nil:
         throw BadInput("cannot open \(source): \(errorText(errno))")
     case .folder?:
+        if try isPrepared(source) {
+            return [SourceFile(path: source, key: baseName(source), kind: .prepared, isNamed: true)]
+        }
         var found: [SourceFile] = []
         try walk(source, key: "", into: &found)
         return found
@@ -58,19 +68,34 @@ public func fileBytes(ofSources sources: [String]) throws(BadInput) -> Int {
         for file in try files(ofSource: source) {
             var status = stat()
             // Token files stay mapped, and their pages belong to the page cache.
-            if file.kind != .tokens, unsafe stat(file.path, &status) == 0 { bytes += Int(status.st_size) }
+            guard file.kind != .tokens, file.kind != .prepared, unsafe stat(file.path, &status) == 0 else { continue }
+            bytes += try file.isCompressed ? contentBytes(file) : Int(status.st_size)
         }
     }
     return bytes
 }
 
+/// Bytes of a compressed text. Frames that do not say are taken to hold five times their size, more than zstd makes
+/// of most texts.
+private func contentBytes(_ file: SourceFile) throws(BadInput) -> Int {
+    let mapped = try MappedFile(listed: file)
+    return zstdContentSize(mapped.bytes) ?? 5 * mapped.count
+}
+
 private func kind(of path: String) -> SourceFile.Kind {
+    let path = isCompressedText(path) ? String(path.dropLast(4)) : path
     if path.hasSuffix(".jsonl") { return .lines }
     if path.hasSuffix(".bin") { return .tokens }
     guard path.hasSuffix(".txt") else { return .text }
     let table = tablePath(ofText: path)
     return isFile(table) ? .table(table) : .text
 }
+
+private func isCompressedText(_ path: String) -> Bool {
+    path.hasSuffix(".txt.zst") || path.hasSuffix(".jsonl.zst")
+}
+
+func isGone(_ path: String) -> Bool { fileKind(path, following: true) == nil }
 
 package func isFile(_ path: String) -> Bool { fileKind(path, following: true) == .file }
 
@@ -85,6 +110,7 @@ private func walk(_ folder: String, key: String, into found: inout [SourceFile])
         let below = key.isEmpty ? name : key + "/" + name
         switch fileKind(path, following: !indexed.isEmpty) {
         case .folder? where indexed.isEmpty && !skippedFolders.contains(name):
+            guard try !isPrepared(path) else { continue }
             try walk(path, key: below, into: &found)
         case .file?:
             let kind = indexed.isEmpty && name.hasSuffix(".bin") ? .text : kind(of: path)
@@ -97,13 +123,14 @@ private func walk(_ folder: String, key: String, into found: inout [SourceFile])
 
 /// Whether the file `name` is data whose documents or splits are known from beside it or from its name.
 private func isIndexed(_ name: String, among names: [String]) -> Bool {
-    if name.hasSuffix(".txt") { return names.contains(tablePath(ofText: name)) }
+    let text = isCompressedText(name) ? String(name.dropLast(4)) : name
+    if text.hasSuffix(".txt") { return names.contains(tablePath(ofText: text)) }
     guard name.hasSuffix(".bin") else { return false }
     return name.hasPrefix("train") || name.hasPrefix("val") || names.contains(name.dropLast(4) + ".idx")
 }
 
 /// The visible names in `folder`, sorted by their bytes.
-private func entries(of folder: String) throws(BadInput) -> [String] {
+func entries(of folder: String) throws(BadInput) -> [String] {
     guard let stream = unsafe opendir(folder) else {
         throw BadInput("cannot read folder \(folder): \(errorText(errno))")
     }
@@ -139,9 +166,11 @@ package func tablePath(ofText path: String) -> String {
 
 /// Naming an index means the data beside it.
 private func dataBeside(index path: String) -> String? {
-    if path.hasSuffix(".docs.tsv") { return path.dropLast(9) + ".txt" }
     if path.hasSuffix(".idx") { return path.dropLast(4) + ".bin" }
-    return baseName(path) == "docs.tsv" ? path.dropLast(4) + ".txt" : nil
+    let isTable = path.hasSuffix(".docs.tsv"), isDocuments = baseName(path) == "docs.tsv"
+    guard isTable || isDocuments else { return nil }
+    let text = String(path.dropLast(isTable ? 9 : 4)) + ".txt"
+    return isFile(text) || !isFile(text + ".zst") ? text : text + ".zst"
 }
 
 package func baseName(_ path: String) -> String {

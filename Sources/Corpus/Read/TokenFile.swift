@@ -13,9 +13,15 @@ package final class TokenFile {
     private let begin: Int
     /// Documents as the index gives them; one range of everything where there is none.
     private let bounds: [Range<Int>]
+    /// Ids are below this. `documents` looks at every token at the begin; where an index makes that needless,
+    /// tokens are checked when they are copied.
+    private let vocabularySize: UInt32
+    /// The first token that was copied and is none, with its value; it was given out as token 0.
+    package private(set) var damage: (index: Int, value: UInt32)?
 
-    package init(_ file: MappedFile) throws(BadInput) {
+    package init(_ file: MappedFile, vocabularySize: Int = 1 << 32 - 1) throws(BadInput) {
         self.file = file
+        self.vocabularySize = UInt32(vocabularySize)
         path = file.path
         let indexPath = path.hasSuffix(".bin") ? path.dropLast(4) + ".idx" : path + ".idx"
         let magic = file.count >= 1024 ? file.integer(UInt32.self, at: 0) : 0
@@ -72,10 +78,28 @@ package final class TokenFile {
     func copy(_ range: Range<Int>, into output: inout [Int32], at start: Int) {
         precondition(range.upperBound <= count, "tokens outside the file")
         let file = file, bytes = file.raw
+        var highest: UInt32 = 0
         for (offset, index) in range.enumerated() {
-            output[start + offset] = Int32(truncatingIfNeeded: Self.token(bytes, at: begin, index, isWide))
+            let token = Self.token(bytes, at: begin, index, isWide)
+            highest = max(highest, token)
+            output[start + offset] = Int32(truncatingIfNeeded: token)
+        }
+        if highest >= vocabularySize { note(range, &output, start) }
+    }
+
+    /// Nothing outside the vocabulary may reach a model, whose tables end there.
+    private func note(_ range: Range<Int>, _ output: inout [Int32], _ start: Int) {
+        let file = file, bytes = file.raw
+        for (offset, index) in range.enumerated() {
+            let token = Self.token(bytes, at: begin, index, isWide)
+            guard token >= vocabularySize else { continue }
+            if damage == nil { damage = (index, token) }
+            output[start + offset] = 0
         }
     }
+
+    /// Where in the file a token is.
+    func offset(of token: Int) -> Int { begin + token * (isWide ? 4 : 2) }
 
     /// Bytes of text that the tokens at `range` stand for.
     package func byteCount(_ range: Range<Int>, _ tokenizer: any Tokenizer) -> Int {
