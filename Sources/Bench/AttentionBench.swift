@@ -23,7 +23,7 @@ public struct AttentionSetting: Sendable {
 /// Forward and backward of causal attention. FLOPs are those of an exact algorithm without recomputation: 2 products
 /// forward and 4 backward over half of each document's square, 6 length^2 x heads x headDim in all.
 ///
-/// Beside it: our own materialised softmax over one document of 1,024 tokens against this attention on the same; and
+/// Beside it: our own materialised softmaxes over one document of 1,024 tokens against this attention on it; and
 /// for packed documents, the time of one document with the same sum of squares, which is what packing promises.
 public func benchAttention(_ setting: AttentionSetting) throws -> BenchLine {
     let pool = Pool(threads: setting.threads)
@@ -45,8 +45,10 @@ public func benchAttention(_ setting: AttentionSetting) throws -> BenchLine {
         line.add("predicted_seconds", predicted)
         line.add("over_prediction", seconds / predicted)
     }
-    let baseline = try materialisedSeconds(setting, tokens: 1_024, pool)
-    line.add("materialised_ratio_1k", try baseline / attentionSeconds(setting, [1_024], pool))
+    let tiled = try attentionSeconds(setting, [1_024], pool)
+    for softmax in MaterialisedSoftmax.allCases {
+        line.add(softmax.rawValue, try materialisedSeconds(setting, softmax, tokens: 1_024, pool) / tiled)
+    }
     return line
 }
 
@@ -58,7 +60,7 @@ private func normalMatrix(_ memory: Arena, _ rows: Int, _ columns: Int, stream: 
 }
 
 /// Operands of one row of `tokens`.
-private struct AttentionOperands {
+struct AttentionOperands {
     let arena: Arena
     let qkv, out, dOut, dQKV, logSum: Matrix
 
@@ -87,73 +89,6 @@ private func attentionSeconds(_ setting: AttentionSetting, _ documents: [Int], _
                       segments: Segments(starts), scratch: scratch, pool: pool)
             attentionBackward(operands.dQKV, dOut: operands.dOut, out: operands.out, logSum: operands.logSum,
                               qkv: operands.qkv, shape: shape, segments: Segments(starts), scratch: scratch, pool: pool)
-        }
-    }
-}
-
-/// Attention as a textbook has it, on the same GEMMs: the weights of all heads, [H, T, T], are made in the forward and
-/// kept for the backward, as a model of several layers must. Their slopes are a head's own.
-private func materialisedSeconds(_ setting: AttentionSetting, tokens: Int, _ pool: Pool) throws -> Double {
-    let shape = setting.shape, width = shape.headDim
-    let operands = try AttentionOperands(
-        shape, tokens: tokens, extra: (shape.heads + pool.threads) * Arena.padded(tokens * tokens) + tokens)
-    let (memory, qkv) = (operands.arena, operands.qkv)
-    let weights = memory.take(rows: shape.heads * tokens, columns: tokens)
-    let slopes = memory.take(rows: pool.threads * tokens, columns: tokens)
-    let ones = memory.take(tokens)
-    ones.fill(1)
-    let scale = 1 / Float(width).squareRoot()
-    @Sendable func columns(_ head: Int) -> (query: Int, key: Int, value: Int) {
-        let key = (shape.heads + head / shape.group) * width
-        return (head * width, key, key + shape.keyHeads * width)
-    }
-    return medianSeconds(rounds: setting.rounds) { _ in
-        operands.dQKV.fill(0)
-        pool.run(shape.heads) { head, _ in
-            let at = columns(head), p = weights.rows(head * tokens, tokens)
-            Gemm.timesTransposed(p, qkv.columns(at.query, width), qkv.columns(at.key, width))
-            softmaxRows(p, scale: scale, ones: ones)
-            Gemm.times(operands.out.columns(at.query, width), p, qkv.columns(at.value, width))
-        }
-        pool.run(shape.keyHeads) { keyHead, worker in
-            let d = slopes.rows(worker * tokens, tokens)
-            for head in (keyHead * shape.group)..<((keyHead + 1) * shape.group) {
-                let at = columns(head), p = weights.rows(head * tokens, tokens)
-                let dOut = operands.dOut.columns(at.query, width)
-                Gemm.transposedTimes(operands.dQKV.columns(at.value, width), p, dOut)
-                Gemm.timesTransposed(d, dOut, qkv.columns(at.value, width))
-                softmaxRowsBackward(d, p, scale: scale)
-                Gemm.times(operands.dQKV.columns(at.query, width), d, qkv.columns(at.key, width))
-                Gemm.transposedTimes(operands.dQKV.columns(at.key, width), d, qkv.columns(at.query, width))
-            }
-        }
-    }
-}
-
-/// Row t over its first t + 1 columns; what lies behind becomes zero.
-private func softmaxRows(_ x: Matrix, scale: Float, ones: Row) {
-    for t in 0..<x.rows {
-        let row = x.row(t), seen = row.slice(0, t + 1)
-        var best = SIMD16<Float>(repeating: -.infinity)
-        let whole = seen.count / 16 * 16
-        for i in stride(from: 0, to: whole, by: 16) { best = pointwiseMax(best, seen[lanes: i]) }
-        var largest = best.max()
-        for i in whole..<seen.count { largest = max(largest, seen[i]) }
-        for i in stride(from: 0, to: seen.count, by: 16) { seen[lanes: i] = (seen[lanes: i] - largest) * scale }
-        exponential(seen, seen)
-        let factor = 1 / dot(seen, ones.slice(0, t + 1))
-        for i in stride(from: 0, to: seen.count, by: 16) { seen[lanes: i] = seen[lanes: i] * factor }
-        row.slice(t + 1, x.columns - t - 1).fill(0)
-    }
-}
-
-/// d becomes scale * p * (d - p . d), row by row.
-private func softmaxRowsBackward(_ d: Matrix, _ p: Matrix, scale: Float) {
-    for t in 0..<d.rows {
-        let slope = d.row(t), weight = p.row(t)
-        let pull = dot(slope, weight)
-        for i in stride(from: 0, to: slope.count, by: 16) {
-            slope[lanes: i] = (slope[lanes: i] - pull) * weight[lanes: i] * scale
         }
     }
 }

@@ -36,7 +36,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     var line = BenchLine(bench: "step", threads: threads, seconds: seconds)
     line.add("parameters", table.parameterCount)
     line.add("sequence", sequence)
-    line.add("batch", runner.rowsPerStep)
+    line.add("batch", recipe.rowsPerStep(worldSize: 1))
     line.add("recipe", recipe.precision.recipe.rawValue)
     line.add("tokens_per_s", Double(tokens) / seconds)
     line.add("gflops", Double(tokens) * table.flopsPerToken(sequence: sequence) / seconds / 1e9)

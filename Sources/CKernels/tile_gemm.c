@@ -42,12 +42,14 @@ INLINE void tile(const int rows, const int vectors, size_t k,
         for (int j = 0; j < vectors; j++) store(c + i * c_row + 16 * j, sum[i][j]);
 }
 
-// All m rows of a column strip of 16 * vectors: full tiles of `rows`, then the rest by ones and fours.
+// All m rows of a column strip of 16 * vectors: full tiles of `rows`, then the rest by fours and ones. A single row
+// waits for its own multiply-adds, so where two would be left, one full tile less makes the rest two fours.
 #define STRIP(rows, vectors)                                                                             \
     static void strip_##vectors(size_t m, size_t k, const float *a, size_t a_row, size_t a_column,       \
                                 const float *b, size_t b_row, float *c, size_t c_row, int beta) {        \
-        size_t i = 0;                                                                                    \
-        for (; i + rows <= m; i += rows)                                                                 \
+        size_t i = 0, full = m / rows;                                                                   \
+        if (rows == 6 && m % 6 == 2 && full > 0) full--;                                                 \
+        for (; full > 0; full--, i += rows)                                                              \
             tile(rows, vectors, k, a + i * a_row, a_row, a_column, b, b_row, c + i * c_row, c_row, beta); \
         for (; i + 4 <= m; i += 4)                                                                       \
             tile(4, vectors, k, a + i * a_row, a_row, a_column, b, b_row, c + i * c_row, c_row, beta);   \

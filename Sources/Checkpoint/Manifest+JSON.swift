@@ -94,7 +94,7 @@ private struct Fields: Decodable {
     let step: Int
     let tokens: Int
     let world_size: Int
-    let data: DataPosition
+    let data: SavedPosition
     let rng: RNGState
     let state: [String: StateValue]
     let files: [Manifest.File]

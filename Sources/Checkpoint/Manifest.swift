@@ -34,14 +34,14 @@ public struct Manifest: Equatable, Sendable {
     public var tokens: Int
     /// How many ranks wrote it. Any other number may read it.
     public var worldSize: Int
-    public var data: DataPosition
+    public var data: SavedPosition
     public var rng: RNGState
     /// Whatever else must survive: scales, tuned tables, the warm-up's token count.
     public var state: [String: StateValue]
     public internal(set) var files: [File] = []
     public internal(set) var tensors: [Tensor] = []
 
-    public init(step: Int, tokens: Int, worldSize: Int, data: DataPosition, rng: RNGState,
+    public init(step: Int, tokens: Int, worldSize: Int, data: SavedPosition, rng: RNGState,
                 state: [String: StateValue] = [:]) {
         self.step = step
         self.tokens = tokens
@@ -111,18 +111,30 @@ public struct Manifest: Equatable, Sendable {
 }
 
 /// Where the data's order goes on.
-public struct DataPosition: Codable, Equatable, Sendable {
+public struct SavedPosition: Codable, Equatable, Sendable {
     /// A hash of the training data and of how it is cut; a run resumes only over the same.
     public var fingerprint: String
     /// The seed of the order.
     public var seed: UInt64
     /// Rows consumed since step 0, over all ranks.
     public var row: UInt64
+    /// The corpus' own 64 bytes, in hex: rows consumed of each bucket. Nil in manifests from before there were
+    /// buckets.
+    public var position: String?
 
-    public init(fingerprint: String, seed: UInt64, row: UInt64) {
+    public init(fingerprint: String, seed: UInt64, row: UInt64, position: [UInt8]) {
         self.fingerprint = fingerprint
         self.seed = seed
         self.row = row
+        self.position = hex(position)
+    }
+
+    /// The bytes of `position`. Nil when there are none, or when it is no hex.
+    public var bytes: [UInt8]? {
+        guard let digits = position?.utf8, digits.count % 2 == 0 else { return nil }
+        let values = digits.compactMap { Character(Unicode.Scalar($0)).hexDigitValue }
+        guard values.count == digits.count else { return nil }
+        return stride(from: 0, to: values.count, by: 2).map { UInt8(16 * values[$0] + values[$0 + 1]) }
     }
 }
 

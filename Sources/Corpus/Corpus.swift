@@ -20,15 +20,19 @@ public struct CorpusOptions: Sendable {
     public var layout: RowLayout
     /// How validation documents become rows of `sequence`.
     public var validationLayout: PackingMethod
+    /// `documentMask` of validation rows.
+    public var validationMask: Bool
 
     public init(sources: [String], sequence: Int, seed: UInt64, documentMask: Bool = true,
-                layout: RowLayout = .packed(.concatenate), validationLayout: PackingMethod = .concatenate) {
+                layout: RowLayout = .packed(.concatenate), validationLayout: PackingMethod = .concatenate,
+                validationMask: Bool? = nil) {
         self.sources = sources
         self.sequence = sequence
         self.seed = seed
         self.documentMask = documentMask
         self.layout = layout
         self.validationLayout = validationLayout
+        self.validationMask = validationMask ?? documentMask
     }
 }
 
@@ -132,7 +136,7 @@ public final class Corpus {
     public func fillValidation(_ batch: Batch, rows: Range<Int>) {
         let shape = begin(batch, validationTable, .none)
         for row in rows {
-            batch.append(validationTable[row], of: validation, documentMask: options.documentMask,
+            batch.append(validationTable[row], of: validation, documentMask: options.validationMask,
                          window: shape.window)
         }
     }

@@ -36,8 +36,8 @@ public final class Transformer {
     private let pool: Pool
     private let recomputation: Recipe.Recomputation
     package let arena: Arena
-    /// Views for the task sizes seen so far: a full micro-batch and perhaps a smaller last one.
-    private var views: [Int: (Saved, Scratch)] = [:]
+    /// Views for the tokens of the task at hand.
+    private var views: (saved: Saved, scratch: Scratch)
 
     /// Memory for tasks of up to `maxTokens` tokens in rows of up to `sequence`. `attention` replaces the local
     /// strategy.
@@ -56,6 +56,7 @@ public final class Transformer {
             + RotaryTable.floats(positions: sequence, headDim: shape.headDim)
             + LocalAttention.floats(shape: attentionShape, longest: sequence, threads: pool.threads))
         workspace = Workspace(slots, shape: shape, memory: arena)
+        views = workspace.whole
         let rotaryTable = RotaryTable(arena, positions: sequence, headDim: shape.headDim, theta: shape.ropeTheta)
         let epsilon = Float(shape.normEpsilon)
         attentionLayer = AttentionLayer(
@@ -67,10 +68,8 @@ public final class Transformer {
 
     private func views(_ tokens: Int) -> (Saved, Scratch) {
         precondition(tokens <= maxTokens, "a task of \(tokens) tokens, but memory for \(maxTokens)")
-        if let known = views[tokens] { return known }
-        let made = (workspace.saved(tokens: tokens), workspace.scratch(tokens: tokens))
-        views[tokens] = made
-        return made
+        if views.saved.finalInverse.count != tokens { workspace.resize(&views, to: tokens) }
+        return views
     }
 
     /// The residual stream through all layers. What the backward needs stays in this model's memory until the

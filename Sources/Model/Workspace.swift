@@ -16,9 +16,9 @@ struct LayerSaved {
 
 /// What a forward leaves for its backward in the whole model: named slots of one arena.
 public struct Saved {
-    let layers: [LayerSaved]
-    let final: Matrix            // [T, D] the residual stream after the last layer
-    let finalInverse: Row        // [T]
+    var layers: [LayerSaved]
+    var final: Matrix            // [T, D] the residual stream after the last layer
+    var finalInverse: Row        // [T]
 }
 
 /// Memory that one layer after the other uses, and nobody keeps.
@@ -36,14 +36,12 @@ struct Scratch {
 /// The activations' memory, carved once for the largest task; a task of fewer tokens uses the first rows.
 struct Workspace {
     let slots: ActivationSlots
-    private let shape: Recipe.ModelShape
-    private var perLayer: [[String: Row]]
-    private var once: [String: Row] = [:]
+    private let saved: Saved
+    private let scratch: Scratch
 
     init(_ slots: ActivationSlots, shape: Recipe.ModelShape, memory: Arena) {
         self.slots = slots
-        self.shape = shape
-        perLayer = Array(repeating: [:], count: shape.layers)
+        var perLayer = [[String: Row]](repeating: [:], count: shape.layers), once: [String: Row] = [:]
         for slot in slots.slots {
             if slot.isPerLayer {
                 for layer in 0..<slot.copies { perLayer[layer][slot.name] = memory.take(slot.floats) }
@@ -51,17 +49,13 @@ struct Workspace {
                 once[slot.name] = memory.take(slot.floats)
             }
         }
-    }
-
-    private func matrix(_ row: Row?, _ rows: Int, _ columns: Int) -> Matrix {
-        guard let row else { preconditionFailure("a slot is missing") }
-        return Matrix(row.slice(0, rows * columns), rows: rows, columns: columns)
-    }
-
-    /// Views of the slots for a task of `tokens` tokens. Made once for each size that occurs.
-    func saved(tokens: Int) -> Saved {
-        let dim = shape.dim, heads = shape.heads * shape.headDim
+        func matrix(_ row: Row?, _ rows: Int, _ columns: Int) -> Matrix {
+            guard let row else { preconditionFailure("a slot is missing") }
+            return Matrix(row, rows: rows, columns: columns)
+        }
+        let tokens = slots.tokens, dim = shape.dim, heads = shape.heads * shape.headDim
         let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
+        let tiles = (tokens + ActivationSlots.tileRows - 1) / ActivationSlots.tileRows
         let layers = perLayer.map { own in
             let slot = once.merging(own) { _, own in own }
             return LayerSaved(
@@ -74,15 +68,9 @@ struct Workspace {
                 middleInverse: matrix(slot["middleInverse"], 1, tokens).row(0),
                 gateUp: matrix(slot["gateUp"], tokens, 2 * shape.hiddenDim))
         }
-        return Saved(layers: layers, final: matrix(once["final"], tokens, dim),
-                     finalInverse: matrix(once["finalInverse"], 1, tokens).row(0))
-    }
-
-    func scratch(tokens: Int) -> Scratch {
-        let dim = shape.dim, heads = shape.heads * shape.headDim
-        let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
-        let tiles = (tokens + ActivationSlots.tileRows - 1) / ActivationSlots.tileRows
-        return Scratch(
+        saved = Saved(layers: layers, final: matrix(once["final"], tokens, dim),
+                      finalInverse: matrix(once["finalInverse"], 1, tokens).row(0))
+        scratch = Scratch(
             normed: matrix(once["normed"], tokens, dim),
             hidden: matrix(once["hidden"], tokens, shape.hiddenDim),
             dResidual: matrix(once["dResidual"], tokens, dim),
@@ -91,5 +79,40 @@ struct Workspace {
             dAttended: matrix(once["dAttended"], tokens, heads),
             dGains: matrix(once["dGains"], tiles, dim),
             logits: matrix(once["logits"], 1, slots.floats("logits")).row(0))
+    }
+
+    /// Views of everything, for the largest task.
+    var whole: (Saved, Scratch) {
+        (Saved(layers: saved.layers.map { $0.first(slots.tokens) }, final: saved.final,
+               finalInverse: saved.finalInverse), scratch)
+    }
+
+    /// Makes the views those of a task of `tokens` tokens. Allocates nothing as long as nobody else holds `views`:
+    /// lengths may change from step to step.
+    func resize(_ views: inout (saved: Saved, scratch: Scratch), to tokens: Int) {
+        for layer in saved.layers.indices { views.saved.layers[layer] = saved.layers[layer].first(tokens) }
+        views.saved.final = saved.final.rows(0, tokens)
+        views.saved.finalInverse = saved.finalInverse.slice(0, tokens)
+        views.scratch = scratch.first(tokens)
+    }
+}
+
+extension LayerSaved {
+    func first(_ tokens: Int) -> LayerSaved {
+        LayerSaved(input: input.rows(0, tokens), inputInverse: inputInverse.slice(0, tokens),
+                   qkv: qkv.rows(0, tokens), attended: attended.rows(0, tokens),
+                   logSum: Matrix(logSum.all.slice(0, logSum.rows * tokens), rows: logSum.rows, columns: tokens),
+                   middle: middle.rows(0, tokens), middleInverse: middleInverse.slice(0, tokens),
+                   gateUp: gateUp.rows(0, tokens))
+    }
+}
+
+extension Scratch {
+    func first(_ tokens: Int) -> Scratch {
+        let tiles = (tokens + ActivationSlots.tileRows - 1) / ActivationSlots.tileRows
+        return Scratch(normed: normed.rows(0, tokens), hidden: hidden.rows(0, tokens),
+                       dResidual: dResidual.rows(0, tokens), dNormed: dNormed.rows(0, tokens),
+                       dQKV: dQKV.rows(0, tokens), dAttended: dAttended.rows(0, tokens),
+                       dGains: dGains.rows(0, tiles), logits: logits)
     }
 }

@@ -78,15 +78,15 @@ public struct ResolvedRecipe: Sendable {
         if let integer = value.int { return .integer(integer) }
         if let number = value.double { return .number(number) }
         if let text = value.string { return .text(text) }
-        if let array = value.array {
-            var texts: [String] = []
-            for element in array {
-                guard let text = element.string else { return nil }
-                texts.append(text)
-            }
-            return .list(texts)
-        }
-        return nil
+        return value.array.flatMap { listValue(Array($0)) }
+    }
+
+    /// Texts, or numbers; nil for a mixture, or for other things.
+    private func listValue(_ array: [any TOMLValueConvertible]) -> Value? {
+        let texts = array.compactMap(\.string)
+        if texts.count == array.count { return .list(texts) }
+        let numbers = array.compactMap { $0.int.map(Double.init) ?? $0.double }
+        return numbers.count == array.count ? .numbers(numbers) : nil
     }
 
     /// `--section.key value`, `--section.key=value`, `--section.key` and `--section.no-key` for switches.
@@ -132,7 +132,13 @@ public struct ResolvedRecipe: Sendable {
         case .bool: Bool(text).map(Value.bool) ?? .text(text)
         case .text: .text(text)
         case .list: .list(text.split(separator: ",").map(String.init))
+        case .numbers: numberList(text).map(Value.numbers) ?? .text(text)
         }
+    }
+
+    private func numberList(_ text: String) -> [Double]? {
+        let parts = text.split(separator: ",").map { Double($0.filter { $0 != "_" && $0 != " " }) }
+        return parts.contains(nil) ? nil : parts.compactMap { $0 }
     }
 
     private mutating func set(_ name: String, _ toml: TOMLValue, _ origin: Origin, isSection: Bool) throws(BadInput) {

@@ -2,7 +2,7 @@
 public struct Key: Sendable {
     public let name: String
     public let help: String
-    /// "an integer", "a number", "text", "true or false", "a list of texts", or "one of a, b".
+    /// "an integer", "a number", "text", "true or false", "a list of texts", "a list of numbers", or "one of a, b".
     public let expected: String
     /// Bounds, as a check that returns what is wrong.
     let check: @Sendable (Value) -> String?
@@ -21,6 +21,7 @@ public enum Value: Sendable, Equatable {
     case text(String)
     case bool(Bool)
     case list([String])
+    case numbers([Double])
 
     /// What this is, for an error's "found ...".
     var found: String {
@@ -29,7 +30,8 @@ public enum Value: Sendable, Equatable {
         case .number(let value): "the number \(value)"
         case .text(let value): "the text \"\(value)\""
         case .bool(let value): "\(value)"
-        case .list: "a list"
+        case .list(let values): values.isEmpty ? "an empty list" : "a list of texts"
+        case .numbers(let values): "the numbers " + values.map { "\($0)" }.joined(separator: ", ")
         }
     }
 
@@ -42,6 +44,15 @@ public enum Value: Sendable, Equatable {
         }
     }
 
+    /// Numbers; one number is a list of one, and the empty list has no kind of its own.
+    var asNumbers: [Double]? {
+        switch self {
+        case .numbers(let numbers): numbers
+        case .list(let texts): texts.isEmpty ? [] : nil
+        default: asNumber.map { [$0] }
+        }
+    }
+
     /// The value as a line of TOML would have it.
     public var toml: String {
         switch self {
@@ -50,6 +61,7 @@ public enum Value: Sendable, Equatable {
         case .text(let value): Value.quoted(value)
         case .bool(let value): "\(value)"
         case .list(let values): "[" + values.map(Value.quoted).joined(separator: ", ") + "]"
+        case .numbers(let values): "[" + values.map { "\($0)" }.joined(separator: ", ") + "]"
         }
     }
 
@@ -137,6 +149,22 @@ extension Key {
                 return true
             },
             read: { .list($0[keyPath: path]) })
+    }
+
+    /// Numbers within `range`.
+    static func numbers(_ name: String, _ path: WritableKeyPath<Recipe, [Double]> & Sendable,
+                        _ range: ClosedRange<Double>, _ help: String) -> Key {
+        Key(name: name, help: help, expected: "a list of numbers",
+            check: { value in
+                guard value.asNumbers?.allSatisfy({ range.contains($0) }) == false else { return nil }
+                return "must be numbers from \(range.lowerBound) to \(range.upperBound)"
+            },
+            write: { recipe, value in
+                guard let numbers = value.asNumbers else { return false }
+                recipe[keyPath: path] = numbers
+                return true
+            },
+            read: { .numbers($0[keyPath: path]) })
     }
 
     static func choice<Choice: RawRepresentable & CaseIterable & Sendable>(

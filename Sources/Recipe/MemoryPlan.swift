@@ -56,6 +56,7 @@ public struct MemoryPlan: Sendable, Equatable {
         let threads = recipe.training.threads == 0 ? setting.threads : recipe.training.threads
         let flat = 4 * padded(table.count)
         let data = Self.data(setting)
+        let index = Self.indexBytes(recipe, setting)
         let share = (recipe.rowsPerStep(worldSize: setting.ranks) + setting.ranks - 1) / setting.ranks
         let batches = (share + rows - 1) / rows
         let activations = slots.slots.filter { $0.name != "logits" }.map {
@@ -71,13 +72,14 @@ public struct MemoryPlan: Sendable, Equatable {
             component("attention scratch", 4 * Self.attentionFloats(recipe.model, sequence, threads: threads)),
             component("rotary tables", 4 * Self.rotaryFloats(recipe.model, sequence)),
             component("data", data.held),
+            component("row tables", index),
             component("batches", batches * 12 * rows * sequence),
             component("BLAS buffers", threads * Self.blasBytes),
             component("communication", setting.communicationBytes),
             component("program", setting.processBytes + Self.programGrowth),
         ].filter { $0.bytes > 0 }
         readingBytes = data.reading + setting.processBytes + Self.programGrowth
-        measuringBytes = data.held + setting.processBytes + Self.programGrowth + threads * Self.blasBytes
+        measuringBytes = data.held + index + setting.processBytes + Self.programGrowth + threads * Self.blasBytes
             + (1 + 2 * threads) * 4 << 20
         processBytes = setting.processBytes
     }
@@ -106,16 +108,23 @@ public struct MemoryPlan: Sendable, Equatable {
         return (tokens + tokenizer, text + 2 * tokens + 2 * tokenizer)
     }
 
+    /// Of each row's pieces, 24 bytes each: as many as when all buckets hold equally many bytes of text.
+    private static func indexBytes(_ recipe: Recipe, _ setting: Setting) -> Int {
+        let lengths = recipe.bucketLengths
+        let piecesPerByte = lengths.reduce(0) { $0 + 1 / Double($1) } / Double(lengths.count)
+        return 24 * Int(Double(setting.textBytes) * piecesPerByte)
+    }
+
     private static let byteVocabulary = 257
     /// Names, merges and their tables.
     private static let tokenizerBytesPerToken = 320
 
     /// Of all workers together: each packs one key head of the longest row, and some blocks of 64.
     public static func attentionFloats(_ shape: Recipe.ModelShape, _ sequence: Int, threads: Int) -> Int {
-        let block = 64, head = shape.headDim
+        let block = 64, queries = 128, head = shape.headDim
         let blocks = (sequence + block - 1) / block
-        return padded(threads * (5 * padded(blocks * block * head) + 4 * padded(block * head)
-            + 2 * block * block + 19 * block))
+        return padded(threads * (5 * padded(blocks * block * head) + 3 * padded(queries * head)
+            + 2 * queries * block + 17 * queries))
     }
 
     /// Cosines and sines of every position.

@@ -49,6 +49,30 @@ public struct Recipe: Sendable, Equatable {
         public var tokenizer = "bytes"
         /// Tokens see their own document only. Off: everything before them in the row.
         public var documentMask = true
+        /// How documents become rows. All that follows belongs to `decompose`, and is not read without it.
+        public var layout = DataLayout.concatenate
+        public var decomposition = DecompositionMode.greedy
+        /// The shortest bucket's rows; a power of two. The longest bucket's are `training.seq_len`.
+        public var minimumLength = 32
+        /// Shares of the buckets in all tokens, for `quota`, the shortest first; none: all equal.
+        public var mixture: [Double] = []
+        public var curriculum = CurriculumOdds.uniform
+        /// Odds of the buckets, for `free`, the shortest first.
+        public var odds: [Double] = []
+        /// Parts of an epoch; the curriculum runs once in each.
+        public var cycles = 1
+    }
+
+    /// Rows of one length (`padded`: one document in each, longer ones cut), or buckets of lengths (2405.13226).
+    public enum DataLayout: String, Sendable, CaseIterable {
+        case concatenate, bestFit = "best_fit", spfhp, nnlshp, padded, decompose
+    }
+
+    public enum DecompositionMode: String, Sendable, CaseIterable { case greedy, random, quota }
+
+    public enum CurriculumOdds: String, Sendable, CaseIterable {
+        case uniform, growLinear = "grow_linear", growP2 = "grow_p2", growP100 = "grow_p100"
+        case shrinkP100 = "shrink_p100", natural, free
     }
 
     public struct Training: Sendable, Equatable {
@@ -64,7 +88,29 @@ public struct Recipe: Sendable, Equatable {
         public var maxTokensPerTask = 0
         /// Gradients are scaled down to this global norm; 0 means never.
         public var maxNorm = 1.0
+        public var lengthWarmup = LengthSchedule()
     }
+
+    /// Sequence-length warm-up (2108.06084).
+    public struct LengthSchedule: Sendable, Equatable {
+        public var method = LengthWarmupMethod.none
+        public var growth = LengthWarmupGrowth.linear
+        /// Steps from the first length to `training.seq_len`, for `linear` and `root`.
+        public var steps = 300
+        public var start = 8
+        /// Lengths grow with this root of the step.
+        public var root = 2.0
+        /// Lengths are rounded down to multiples of this.
+        public var multiple = 8
+        /// For `discrete`: the lengths one after the other, and the steps at which all but the last end.
+        public var lengths: [Double] = []
+        public var ends: [Double] = []
+    }
+
+    /// Rows are cut and the rest thrown away; cut into several; or attention alone is cut (2503.15450).
+    public enum LengthWarmupMethod: String, Sendable, CaseIterable { case none, truncate, reshape, window }
+
+    public enum LengthWarmupGrowth: String, Sendable, CaseIterable { case linear, root, discrete }
 
     public struct Optimizer: Sendable, Equatable {
         public var name = OptimizerName.adamw
@@ -136,7 +182,16 @@ public struct Recipe: Sendable, Equatable {
         public var interval = 0
         /// Rows used each time; 0 means all that are held out.
         public var rows = 0
+        public var layout = ValidationLayout.same
+        public var documentMask = ValidationMask.same
     }
+
+    /// How held-out documents become rows of `training.seq_len`: cut anywhere, or packed whole. `same` cuts where
+    /// `data.layout` does, and packs for all others.
+    public enum ValidationLayout: String, Sendable, CaseIterable { case same, concatenate, bestFit = "best_fit" }
+
+    /// Whether held-out tokens see their own document only. `same` is `data.document_mask`.
+    public enum ValidationMask: String, Sendable, CaseIterable { case same, on, off }
 
     public struct Metrics: Sendable, Equatable {
         /// Steps between two plain log lines when the output is not a terminal.

@@ -23,6 +23,8 @@ extension Recipe {
                 + "make it at least training.seq_len = \(training.sequenceLength)")
         }
         try validateName(at("job.name"))
+        try validateDecomposition(at)
+        try validateLengthWarmup(at)
         // Beyond these the sums of a memory plan would overflow, and positions in a batch do not fit 32 bits.
         let tokens = Double(rowsPerTask) * Double(training.sequenceLength)
         if tokens >= Double(Int32.max) {
@@ -66,14 +68,24 @@ extension Recipe {
             throw BadInput("training.global_batch_size = \(rows) leaves some of \(worldSize) ranks without a row; "
                 + "make it at least \(worldSize)")
         }
+        let shortest = data.layout == .decompose ? data.minimumLength : training.sequenceLength
+        let most = Double(training.steps) * Double(rows) * Double(training.sequenceLength / max(shortest, 1))
+        guard most < Double(UInt32.max) else {
+            throw BadInput("training.steps = \(training.steps) could take \(Units.count(most)) rows of "
+                + "\(shortest) tokens, and a position counts up to \(Units.grouped(Int(UInt32.max))); lower "
+                + "training.steps, or make rows longer")
+        }
     }
 
-    /// The learning rate of a step (0 is the first): linear warm-up, then the decay down to `min_lr_factor`.
-    public func learningRate(at step: Int) -> Double {
+    /// The learning rate of a step (0 is the first): linear warm-up by steps, then the decay by tokens down to
+    /// `min_lr_factor` (2108.06084, section 3). `inputs`: how many tokens the first so many steps take, in any
+    /// unit; where all steps take as many, the steps themselves will do.
+    public func learningRate(at step: Int, inputs: (Int) -> Int = { $0 }) -> Double {
         let peak = optimizer.learningRate
         if step < schedule.warmupSteps { return peak * Double(step + 1) / Double(schedule.warmupSteps) }
-        let decaying = max(1, training.steps - 1 - schedule.warmupSteps)
-        let progress = min(1, Double(step - schedule.warmupSteps) / Double(decaying))
+        let begin = inputs(schedule.warmupSteps)
+        let decaying = max(1, inputs(max(schedule.warmupSteps, training.steps - 1)) - begin)
+        let progress = min(1, Double(inputs(step) - begin) / Double(decaying))
         let low = schedule.minimumFactor
         switch schedule.decay {
         case .none: return peak

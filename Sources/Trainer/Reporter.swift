@@ -22,7 +22,8 @@ struct Reporter {
     private let setting: Setting
     /// A step faster than the measured ceiling proves that the measurement was disturbed; then the step is it.
     private var peak: Double
-    private let flopsPerToken: Double
+    private let table: ParameterTable
+    private let schedule: StepSchedule
     private let tokensPerByte: Double
     private var line: ProgressLine
     private var summary: RunSummary
@@ -35,11 +36,12 @@ struct Reporter {
 
     private var recipe: Recipe { setting.resolved.recipe }
 
-    init(_ setting: Setting, corpus: Corpus, table: ParameterTable, rowsPerStep: Int) throws {
+    init(_ setting: Setting, corpus: Corpus, table: ParameterTable, schedule: StepSchedule) throws {
         self.setting = setting
+        self.table = table
+        self.schedule = schedule
         peak = setting.peak
         let recipe = setting.resolved.recipe
-        flopsPerToken = table.flopsPerToken(sequence: recipe.training.sequenceLength)
         tokensPerByte = corpus.validationByteCount == 0 ? 1
             : Double(corpus.validationTokenCount) / Double(corpus.validationByteCount)
         line = ProgressLine(descriptor: setting.output, logFrequency: recipe.metrics.logInterval)
@@ -49,14 +51,13 @@ struct Reporter {
         log = try MetricsLog("\(setting.folder)/metrics.jsonl", resumingAfter: setting.firstStep)
         for text in setting.resolved.translations { Reporter.warn(text) }
         if let text = Machine.pinnedCoreWarning() { Reporter.warn(text) }
-        greet(corpus, table, rowsPerStep)
+        greet(corpus)
     }
 
     static func warn(_ text: String) { printError("skein: warning: \(text)") }
 
-    private func greet(_ corpus: Corpus, _ table: ParameterTable, _ rowsPerStep: Int) {
+    private func greet(_ corpus: Corpus) {
         let shape = recipe.model
-        let tokens = rowsPerStep * recipe.training.sequenceLength
         let ranks = setting.ranks == 1 ? "" : "\(setting.ranks) ranks of "
         let start = setting.firstStep == 0 ? "" : " from step \(Units.grouped(setting.firstStep))"
         let text = """
@@ -67,8 +68,8 @@ struct Reporter {
             \(Units.grouped(corpus.validationDocumentCount)), \(Units.count(Double(corpus.validationTokenCount))) tokens
             compute     \(ranks)\(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \
             \(compiledISA), OpenBLAS core \(Gemm.coreName), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
-            run         \(Units.grouped(recipe.training.steps)) steps\(start), \(Units.grouped(tokens)) tokens each; \
-            in \(setting.folder)
+            run         \(Units.grouped(recipe.training.steps)) steps\(start), \
+            \(Units.grouped(schedule.tokensPerStep)) tokens each; in \(setting.folder)
 
             """
         writeAll(Array(text.utf8), to: setting.output)
@@ -79,12 +80,12 @@ struct Reporter {
         trained += result.tokens
         pace = pace.map { $0 + (seconds - $0) * 0.1 } ?? seconds
         let rate = Double(result.tokens) / seconds
-        let gflops = rate * flopsPerToken / 1e9
+        let gflops = rate * table.flopsPerToken(sequence: result.length) / 1e9
         peak = max(peak, gflops)
         let report = StepReport(
             step: step, totalSteps: recipe.training.steps, loss: result.loss,
             bitsPerByte: result.loss / ln2 * tokensPerByte, gradientNorm: result.gradientNorm,
-            learningRate: recipe.learningRate(at: step - 1), tokensPerSecond: rate, gflops: gflops,
+            learningRate: schedule.learningRate(at: step - 1), tokensPerSecond: rate, gflops: gflops,
             mfu: gflops / peak, eta: pace.map { $0 * Double(recipe.training.steps - step) }, tokens: tokens,
             seconds: seconds, ranks: setting.ranks, waitSeconds: result.waitSeconds,
             hiddenShare: setting.ranks > 1 ? result.hiddenShare : nil)

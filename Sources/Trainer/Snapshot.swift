@@ -5,13 +5,21 @@ import Model
 import Recipe
 import Tensor
 
+/// How far a run is.
+struct Moment {
+    /// It counts the steps as well.
+    var position: DataPosition
+    /// Targets trained on since step 0.
+    var tokens: Int
+}
+
 /// Between a run's memory and a checkpoint: which tensors there are, and what else must come back for the next
 /// step to be the one that an uninterrupted run would have taken.
 struct Snapshot {
     let state: TrainingState
     let corpus: Corpus
     let recipe: Recipe
-    let rowsPerStep: Int
+    let schedule: StepSchedule
     let worldSize: Int
 
     /// Moments are stored under their parameter's name with one of these before it.
@@ -29,10 +37,8 @@ struct Snapshot {
         entries(state.momentum, prefix: Self.momentumPrefix) + entries(state.variance, prefix: Self.variancePrefix)
     }
 
-    /// Says of which data a row number is: the texts and how they are cut.
-    private var fingerprint: String {
-        "\(String(corpus.fingerprint, radix: 16)):\(recipe.training.sequenceLength)"
-    }
+    /// Says of which data a position is: the texts and how they are cut.
+    private var fingerprint: String { "\(String(corpus.fingerprint, radix: 16)):\(recipe.rowFingerprint)" }
 
     private func sources(_ entries: [Entry]) -> [TensorSource] {
         entries.map { entry in
@@ -41,25 +47,27 @@ struct Snapshot {
         }
     }
 
-    private func manifest(step: Int, tokens: Int) -> Manifest {
-        let seed = UInt64(recipe.debug.seed)
+    private func manifest(_ moment: Moment) -> Manifest {
+        let seed = UInt64(recipe.debug.seed), position = moment.position
         return Manifest(
-            step: step, tokens: tokens, worldSize: worldSize,
-            data: SavedPosition(fingerprint: fingerprint, seed: seed, row: UInt64(step * rowsPerStep)),
+            step: Int(position.step), tokens: moment.tokens, worldSize: worldSize,
+            data: SavedPosition(fingerprint: fingerprint, seed: seed,
+                                row: position.rows.reduce(0) { $0 + UInt64($1) }, position: position.bytes),
             rng: RNGState(seed: seed))
     }
 
     private var tokenizer: String { String(decoding: corpus.tokenizer.json, as: UTF8.self) }
 
-    /// Saves the state after `step` steps, by this process alone. Returns the checkpoint's folder.
-    func save(step: Int, tokens: Int, with writer: CheckpointWriter) throws(CheckpointError) -> String {
-        try writer.write(manifest(step: step, tokens: tokens), recipe: recipe.toml, tokenizer: tokenizer,
+    /// Saves the state at `moment`, by this process alone. Returns the checkpoint's folder.
+    func save(_ moment: Moment, with writer: CheckpointWriter) throws(CheckpointError) -> String {
+        try writer.write(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer,
                          model: sources(model), optimizer: sources(moments))
     }
 
     /// The same by all ranks of `world`: each writes its share of the tensors, rank 0 commits. Returns the folder on
     /// rank 0, nil on the others.
-    func save(step: Int, tokens: Int, with writer: CheckpointWriter, by world: World) throws -> String? {
+    func save(_ moment: Moment, with writer: CheckpointWriter, by world: World) throws -> String? {
+        let step = Int(moment.position.step)
         if world.rank == 0 { try writer.begin(step: step) }
         try world.barrier()
         let own = try writer.writePart(step: step, world.rank, of: world.size,
@@ -67,7 +75,7 @@ struct Snapshot {
                                        optimizer: sources(share(moments, of: world)))
         let records = try world.gather(own)
         guard world.rank == 0 else { return nil }
-        return try writer.commit(manifest(step: step, tokens: tokens), recipe: recipe.toml, tokenizer: tokenizer,
+        return try writer.commit(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer,
                                  records: records)
     }
 
@@ -83,24 +91,37 @@ struct Snapshot {
         }
     }
 
-    /// Refuses a checkpoint that this run cannot go on from, before anything is changed.
-    func require(_ checkpoint: Checkpoint) throws {
+    /// Refuses a checkpoint that this run cannot go on from, before anything is changed. Returns where it was.
+    func require(_ checkpoint: Checkpoint) throws -> Moment {
         try checkpoint.requireModel(model.map(\.spec))
         try checkpoint.requireOptimizer(moments.map(\.spec))
         let data = checkpoint.manifest.data
-        let expected = checkpoint.step * rowsPerStep
+        guard let bytes = data.bytes else {
+            throw BadInput("\(checkpoint.path) was written before checkpoints held a position in the data; train from "
+                + "the beginning, or go on with the version of skein that wrote it")
+        }
         if data.fingerprint != fingerprint {
-            throw BadInput("\(checkpoint.path) was trained on other data or another training.seq_len; "
-                + "give the same files in data.paths and the same training.seq_len")
+            throw BadInput("\(checkpoint.path) was trained on other data, or on data cut otherwise; give the same "
+                + "files in data.paths, and the same training.seq_len, data.layout, data.decomposition, "
+                + "data.min_length and data.mixture (its are in its config.toml)")
         }
         if data.seed != UInt64(recipe.debug.seed) {
             throw BadInput("\(checkpoint.path) was trained with debug.seed = \(data.seed), "
                 + "this recipe has \(recipe.debug.seed); the order of data would change")
         }
-        if data.row != UInt64(expected) {
-            throw BadInput("\(checkpoint.path) took \(data.row) rows in \(checkpoint.step) steps; with "
-                + "training.global_batch_size = \(rowsPerStep) it would be \(expected). Keep the global batch size")
+        let position = try DataPosition(bytes: bytes)
+        try corpus.check(position)
+        var taken = 0
+        for bucket in 0..<corpus.bucketCount {
+            taken += Int(position.rows[bucket]) * corpus.sequence(ofBucket: bucket)
         }
+        if taken != checkpoint.step * schedule.tokensPerStep || Int(position.step) != checkpoint.step {
+            let row = recipe.training.sequenceLength
+            throw BadInput("\(checkpoint.path) took \(taken / row) rows of \(row) tokens in \(checkpoint.step) steps; "
+                + "with training.global_batch_size = \(schedule.tokensPerStep / row) it would be "
+                + "\(checkpoint.step * schedule.tokensPerStep / row). Keep the global batch size")
+        }
+        return Moment(position: position, tokens: checkpoint.manifest.tokens)
     }
 
     /// Fills weights and moments.

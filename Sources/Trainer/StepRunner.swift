@@ -13,6 +13,10 @@ public struct StepResult: Sendable, Equatable {
     public var loss: Double
     /// Targets that were trained on.
     public var tokens: Int
+    /// Inputs in the rows that were read: their bucket.
+    public var bucketLength: Int
+    /// How much of them attention could look back on, which is less during a length warm-up.
+    public var length: Int
     public var gradientNorm: Double
     /// False when loss or norm was not finite on some rank: then no rank updated anything.
     public var updated: Bool
@@ -37,7 +41,9 @@ public final class StepRunner {
     private let optimizer: Optimizer
     private let reducer: GradientReducer?
     private let batches: [Batch]
-    public let rowsPerStep: Int
+    public let schedule: StepSchedule
+    /// Where the next step reads. A resumed run sets it to what its checkpoint says.
+    public var position: DataPosition
     /// Takes the spans of the steps to come. Nil costs a branch for each span.
     public var trace: Trace? {
         didSet {
@@ -53,7 +59,9 @@ public final class StepRunner {
         self.world = world
         let table = ParameterTable(recipe.model, vocabulary: corpus.tokenizer.vocabularySize)
         let (rows, sequence) = (recipe.rowsPerTask, recipe.training.sequenceLength)
-        rowsPerStep = recipe.rowsPerStep(worldSize: world.size)
+        schedule = StepSchedule(recipe, worldSize: world.size)
+        position = corpus.start
+        let rowsPerStep = recipe.rowsPerStep(worldSize: world.size)
         precondition(rowsPerStep >= world.size, "a rank without a row: see requireRows")
         let state = try TrainingState(table)
         self.state = state
@@ -63,25 +71,31 @@ public final class StepRunner {
         reducer = world.communicator.map { communicator in
             GradientReducer(BucketPlan(table), gradients: state.gradients, communicator: communicator)
         }
-        let share = world.share(of: 0..<rowsPerStep).count
+        // What the rank with the largest share needs: of shorter rows this one may have it. They come in tasks of as
+        // many tokens, so they never need more tasks than the longest.
+        let share = (rowsPerStep + world.size - 1) / world.size
         batches = (0..<((share + rows - 1) / rows)).map { _ in Batch(rows: rows, sequence: sequence) }
     }
 
-    /// Runs step number `step` (0 is the first), whose rows are step * rowsPerStep and on. `stop`: this rank was
-    /// asked to end; all ranks learn of it in the same step.
+    /// Runs step number `step` (0 is the first). `stop`: this rank was asked to end; all ranks learn of it in the
+    /// same step.
     public func run(step: Int, stop: Bool = false) throws -> StepResult {
         try phase("step", number: step + 1) { try perform(step, stop) }
     }
 
     private func perform(_ step: Int, _ stop: Bool) throws -> StepResult {
         let before = world.statistics
-        let targets = try phase("data") { try world.sum(Double(fill(step))) }
+        let task = take(step)
+        let (targets, count) = try phase("data") {
+            let (count, own) = fill(task)
+            return (try world.sum(Double(own)), count)
+        }
         phase("clear") { optimizer.clear(state.gradients, pool: pool) }
         var loss = 0.0
-        for (index, batch) in batches.enumerated() {
-            loss += batch.withTask { task in
+        for index in 0..<count {
+            loss += batches[index].withTask { task in
                 phase("forward") { model.forward(task, weights: state.weights) }
-                reducer?.begin(isLast: index == batches.count - 1)
+                reducer?.begin(isLast: index == count - 1)
                 return phase("backward") {
                     model.backward(task, weights: state.weights, gradients: state.gradients,
                                    scale: Float(1 / max(targets, 1)), into: reducer)
@@ -93,10 +107,14 @@ public final class StepRunner {
         let agreed = try phase("agree") { try agree(loss: loss, norm: norm, stop: stop, step: step) }
         let updated = agreed.loss.isFinite && norm.isFinite
         if updated {
-            phase("update") { optimizer.update(state, recipe: recipe, step: step, norm: norm, pool: pool) }
+            phase("update") {
+                optimizer.update(state, recipe: recipe, step: step, rate: schedule.learningRate(at: step), norm: norm,
+                                 pool: pool)
+            }
         }
         let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
-        return StepResult(loss: agreed.loss / max(targets, 1), tokens: Int(targets), gradientNorm: norm,
+        return StepResult(loss: agreed.loss / max(targets, 1), tokens: Int(targets),
+                          bucketLength: task.rows.sequence, length: task.shape.window, gradientNorm: norm,
                           updated: updated, stops: agreed.stop, waitSeconds: traffic?.waitSeconds ?? 0,
                           hiddenShare: traffic?.hiddenShare ?? 0)
     }
@@ -107,16 +125,24 @@ public final class StepRunner {
         return try trace.span(name, .phase, amount: number, body)
     }
 
-    /// This rank's micro-batches of a step. Returns how many targets they hold.
-    private func fill(_ step: Int) -> Int {
-        let share = world.share(of: (step * rowsPerStep)..<((step + 1) * rowsPerStep))
-        var targets = 0
-        for (index, batch) in batches.enumerated() {
-            let start = share.lowerBound + index * recipe.rowsPerTask
-            corpus.fill(batch, rows: min(start, share.upperBound)..<min(start + recipe.rowsPerTask, share.upperBound))
-            targets += batch.targetCount
+    /// What step number `step` reads. Passing over steps is cheap, so any may be asked for.
+    private func take(_ step: Int) -> StepTask {
+        if position.step > UInt64(step) { position = corpus.start }
+        while position.step < UInt64(step) { _ = schedule.next(&position, of: corpus) }
+        return schedule.next(&position, of: corpus)
+    }
+
+    /// This rank's micro-batches of a step: how many there are, and how many targets they hold.
+    private func fill(_ task: StepTask) -> (count: Int, targets: Int) {
+        let share = world.share(of: task.rows.rows), size = schedule.rowsPerTask(task)
+        var (count, targets) = (0, 0)
+        for start in stride(from: share.lowerBound, to: share.upperBound, by: size) {
+            corpus.fill(batches[count], bucket: task.rows.bucket, rows: start..<min(start + size, share.upperBound),
+                        limit: task.limit)
+            targets += batches[count].targetCount
+            count += 1
         }
-        return targets
+        return (count, targets)
     }
 
     /// One exchange before the update: every rank hears every rank's loss, gradient norm and wish to stop. The

@@ -68,9 +68,11 @@ public final class TrainingRun {
     private func train(_ runner: StepRunner, _ corpus: Corpus, _ start: Checkpoint?, peak: Double,
                        planned: Int) throws {
         let world = runner.world
-        let snapshot = Snapshot(state: runner.state, corpus: corpus, recipe: recipe, rowsPerStep: runner.rowsPerStep,
+        let snapshot = Snapshot(state: runner.state, corpus: corpus, recipe: recipe, schedule: runner.schedule,
                                 worldSize: world.size)
-        let (first, tokens) = try begin(runner, snapshot, start)
+        let moment = try begin(runner, snapshot, start)
+        runner.position = moment.position
+        let first = Int(moment.position.step)
         let trace = recipe.profiling.trace ? StepTrace(recipe.profiling, runFrom: first, peak: peak) : nil
         let peak = try world.sum(peak)
         var reporter: Reporter?
@@ -80,11 +82,11 @@ public final class TrainingRun {
                 Reporter.Setting(resolved: resolved, commandLine: commandLine, folder: folder, output: output,
                                  peak: peak, threads: runner.pool.threads, ranks: world.size, firstStep: first,
                                  plannedBytes: planned),
-                corpus: corpus, table: runner.state.table, rowsPerStep: runner.rowsPerStep)
+                corpus: corpus, table: runner.state.table, schedule: runner.schedule)
         }
         try world.barrier()
         try requireSharedFolder(world)
-        try loop(runner, snapshot, &reporter, corpus, trace, from: first, tokens: tokens)
+        try loop(runner, snapshot, &reporter, corpus, trace, from: first, tokens: moment.tokens)
     }
 
     /// Leaves a trace in the run's folder, and says in the summary where the time went.
@@ -106,24 +108,27 @@ public final class TrainingRun {
     }
 
     /// Fresh weights, which every rank draws alike, or a checkpoint's: rank 0 reads it and hands it to all, so that
-    /// the others need not see its disk. Returns the first step and the tokens seen before it.
-    private func begin(_ runner: StepRunner, _ snapshot: Snapshot, _ start: Checkpoint?) throws -> (Int, Int) {
+    /// the others need not see its disk. Returns where the run is then.
+    private func begin(_ runner: StepRunner, _ snapshot: Snapshot, _ start: Checkpoint?) throws -> Moment {
+        var moment = Moment(position: runner.position, tokens: 0)
         if let start {
-            try snapshot.require(start)
+            moment = try snapshot.require(start)
             try snapshot.load(start)
             if start.step >= recipe.training.steps {
                 throw BadInput("\(start.path) is at step \(start.step) already; raise training.steps "
                     + "(now \(recipe.training.steps)) to go on")
             }
         }
-        let (step, tokens) = try runner.world.sum(Double(start?.step ?? 0), Double(start?.manifest.tokens ?? 0))
+        let positions = try runner.world.gather(moment.position.bytes)
+        moment.position = try DataPosition(bytes: positions[0])
+        moment.tokens = Int(try runner.world.sum(Double(moment.tokens)))
         let state = runner.state
-        if step == 0 {
+        if moment.position.step == 0 {
             state.weights.initialize(seed: recipe.debug.seed)
         } else {
             for part in [state.weights, state.momentum, state.variance] { try runner.world.broadcast(part.flat) }
         }
-        return (Int(step), Int(tokens))
+        return moment
     }
 
     /// The checkpoint to begin with, if any. Refuses an existing output folder, unless this run goes on in it.
@@ -191,7 +196,7 @@ public final class TrainingRun {
             reporter?.step(done, result, tokens: tokens, seconds: seconds, validation: validation)
             if recipe.checkpoint.enable, isLast || due(recipe.checkpoint.interval, done) {
                 try runner.phase("checkpoint") {
-                    try save(runner, snapshot, step: done, tokens: tokens, &reporter)
+                    try save(runner, snapshot, Moment(position: runner.position, tokens: tokens), &reporter)
                 }
             }
             if let traced = try trace?.end(step, isLast: isLast, runner) { try write(traced, &reporter) }
@@ -202,16 +207,16 @@ public final class TrainingRun {
 
     private func due(_ interval: Int, _ step: Int) -> Bool { interval > 0 && step % interval == 0 }
 
-    private func save(_ runner: StepRunner, _ snapshot: Snapshot, step: Int, tokens: Int,
+    private func save(_ runner: StepRunner, _ snapshot: Snapshot, _ moment: Moment,
                       _ reporter: inout Reporter?) throws {
-        try runner.requireEqualWeights(step: step)
+        try runner.requireEqualWeights(step: Int(moment.position.step))
         let started = MonotonicClock.seconds()
         let writer = CheckpointWriter(folder: checkpoints.path)
         let path: String?
         if runner.world.size > 1, recipe.checkpoint.shared {
-            path = try snapshot.save(step: step, tokens: tokens, with: writer, by: runner.world)
+            path = try snapshot.save(moment, with: writer, by: runner.world)
         } else {
-            path = isFirst ? try snapshot.save(step: step, tokens: tokens, with: writer) : nil
+            path = isFirst ? try snapshot.save(moment, with: writer) : nil
         }
         guard let path else { return }
         for warning in try checkpoints.retain(last: recipe.checkpoint.keepLatest) { Reporter.warn(warning) }

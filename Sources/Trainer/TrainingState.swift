@@ -59,12 +59,12 @@ struct Optimizer: Sendable {
     }
 
     /// Updates weights and moments. `step` counts from 0; `norm` is the gradient's, for clipping.
-    func update(_ state: TrainingState, recipe: Recipe, step: Int, norm: Double, pool: Pool) {
+    func update(_ state: TrainingState, recipe: Recipe, step: Int, rate: Double, norm: Double, pool: Pool) {
         let settings = recipe.optimizer
         let clip = recipe.training.maxNorm > 0 && norm > recipe.training.maxNorm
             ? recipe.training.maxNorm / norm : 1
         var adam = AdamWStep(
-            learningRate: Float(recipe.learningRate(at: step)), beta1: Float(settings.beta1),
+            learningRate: Float(rate), beta1: Float(settings.beta1),
             beta2: Float(settings.beta2), epsilon: Float(settings.epsilon),
             weightDecay: Float(settings.weightDecay),
             correction1: Float(1 - power(settings.beta1, step + 1)),

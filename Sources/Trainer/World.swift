@@ -77,8 +77,7 @@ public final class World {
 
     /// This rank's contiguous share of a range of rows: shares differ by one row at most.
     public func share(of rows: Range<Int>) -> Range<Int> {
-        let count = rows.count
-        return (rows.lowerBound + count * rank / size)..<(rows.lowerBound + count * (rank + 1) / size)
+        rows.share(rank, of: size)
     }
 
     /// The sum of a number over all ranks, in the order of ranks: the same bits everywhere.

@@ -33,7 +33,8 @@ struct Fixture {
 
     var manifest: Manifest {
         Manifest(step: step, tokens: step * 64, worldSize: 2,
-                 data: DataPosition(fingerprint: "f00d", seed: .max, row: UInt64(step) * 8),
+                 data: SavedPosition(fingerprint: "f00d", seed: .max, row: UInt64(step) * 8,
+                                     position: (0..<64).map { UInt8($0 * 4) }),
                  rng: RNGState(seed: .max - 1, counters: ["dropout": 7]),
                  state: ["amax": .numbers([0.1, .infinity]), "rate": .number(1), "name": .text("nan"),
                          "steps": .integer(step)])

@@ -41,7 +41,7 @@ func someLengths(_ count: Int, capacity: Int, seed: UInt64) -> [Int] {
         for capacity in [1, 2, 3, 7, 31, 64, 100, 513, 1_500] {
             for count in [0, 1, 2, 50, 700] {
                 let lengths = someLengths(count, capacity: capacity, seed: UInt64(capacity + count))
-                for method in [PackingMethod.bestFit, .spfhp, .nnlshp] {
+                for method in [PackingMethod.bestFit, .spfhp, .nnlshp, .padded] {
                     let packing = Packing(lengths, capacity: capacity, method: method)
                     check(packing, lengths, capacity, "\(method), capacity \(capacity), \(count) items")
                 }

@@ -14,6 +14,7 @@ func otherValue(_ key: Key) -> Value {
     case .number(let value): return .number(value == 0 ? 0.25 : value / 2)
     case .bool(let value): return .bool(!value)
     case .list: return .list(["one.txt", "two words"])
+    case .numbers: return .numbers([1, 2.5, 2_000_000])
     case .text(let value):
         // A choice names its cases; a key with a single one has no other value.
         guard key.expected.hasPrefix("one of ") else { return .text(key.expected == "text" ? "other" : value) }
@@ -30,6 +31,7 @@ func typed(_ value: Value) -> String {
     case .text(let value): value
     case .bool(let value): "\(value)"
     case .list(let values): values.joined(separator: ",")
+    case .numbers(let values): values.map { "\($0)" }.joined(separator: ",")
     }
 }
 
@@ -103,6 +105,11 @@ func refusal(text: String = "", flags: [String] = []) -> String? {
             var recipe = Recipe()
             recipe.job.dumpFolder = text
             recipe.data.paths = [text, "b", text]
+            try readsBack(recipe)
+        }
+        for numbers in [[], [1], [0, 1e-30, 0.1 + 0.2, 1e22, 1e30]] {
+            var recipe = Recipe()
+            recipe.data.odds = numbers
             try readsBack(recipe)
         }
         for number in [0, 1e-300, Double.leastNonzeroMagnitude, 0.1 + 0.2, 1, 123_456_789_012, 1e22, .infinity] {

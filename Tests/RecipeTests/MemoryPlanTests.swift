@@ -18,7 +18,7 @@ import Testing
         #expect(bytes["logits"] == 4 * 2_048 * 257)
         #expect(bytes["rotary tables"] == 4 * 256 * 32)
         // A worker packs five copies of one head's rows, holds four blocks of 64 rows, two of 64 x 64, three columns.
-        #expect(bytes["attention scratch"] == 2 * 4 * (5 * 256 * 32 + 4 * 64 * 32 + 2 * 64 * 64 + 19 * 64))
+        #expect(bytes["attention scratch"] == 2 * 4 * (5 * 256 * 32 + 3 * 128 * 32 + 2 * 128 * 64 + 17 * 128))
         #expect(bytes["data"] == 10_000)
         #expect(bytes["batches"] == 12 * 2_048)
         let slots = plan.components.first { $0.name == "activations" }?.slots ?? []

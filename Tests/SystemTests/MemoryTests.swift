@@ -19,6 +19,8 @@ import Testing
          "--training.local_batch_size", "16", "--activation_checkpoint.mode", "full", "--training.threads", "2"],
         ["--model.dim", "128", "--training.seq_len", "4096", "--training.local_batch_size", "2",
          "--activation_checkpoint.mode", "selective"],
+        ["--model.dim", "128", "--training.seq_len", "2048", "--training.local_batch_size", "2",
+         "--data.layout", "decompose", "--data.decomposition", "random"],
     ]
 
     @Test(arguments: shapes) func thePeakIsAsPlanned(_ flags: [String]) throws {
@@ -80,6 +82,26 @@ import Testing
         #expect(object?["allocations"] as? Int == 0)
         let peak = try #require(object?["peak_bytes"] as? Int), planned = try #require(object?["planned_bytes"] as? Int)
         #expect(abs(peak - planned) <= max(peak / 20, 16 << 20))
+    }
+
+    /// Nor when the length of rows changes from step to step.
+    @Test(arguments: [["--data.layout", "decompose", "--data.min_length", "4", "--data.decomposition", "quota"],
+                      ["--data.layout", "best_fit"],
+                      ["--training.length_warmup", "truncate", "--training.length_warmup_steps", "40"],
+                      ["--training.length_warmup", "reshape", "--training.length_warmup_steps", "40"],
+                      ["--training.length_warmup", "window", "--training.length_warmup_steps", "40"]])
+    func stepsOfManyLengthsAllocateNothing(layout: [String]) throws {
+        let place = try Workplace()
+        // The counted step is the one after the rounds: among so many there are several lengths.
+        for rounds in 6..<11 {
+            let flags = ["--training.local_batch_size", "2", "--training.global_batch_size", "5",
+                         "--training.seq_len", "64", "--training.threads", "2"] + layout
+            let outcome = try Program.run(["bench", "step", "--config", "run.toml", "--rounds", "\(rounds)", "--json"]
+                                          + flags, in: place.path)
+            #expect(outcome.code == 0, "\(outcome.error)")
+            let object = try JSONSerialization.jsonObject(with: Data(outcome.out.utf8)) as? [String: Any]
+            #expect(object?["allocations"] as? Int == 0, "\(rounds) rounds")
+        }
     }
 
     @Test func anotherTokenizer() throws {

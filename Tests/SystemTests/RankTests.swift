@@ -52,6 +52,30 @@ import Testing
         #expect(try weights(place, "d", 20) == weights(place, "a", 20))
     }
 
+    /// Buckets of lengths: the same rows for any number of ranks, also when it changes in the middle of an epoch.
+    @Test(arguments: [["--data.layout", "decompose", "--data.min_length", "4", "--data.curriculum", "grow_p2",
+                       "--data.decomposition", "random", "--training.length_warmup", "window",
+                       "--training.length_warmup_steps", "5"],
+                      ["--data.layout", "best_fit"],
+                      ["--training.length_warmup", "truncate", "--training.length_warmup_steps", "15"]])
+    func lengthsDoNotDependOnRanks(layout: [String]) throws {
+        let place = try Workplace()
+        let flags = layout + ["--training.steps", "20"]
+        for count in [1, 3] { try train(count, place, flags + ["--job.name", "w\(count)"]) }
+        try train(2, place, flags + ["--job.name", "first", "--checkpoint.interval", "12"])
+        try train(3, place, flags + ["--job.name", "second", "--checkpoint.load",
+                                     "outputs/first/checkpoint/step-12"])
+        let one = try losses(place, "w1")
+        #expect(one.count == 20)
+        for (name, begin) in [("w3", 0), ("first", 0), ("second", 12)] {
+            let other = try losses(place, name)
+            #expect(other.count == 20 - begin)
+            for (step, loss) in other.enumerated() {
+                #expect(abs(loss / one[begin + step] - 1) < 1e-4, "\(name), step \(begin + step + 1)")
+            }
+        }
+    }
+
     @Test(arguments: [(SIGKILL, 0), (SIGKILL, 1), (SIGKILL, 2), (SIGSTOP, 1), (SIGSTOP, 0)])
     func everySurvivorNamesTheFailedRank(signal: Int32, victim: Int) throws {
         let place = try Workplace()

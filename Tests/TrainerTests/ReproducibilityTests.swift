@@ -11,6 +11,8 @@ import Trainer
 struct Sandbox: ~Copyable {
     let path: String
     var text: String { path + "/text.txt" }
+    /// A folder of documents of many lengths.
+    var documents: String { path + "/documents" }
 
     init() throws {
         path = NSTemporaryDirectory() + "skein-test-\(UUID().uuidString)"
@@ -22,7 +24,32 @@ struct Sandbox: ~Copyable {
             line += words[rng.integer(below: words.count, at: UInt64(index))] + (index % 12 == 11 ? ".\n" : " ")
         }
         try line.write(toFile: path + "/text.txt", atomically: true, encoding: .utf8)
+        try FileManager.default.createDirectory(atPath: path + "/documents", withIntermediateDirectories: true)
+        var rest = line[...], index = 0
+        while !rest.isEmpty {
+            let part = rest.prefix(3 + rng.integer(below: 700, at: UInt64(10_000 + index)))
+            try part.write(toFile: "\(path)/documents/\(index).txt", atomically: true, encoding: .utf8)
+            rest = rest.dropFirst(part.count)
+            index += 1
+        }
     }
+
+    /// Flags for each way to cut documents into rows and to warm lengths up; rows are of up to 64 tokens.
+    func layout(_ name: String) -> [String] {
+        let warmup = ["--training.length_warmup_steps", "25"]
+        let own = switch name {
+        case "grow_p2": ["--data.layout", "decompose", "--data.curriculum", "grow_p2", "--data.cycles", "2"]
+        case "free": ["--data.layout", "decompose", "--data.curriculum", "free", "--data.odds", "0,3,1,0.5"]
+        case "random", "quota": ["--data.layout", "decompose", "--data.decomposition", name]
+        case "truncate", "reshape", "window": ["--training.length_warmup", name] + warmup
+        case "decompose+window": ["--data.layout", "decompose", "--training.length_warmup", "window"] + warmup
+        default: ["--data.layout", name]
+        }
+        return ["--data.paths", documents, "--training.seq_len", "64", "--data.min_length", "8"] + own
+    }
+
+    static let layouts = ["best_fit", "padded", "grow_p2", "free", "random", "quota", "truncate", "reshape", "window",
+                          "decompose+window"]
 
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
@@ -63,17 +90,20 @@ struct Sandbox: ~Copyable {
         #expect(other != one)
     }
 
-    /// 30 steps, a checkpoint, and 30 more in a new process's memory: the same bits as 60 in one go.
-    @Test func resumedRunEqualsTheUninterruptedOne() throws {
+    /// 30 steps, a checkpoint, and 30 more in a new process's memory: the same bits as 60 in one go. The stop is in
+    /// the middle of an epoch, and after a length warm-up of 25 steps that the learning rate has to remember.
+    @Test(arguments: ["concatenate"] + Sandbox.layouts)
+    func resumedRunEqualsTheUninterruptedOne(layout: String) throws {
         let sandbox = try Sandbox()
+        let flags = layout == "concatenate" ? [] : sandbox.layout(layout)
         let silence = unsafe open("/dev/null", O_WRONLY)
         defer { close(silence) }
-        try TrainingRun(sandbox.recipe(["--job.name", "whole"]), output: silence).run()
+        try TrainingRun(sandbox.recipe(flags + ["--job.name", "whole"]), output: silence).run()
         // The schedule belongs to 60 steps; the first half is a run that was told to stop at 30.
-        try TrainingRun(sandbox.recipe(["--job.name", "halves"]), stopAfter: 30,
+        try TrainingRun(sandbox.recipe(flags + ["--job.name", "halves"]), stopAfter: 30,
                         output: silence).run()
-        try TrainingRun(sandbox.recipe(["--job.name", "halves", "--checkpoint.load", "latest",
-                                        "--training.threads", "2"]), output: silence).run()
+        try TrainingRun(sandbox.recipe(flags + ["--job.name", "halves", "--checkpoint.load", "latest",
+                                                "--training.threads", "2"]), output: silence).run()
         for file in ["model.safetensors", "optimizer.safetensors"] {
             let whole = try Data(contentsOf: URL(fileURLWithPath: "\(sandbox.path)/whole/checkpoint/step-60/\(file)"))
             let halves = try Data(contentsOf: URL(fileURLWithPath: "\(sandbox.path)/halves/checkpoint/step-60/\(file)"))

@@ -22,6 +22,10 @@ void skein_tile_gemm(size_t m, size_t n, size_t k,
 /// out[j, i] = x[i, j] for rows x columns of x; rows of x and out begin x_row and out_row floats apart.
 void skein_transpose(size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row);
 
+/// out[i, j] = x[i, j] * factor; the two do not overlap.
+void skein_scale_rows(size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row,
+                      float factor);
+
 /// Sixteen floats; imported by Swift as SIMD16<Float>. The functions below are single instructions that
 /// Swift's own `replacing(with:where:)` turns into a dozen, by moving the lanes through 128-bit registers.
 typedef float skein_lanes __attribute__((ext_vector_type(16)));
@@ -77,6 +81,13 @@ typedef struct { void *code; void *context; } skein_closure;
 
 /// Calls a lent closure.
 void skein_call_closure(skein_closure lent, long tile, long worker);
+
+/// copy = x, and dots[i] = x[i] . y[i] over sixteen chains, folded as skein_total does.
+void skein_copy_with_dots(size_t rows, size_t columns, const float *x, size_t x_row, const float *y, size_t y_row,
+                          float *copy, size_t copy_row, float *dots);
+
+/// Asks for rows that will be read soon. Results do not depend on it.
+void skein_prefetch_rows(size_t rows, size_t columns, const float *x, size_t x_row);
 
 /// Tells the CPU that this is a spin loop, so that it leaves the core's resources to the other thread.
 static inline void skein_pause(void) {

@@ -10,6 +10,8 @@ public enum PackingMethod: String, Sendable, CaseIterable {
     case spfhp
     /// Non-negative least squares histogram packing (2107.02027, section 3.2): packs of up to three.
     case nnlshp
+    /// One document in each row, the rest of it padding: what packing is measured against.
+    case padded
 }
 
 /// Which items share a row.
@@ -43,6 +45,7 @@ package struct Packing: Equatable, Sendable {
         case .bestFit: self = packBestFit(lengths, capacity: capacity)
         case .spfhp: self.init(lengths, shapes: shapesBySPFHP(histogram(lengths, capacity), depth: .max))
         case .nnlshp: self = packByNNLS(lengths, capacity: capacity)
+        case .padded: self.init(rows: Array(lengths.indices), count: lengths.count)
         }
     }
 

@@ -26,8 +26,8 @@ public func attentionBackward(_ dQKV_TC: Matrix, dOut dOut_TH: Matrix, out out_T
                      logSum: logSum_HT.row(query).slice(tokens.lowerBound, tokens.count),
                      queries: shape.query(part(qkv_TC), query))
         }
-        shape.key(part(dQKV_TC), keyHead).copy(head.dKeys)
-        shape.value(part(dQKV_TC), keyHead).copy(head.dValues)
+        scaleRows(shape.key(part(dQKV_TC), keyHead), head.dKeys, by: 1)
+        scaleRows(shape.value(part(dQKV_TC), keyHead), head.dValues, by: 1)
     }
 }
 
@@ -38,82 +38,87 @@ private struct BackwardHead {
     let keys: Matrix               // [n, headDim]
     let dKeys: Matrix              // [n, headDim]
     let dValues: Matrix            // [n, headDim]
-    let query: Matrix              // [64, headDim], scaled
-    let dOutBlock: Matrix          // [64, headDim]
-    let dQueryBlock: Matrix        // [64, headDim]
-    let weight: Matrix             // [64, 64]
-    let dScore: Matrix             // [64, 64]
-    let delta: Row                 // [64]
+    let query: Matrix              // [128, headDim], scaled
+    let dOutBlock: Matrix          // [128, headDim]
+    let dQueryBlock: Matrix        // [128, headDim]
+    let weight: Matrix             // [128, 64]
+    let dScore: Matrix             // [128, 64]
+    let delta: Row                 // [128]
 
     init(shape: AttentionShape, keyHead: Int, qkv: Matrix, memory: inout AttentionScratch) {
-        let size = AttentionShape.block
+        let size = AttentionShape.queryBlock
         self.shape = shape
         keysTransposed = packTransposed(shape.key(qkv, keyHead), &memory)
         valuesTransposed = packTransposed(shape.value(qkv, keyHead), &memory)
         keys = memory.matrix(qkv.rows, shape.headDim)
-        keys.copy(shape.key(qkv, keyHead))
+        scaleRows(keys, shape.key(qkv, keyHead), by: 1)
         dKeys = memory.matrix(qkv.rows, shape.headDim)
         dValues = memory.matrix(qkv.rows, shape.headDim)
         query = memory.matrix(size, shape.headDim)
         dOutBlock = memory.matrix(size, shape.headDim)
         dQueryBlock = memory.matrix(size, shape.headDim)
-        weight = memory.matrix(size, size)
-        dScore = memory.matrix(size, size)
+        weight = memory.matrix(size, AttentionShape.block)
+        dScore = memory.matrix(size, AttentionShape.block)
         delta = memory.row(size)
     }
 
     /// One query head. The first one of a group begins the sums of dKeys and dValues.
     func run(isFirst: Bool, dQuery: Matrix, dOut: Matrix, out: Matrix, logSum: Row, queries: Matrix) {
-        let size = AttentionShape.block
-        let scale = 1 / Float(shape.headDim).squareRoot()
+        let size = AttentionShape.queryBlock
         for start in Swift.stride(from: 0, to: queries.rows, by: size) {
-            let rows = min(size, queries.rows - start)
-            loadScaled(query.rows(0, rows), queries.rows(start, rows))
-            dOutBlock.rows(0, rows).copy(dOut.rows(start, rows))
-            for row in 0..<rows { delta[row] = dot(dOutBlock.row(row), out.row(start + row)) }
+            let rows = min(size, queries.rows - start), first = start / AttentionShape.block
+            scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.temperature)
+            copyWithDots(dOutBlock.rows(0, rows), delta.slice(0, rows), dOut.rows(start, rows), out.rows(start, rows))
+            prefetch(queries, block: start + size)
+            prefetch(dOut, block: start + size)
+            prefetch(out, block: start + size)
             let logSums = logSum.slice(start, rows)
-            for key in 0..<(start / size) { visit(block: key, rows: rows, logSum: logSums) }
-            visitOwn(block: start / size, rows: rows, logSum: logSums, isFirst: isFirst)
-            for row in 0..<rows {
-                let from = dQueryBlock.row(row), to = dQuery.row(start + row)
-                for i in laneStarts(shape.headDim) { to[lanes: i] = from[lanes: i] * scale }
+            for block in 0..<first { visit(block: block, rows: 0..<rows, logSum: logSums) }
+            for own in AttentionShape.ownBlocks(rows) {
+                visitOwn(block: first + own.block, rows: own.rows, logSum: logSums, isFirst: isFirst)
+                if own.rows.upperBound < rows {
+                    visit(block: first + own.block, rows: own.rows.upperBound..<rows, logSum: logSums)
+                }
             }
+            scaleRows(dQuery.rows(start, rows), dQueryBlock.rows(0, rows), by: shape.temperature)
         }
     }
 
-    /// All queries of a block meet an earlier, hence full, block of keys.
-    private func visit(block: Int, rows: Int, logSum: Row) {
+    /// Queries meet an earlier, hence full, block of keys.
+    private func visit(block: Int, rows: Range<Int>, logSum: Row) {
         let size = AttentionShape.block, first = block * size
-        makeSlopes(block: block, rows: 0..<rows, keys: size, logSum: logSum, masked: false)
-        let p = weight.rows(0, rows), dS = dScore.rows(0, rows)
-        tileGemm(dValues.rows(first, size), p, transposed: true, dOutBlock.rows(0, rows), accumulate: true)
-        tileGemm(dKeys.rows(first, size), dS, transposed: true, query.rows(0, rows), accumulate: true)
-        tileGemm(dQueryBlock.rows(0, rows), dS, keys.rows(first, size), accumulate: block > 0)
+        makeSlopes(block: block, rows: rows, keys: size, logSum: logSum)
+        func part(_ x: Matrix) -> Matrix { x.rows(rows.lowerBound, rows.count) }
+        let dS = part(dScore)
+        tileGemm(dValues.rows(first, size), part(weight), transposed: true, part(dOutBlock), accumulate: true)
+        tileGemm(dKeys.rows(first, size), dS, transposed: true, part(query), accumulate: true)
+        tileGemm(part(dQueryBlock), dS, keys.rows(first, size), accumulate: block > 0)
     }
 
-    /// A block of queries meets the keys of the same tokens: band by band, past the corner that lies in the future.
-    /// Band j of the keys is seen by the queries from its own first on. These keys have met no query before.
-    private func visitOwn(block: Int, rows: Int, logSum: Row, isFirst: Bool) {
+    /// Queries meet the keys of the same tokens: band by band, past the corner that lies in the future. Band j of the
+    /// keys is seen by the queries from its own first on. These keys have met no query of this head before.
+    private func visitOwn(block: Int, rows: Range<Int>, logSum: Row, isFirst: Bool) {
         let first = block * AttentionShape.block
-        for band in AttentionShape.bands(rows) {
-            let count = band.rows.count
-            makeSlopes(block: block, rows: band.rows, keys: band.keys, logSum: logSum, masked: true)
-            let dS = dScore.rows(band.rows.lowerBound, count).columns(0, band.rows.upperBound)
-            tileGemm(dQueryBlock.rows(band.rows.lowerBound, count), dS, keys.rows(first, band.rows.upperBound),
-                     accumulate: block > 0)
+        for band in AttentionShape.bands(rows.count) {
+            let from = rows.lowerBound + band.rows.lowerBound, count = band.rows.count
+            makeSlopes(block: block, rows: from..<(from + count), keys: band.keys, logSum: logSum,
+                       own: rows.lowerBound)
+            let dS = dScore.rows(from, count).columns(0, band.rows.upperBound)
+            tileGemm(dQueryBlock.rows(from, count), dS, keys.rows(first, band.rows.upperBound), accumulate: block > 0)
         }
-        for band in AttentionShape.bands(rows) {
-            let from = band.rows.lowerBound, count = band.rows.count
-            func seen(_ x: Matrix) -> Matrix { x.rows(from, rows - from).columns(from, count) }
-            tileGemm(dValues.rows(first + from, count), seen(weight), transposed: true,
-                     dOutBlock.rows(from, rows - from), accumulate: !isFirst)
-            tileGemm(dKeys.rows(first + from, count), seen(dScore), transposed: true,
-                     query.rows(from, rows - from), accumulate: !isFirst)
+        for band in AttentionShape.bands(rows.count) {
+            let from = rows.lowerBound + band.rows.lowerBound
+            let key = first + band.rows.lowerBound, count = band.rows.count
+            func later(_ x: Matrix) -> Matrix { x.rows(from, rows.upperBound - from) }
+            func seen(_ x: Matrix) -> Matrix { later(x).columns(band.rows.lowerBound, count) }
+            tileGemm(dValues.rows(key, count), seen(weight), transposed: true, later(dOutBlock), accumulate: !isFirst)
+            tileGemm(dKeys.rows(key, count), seen(dScore), transposed: true, later(query), accumulate: !isFirst)
         }
     }
 
-    /// weight = P and dScore = dS for `rows` of the block's queries and its first `width` keys.
-    private func makeSlopes(block: Int, rows: Range<Int>, keys width: Int, logSum: Row, masked: Bool) {
+    /// weight = P and dScore = dS of `rows` and the block's first `width` keys. `own`: the query whose token is the
+    /// block's first key, so that the future has to be masked.
+    private func makeSlopes(block: Int, rows: Range<Int>, keys width: Int, logSum: Row, own: Int? = nil) {
         let head = shape.headDim
         func part(_ x: Matrix) -> Matrix { x.rows(rows.lowerBound, rows.count) }
         func packed(_ x: Matrix) -> Matrix { x.rows(block * head, head).columns(0, width) }
@@ -121,7 +126,7 @@ private struct BackwardHead {
         tileGemm(part(dScore).columns(0, width), part(dOutBlock), packed(valuesTransposed), accumulate: false)
         for row in rows {
             let weights = weight.row(row).slice(0, width), dScores = dScore.row(row).slice(0, width)
-            if masked { maskFuture(weights, after: row) }
+            if let own { maskFuture(weights, after: row - own) }
             let shift = logSum[row], pull = delta[row]
             for i in laneStarts(width) {
                 let p = (weights[lanes: i] - shift).exponential

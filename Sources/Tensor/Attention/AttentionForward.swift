@@ -9,7 +9,7 @@ import Musl
 /// Queries of one task of the forward: a long document is shared by several workers.
 private let chunk = 512
 
-/// Causal softmax attention in tiles with an online softmax (FlashAttention, 2205.14135): for each block of 64
+/// Causal softmax attention in tiles with an online softmax (FlashAttention, 2205.14135): for each block of 128
 /// queries the scores of 64 keys at a time are turned into weights, added to the output, and forgotten. No
 /// matrix of T x T ever exists; memory beyond the operands is `scratchFloats`.
 ///
@@ -66,34 +66,38 @@ private struct ForwardHead {
     let keyCount: Int
     let keysTransposed: Matrix    // [blocks * headDim, 64]
     let values: Matrix            // [keyCount, headDim]
-    let query: Matrix             // [64, headDim], scaled
-    let sum: Matrix               // [64, headDim]
-    let score: Matrix             // [64, 64]
-    let peak: Row                 // [64] what the scores are shifted by, near the running maximum
-    let denominator: Matrix       // [64, 16] running sum, lane by lane
+    let query: Matrix             // [128, headDim], scaled
+    let sum: Matrix               // [128, headDim]
+    let score: Matrix             // [128, 64]
+    let peak: Row                 // [128] what the scores are shifted by, near the running maximum
+    let denominator: Matrix       // [128, 16] running sum, lane by lane
 
     init(shape: AttentionShape, keyHead: Int, keyCount: Int, qkv: Matrix, memory: inout AttentionScratch) {
-        let size = AttentionShape.block
+        let size = AttentionShape.queryBlock
         self.shape = shape
         self.keyCount = keyCount
         keysTransposed = packTransposed(shape.key(qkv, keyHead), &memory)
         values = memory.matrix(keyCount, shape.headDim)
-        values.copy(shape.value(qkv, keyHead))
+        scaleRows(values, shape.value(qkv, keyHead), by: 1)
         query = memory.matrix(size, shape.headDim)
         sum = memory.matrix(size, shape.headDim)
-        score = memory.matrix(size, size)
+        score = memory.matrix(size, AttentionShape.block)
         peak = memory.row(size)
         denominator = memory.matrix(size, 16)
     }
 
     func run(out: Matrix, logSum: Row, queries: Matrix, from first: Int) {
-        let size = AttentionShape.block
+        let size = AttentionShape.queryBlock
         for start in Swift.stride(from: first, to: queries.rows, by: size) {
             let rows = min(size, queries.rows - start)
-            loadScaled(query.rows(0, rows), queries.rows(start, rows))
-            for key in 0..<(start / size) { visit(block: key, rows: 0..<rows, keys: size, diagonal: false) }
-            for band in AttentionShape.bands(rows) {
-                visit(block: start / size, rows: band.rows, keys: band.keys, diagonal: true)
+            scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.temperature)
+            prefetch(queries, block: start + size)
+            for key in 0..<(start / AttentionShape.block) { visit(block: key, rows: 0..<rows) }
+            for own in AttentionShape.ownBlocks(rows) {
+                visitOwn(block: start / AttentionShape.block + own.block, rows: own.rows)
+                if own.rows.upperBound < rows {
+                    visit(block: start / AttentionShape.block + own.block, rows: own.rows.upperBound..<rows)
+                }
             }
             let logSums = logSum.slice(start, rows)
             for row in 0..<rows {
@@ -106,20 +110,36 @@ private struct ForwardHead {
         }
     }
 
-    /// One block of keys: scores, the weights, and their share of the output.
-    private func visit(block: Int, rows: Range<Int>, keys width: Int, diagonal: Bool) {
-        let size = AttentionShape.block
-        let count = min(width, keyCount - block * size)
-        let scores = score.rows(rows.lowerBound, rows.count).columns(0, width)
-        let packed = keysTransposed.rows(block * shape.headDim, shape.headDim).columns(0, width)
-        tileGemm(scores, query.rows(rows.lowerBound, rows.count), packed, accumulate: false)
-        for row in rows {
-            let scores = score.row(row).slice(0, width)
-            if diagonal { maskFuture(scores, after: row) }
-            absorb(row, scores, first: block == 0)
+    /// Queries meet an earlier, hence full, block of keys: scores, weights, and their share of the output.
+    private func visit(block: Int, rows: Range<Int>) {
+        makeScores(block: block, rows: rows, keys: AttentionShape.block)
+        for row in rows { absorb(row, score.row(row), first: block == 0) }
+        addValues(block: block, rows: rows, keys: AttentionShape.block)
+    }
+
+    /// Queries meet the keys of the same tokens, band by band.
+    private func visitOwn(block: Int, rows: Range<Int>) {
+        for band in AttentionShape.bands(rows.count) {
+            let from = rows.lowerBound + band.rows.lowerBound
+            makeScores(block: block, rows: from..<(from + band.rows.count), keys: band.keys)
+            for row in band.rows {
+                let scores = score.row(rows.lowerBound + row).slice(0, band.keys)
+                maskFuture(scores, after: row)
+                absorb(rows.lowerBound + row, scores, first: block == 0)
+            }
+            addValues(block: block, rows: from..<(from + band.rows.count), keys: band.rows.upperBound)
         }
-        tileGemm(sum.rows(rows.lowerBound, rows.count), scores.columns(0, count), values.rows(block * size, count),
-                 accumulate: block > 0)
+    }
+
+    private func makeScores(block: Int, rows: Range<Int>, keys: Int) {
+        let packed = keysTransposed.rows(block * shape.headDim, shape.headDim).columns(0, keys)
+        tileGemm(score.rows(rows.lowerBound, rows.count).columns(0, keys), query.rows(rows.lowerBound, rows.count),
+                 packed, accumulate: false)
+    }
+
+    private func addValues(block: Int, rows: Range<Int>, keys: Int) {
+        tileGemm(sum.rows(rows.lowerBound, rows.count), score.rows(rows.lowerBound, rows.count).columns(0, keys),
+                 values.rows(block * AttentionShape.block, keys), accumulate: block > 0)
     }
 
     /// Turns one row of scores into weights.
@@ -171,15 +191,6 @@ func packTransposed(_ x_TD: Matrix, _ memory: inout AttentionScratch) -> Matrix 
         transpose(packed.rows(block * x_TD.columns, x_TD.columns), x_TD.rows(block * size, rows))
     }
     return packed
-}
-
-/// out = x / sqrt(headDim): the softmax's temperature, applied once a query instead of once a score.
-func loadScaled(_ out: Matrix, _ x: Matrix) {
-    let scale = 1 / Float(x.columns).squareRoot()
-    for row in 0..<x.rows {
-        let from = x.row(row), to = out.row(row)
-        for i in laneStarts(x.columns) { to[lanes: i] = from[lanes: i] * scale }
-    }
 }
 
 /// Scores of keys after position `last` of the block become -infinity.

@@ -20,20 +20,32 @@ public struct AttentionShape: Sendable, Equatable {
     /// Columns of the fused projection.
     public var fusedColumns: Int { (heads + 2 * keyHeads) * headDim }
 
+    /// What scores are multiplied by, 1 / sqrt(headDim); applied once a query instead of once a score.
+    var temperature: Float { 1 / Float(headDim).squareRoot() }
+
     func query(_ qkv: Matrix, _ head: Int) -> Matrix { qkv.columns(head * headDim, headDim) }
     func key(_ qkv: Matrix, _ head: Int) -> Matrix { qkv.columns((heads + head) * headDim, headDim) }
     func value(_ qkv: Matrix, _ head: Int) -> Matrix { qkv.columns((heads + keyHeads + head) * headDim, headDim) }
 
-    /// Queries and keys are visited in square blocks of this many tokens.
+    /// Keys are visited in blocks of so many tokens.
     static let block = 64
+
+    /// Queries in blocks of so many: a block of keys that has been fetched into the first cache serves them all.
+    static let queryBlock = 128
 
     /// Where queries meet keys of their own block, half of the weights lie in the future. Queries go in bands of so
     /// many rows, each with the keys up to its own end, which leaves an eighth of the square to be masked.
     static let band = 16
 
-    /// The bands of a block of `rows` queries: `rows` see the first `keys` keys.
+    /// The bands of a block of `rows` queries and the keys of the same tokens: `rows` see the first `keys` keys.
     static func bands(_ rows: Int) -> some Sequence<(rows: Range<Int>, keys: Int)> {
         stride(from: 0, to: rows, by: band).lazy.map { ($0..<min($0 + band, rows), $0 + band) }
+    }
+
+    /// The blocks of keys that a block of `rows` queries begins with, counted from its own first, and the queries of
+    /// the same tokens.
+    static func ownBlocks(_ rows: Int) -> some Sequence<(block: Int, rows: Range<Int>)> {
+        stride(from: 0, to: rows, by: block).lazy.map { ($0 / block, $0..<min($0 + block, rows)) }
     }
 
     /// Operations of one product of queries with keys, or of weights with values, and of another such product: half
@@ -49,8 +61,8 @@ public struct AttentionShape: Sendable, Equatable {
     public func scratchFloats(segment: Int) -> Int {
         let blocks = (segment + Self.block - 1) / Self.block
         let tokens = blocks * Self.block * headDim
-        return 5 * Arena.padded(tokens) + 4 * Arena.padded(Self.block * headDim)
-            + 2 * Arena.padded(Self.block * Self.block) + 19 * Self.block
+        return 5 * Arena.padded(tokens) + 3 * Arena.padded(Self.queryBlock * headDim)
+            + 2 * Arena.padded(Self.queryBlock * Self.block) + 17 * Self.queryBlock
     }
 }
 
