@@ -42,7 +42,10 @@ public final class MetricsLog {
         begin(report.step)
         add("loss_metrics/global_avg_loss", report.loss)
         if let bitsPerByte = report.bitsPerByte { add("train/bpb", bitsPerByte) }
+        if let ratio = report.lossRatio { add("loss_metrics/loss_ratio", ratio) }
         add("grad_norm", report.gradientNorm)
+        if let norm = report.varianceNorm { add("optim/variance_norm", norm) }
+        if let peak = report.varianceMax { add("optim/variance_max", peak) }
         add("lr", report.learningRate)
         add("throughput(tps)", report.tokensPerSecond / Double(max(report.ranks, 1)))
         add("throughput/total_tps", report.tokensPerSecond)
@@ -53,6 +56,8 @@ public final class MetricsLog {
             add("comm/wait(s)", report.waitSeconds)
             if let hidden = report.hiddenShare { add("comm/hidden(%)", 100 * hidden) }
         }
+        if let length = report.bucketLength { add("data/bucket_len", text: "\(length)") }
+        if let length = report.length { add("data/length", text: "\(length)") }
         add("n_tokens_seen", text: "\(report.tokens)")
         if let validation { add(validation) }
         finish()

@@ -30,6 +30,14 @@ public struct StepReport: Equatable, Sendable {
     public var waitSeconds: Double
     /// The share of the received bytes that came while this rank computed; nil where nothing was received.
     public var hiddenShare: Double?
+    /// Inputs in the rows of the step, and how many of them attention could look back on.
+    public var bucketLength: Int?
+    public var length: Int?
+    /// The sum of the roots of Adam's second moment, and the largest of them; nil where nothing was updated.
+    public var varianceNorm: Double?
+    public var varianceMax: Double?
+    /// `loss` over the lowest loss of a step before; nil for the first.
+    public var lossRatio: Double?
 
     public init(step: Int, totalSteps: Int, loss: Double, bitsPerByte: Double? = nil, gradientNorm: Double,
                 learningRate: Double, tokensPerSecond: Double, gflops: Double, mfu: Double? = nil,

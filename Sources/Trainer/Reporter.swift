@@ -76,19 +76,23 @@ struct Reporter {
     }
 
     /// After an optimizer step. `seconds` is the step's alone; `tokens` counts since step 0.
-    mutating func step(_ step: Int, _ result: StepResult, tokens: Int, seconds: Double, validation: ValidationReport?) {
+    mutating func step(_ step: Int, _ result: StepResult, tokens: Int, lossRatio: Double?, seconds: Double,
+                       validation: ValidationReport?) {
         trained += result.tokens
         pace = pace.map { $0 + (seconds - $0) * 0.1 } ?? seconds
         let rate = Double(result.tokens) / seconds
         let gflops = rate * table.flopsPerToken(sequence: result.length) / 1e9
         peak = max(peak, gflops)
-        let report = StepReport(
+        var report = StepReport(
             step: step, totalSteps: recipe.training.steps, loss: result.loss,
             bitsPerByte: result.loss / ln2 * tokensPerByte, gradientNorm: result.gradientNorm,
             learningRate: schedule.learningRate(at: step - 1), tokensPerSecond: rate, gflops: gflops,
             mfu: gflops / peak, eta: pace.map { $0 * Double(recipe.training.steps - step) }, tokens: tokens,
             seconds: seconds, ranks: setting.ranks, waitSeconds: result.waitSeconds,
             hiddenShare: setting.ranks > 1 ? result.hiddenShare : nil)
+        (report.bucketLength, report.length, report.lossRatio) = (result.bucketLength, result.length, lossRatio)
+        report.varianceNorm = result.varianceRoots?.sum
+        report.varianceMax = result.varianceRoots.map { Double($0.max) }
         line.update(report)
         log.append(report, validation: validation)
         summary.add(report)

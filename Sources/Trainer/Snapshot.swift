@@ -10,7 +10,36 @@ struct Moment {
     /// It counts the steps as well.
     var position: DataPosition
     /// Targets trained on since step 0.
-    var tokens: Int
+    var tokens = 0
+    /// The lowest loss of a step so far.
+    var lowestLoss = Double.infinity
+
+    init(position: DataPosition) { self.position = position }
+
+    /// After a step. Returns its loss over the lowest one before it, which tells how unstable training is
+    /// (2108.06084, section 3); nil for the first step.
+    mutating func add(_ result: StepResult, position: DataPosition) -> Double? {
+        defer { if result.loss < lowestLoss { lowestLoss = result.loss } }
+        self.position = position
+        tokens += result.tokens
+        return lowestLoss == .infinity ? nil : result.loss / lowestLoss
+    }
+
+    /// For the other ranks: 80 bytes.
+    var bytes: [UInt8] {
+        var writer = ByteWriter(capacity: 80)
+        writer.append(bytes: position.bytes)
+        writer.append(UInt64(tokens))
+        writer.append(lowestLoss.bitPattern)
+        return writer.bytes
+    }
+
+    init(bytes: [UInt8]) throws {
+        position = try DataPosition(bytes: Array(bytes.prefix(64)))
+        var reader = ByteReader(Array(bytes.dropFirst(64)))
+        tokens = Int(reader.read(UInt64.self) ?? 0)
+        lowestLoss = Double(bitPattern: reader.read() ?? 0)
+    }
 }
 
 /// Between a run's memory and a checkpoint: which tensors there are, and what else must come back for the next
@@ -31,6 +60,9 @@ struct Snapshot {
     private func entries(_ parameters: Parameters, prefix: String) -> [Entry] {
         state.table.parameters.map { (TensorSpec(prefix + $0.name, .float32, $0.shape), parameters.values($0)) }
     }
+
+    /// The manifest's name of `Moment.lowestLoss`.
+    static let lowestLossKey = "lowest_loss"
 
     private var model: [Entry] { entries(state.weights, prefix: "") }
     private var moments: [Entry] {
@@ -57,7 +89,7 @@ struct Snapshot {
             step: Int(position.step), tokens: moment.tokens, worldSize: worldSize,
             data: SavedPosition(fingerprint: fingerprint(at: Int(position.step)), seed: seed,
                                 row: position.rows.reduce(0) { $0 + UInt64($1) }, position: position.bytes),
-            rng: RNGState(seed: seed))
+            rng: RNGState(seed: seed), state: [Self.lowestLossKey: .number(moment.lowestLoss)])
     }
 
     private var tokenizer: String { String(decoding: corpus.tokenizer.json, as: UTF8.self) }
@@ -133,7 +165,10 @@ struct Snapshot {
                 + "with training.global_batch_size = \(schedule.tokensPerStep / row) it would be "
                 + "\(checkpoint.step * schedule.tokensPerStep / row). Keep the global batch size")
         }
-        return Moment(position: position, tokens: checkpoint.manifest.tokens)
+        var moment = Moment(position: position)
+        moment.tokens = checkpoint.manifest.tokens
+        if case .number(let loss) = checkpoint.manifest.state[Self.lowestLossKey] { moment.lowestLoss = loss }
+        return moment
     }
 
     /// Fills weights and moments.

@@ -18,6 +18,8 @@ public struct StepResult: Sendable, Equatable {
     /// How much of them attention could look back on, which is less during a length warm-up.
     public var length: Int
     public var gradientNorm: Double
+    /// Of AdamW's second moment after the update; nil where there was none.
+    public var varianceRoots: VarianceRoots?
     /// False when loss or norm was not finite on some rank: then no rank updated anything.
     public var updated: Bool
     /// Some rank was asked to stop.
@@ -107,17 +109,15 @@ public final class StepRunner {
         let norm = phase("norm") { optimizer.norm(state.gradients, pool: pool) }
         let agreed = try phase("agree") { try agree(loss: loss, norm: norm, stop: stop, step: step) }
         let updated = agreed.loss.isFinite && norm.isFinite
-        if updated {
-            phase("update") {
-                optimizer.update(state, recipe: recipe, step: step, rate: schedule.learningRate(at: step), norm: norm,
-                                 pool: pool)
-            }
-        }
+        let rate = schedule.learningRate(at: step)
+        let roots = updated ? phase("update") {
+            optimizer.update(state, recipe: recipe, step: step, rate: rate, norm: norm, pool: pool)
+        } : nil
         let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
         return StepResult(loss: agreed.loss / max(targets, 1), tokens: Int(targets),
                           bucketLength: task.rows.sequence, length: task.shape.window, gradientNorm: norm,
-                          updated: updated, stops: agreed.stop, waitSeconds: traffic?.waitSeconds ?? 0,
-                          hiddenShare: traffic?.hiddenShare ?? 0)
+                          varianceRoots: roots, updated: updated, stops: agreed.stop,
+                          waitSeconds: traffic?.waitSeconds ?? 0, hiddenShare: traffic?.hiddenShare ?? 0)
     }
 
     /// `body`, as a span of the trace if there is one. `number`: the step's, counted from 1.

@@ -72,21 +72,22 @@ public final class TrainingRun {
                                 worldSize: world.size)
         let moment = try begin(runner, snapshot, start)
         runner.position = moment.position
-        let first = Int(moment.position.step)
-        let trace = recipe.profiling.trace ? StepTrace(recipe.profiling, runFrom: first, peak: peak) : nil
+        let trace = recipe.profiling.trace
+            ? StepTrace(recipe.profiling, runFrom: Int(moment.position.step), peak: peak) : nil
         let peak = try world.sum(peak)
         var reporter: Reporter?
         if isFirst {
             try prepareFolder(resumingAfter: start.map(\.step))
             reporter = try Reporter(
                 Reporter.Setting(resolved: resolved, commandLine: commandLine, folder: folder, output: output,
-                                 peak: peak, threads: runner.pool.threads, ranks: world.size, firstStep: first,
+                                 peak: peak, threads: runner.pool.threads, ranks: world.size,
+                                 firstStep: Int(moment.position.step),
                                  plannedBytes: planned),
                 corpus: corpus, table: runner.state.table, schedule: runner.schedule)
         }
         try world.barrier()
         try requireSharedFolder(world)
-        try loop(runner, snapshot, &reporter, corpus, trace, from: first, tokens: moment.tokens)
+        try loop(runner, snapshot, &reporter, corpus, trace, from: moment)
     }
 
     /// Leaves a trace in the run's folder, and says in the summary where the time went.
@@ -110,7 +111,7 @@ public final class TrainingRun {
     /// Fresh weights, which every rank draws alike, or a checkpoint's: rank 0 reads it and hands it to all, so that
     /// the others need not see its disk. Returns where the run is then.
     private func begin(_ runner: StepRunner, _ snapshot: Snapshot, _ start: Checkpoint?) throws -> Moment {
-        var moment = Moment(position: runner.position, tokens: 0)
+        var moment = Moment(position: runner.position)
         if let start {
             moment = try snapshot.require(start)
             try snapshot.load(start)
@@ -119,9 +120,7 @@ public final class TrainingRun {
                     + "(now \(recipe.training.steps)) to go on")
             }
         }
-        let positions = try runner.world.gather(moment.position.bytes)
-        moment.position = try DataPosition(bytes: positions[0])
-        moment.tokens = Int(try runner.world.sum(Double(moment.tokens)))
+        moment = try Moment(bytes: runner.world.gather(moment.bytes)[0])
         let state = runner.state
         if moment.position.step == 0 {
             state.weights.initialize(seed: recipe.debug.seed)
@@ -176,15 +175,15 @@ public final class TrainingRun {
     }
 
     private func loop(_ runner: StepRunner, _ snapshot: Snapshot, _ reporter: inout Reporter?, _ corpus: Corpus,
-                      _ trace: StepTrace?, from first: Int, tokens before: Int) throws {
+                      _ trace: StepTrace?, from begin: Moment) throws {
         Interrupt.install()
-        var tokens = before
+        var moment = begin
         var trace = trace
-        for step in first..<recipe.training.steps {
+        for step in Int(begin.position.step)..<recipe.training.steps {
             try trace?.begin(step, runner)
             let started = MonotonicClock.seconds()
             let result = try runner.run(step: step, stop: Interrupt.isRequested)
-            tokens += result.tokens
+            let lossRatio = moment.add(result, position: runner.position)
             let done = step + 1
             let seconds = MonotonicClock.seconds() - started
             let isLast = done == recipe.training.steps || done == stopAfter || result.stops
@@ -193,11 +192,10 @@ public final class TrainingRun {
                 && (isLast || due(recipe.validation.interval, done))
             let validation = validates
                 ? try runner.phase("validate") { try validate(runner, corpus, step: done) } : nil
-            reporter?.step(done, result, tokens: tokens, seconds: seconds, validation: validation)
+            reporter?.step(done, result, tokens: moment.tokens, lossRatio: lossRatio, seconds: seconds,
+                           validation: validation)
             if recipe.checkpoint.enable, isLast || due(recipe.checkpoint.interval, done) {
-                try runner.phase("checkpoint") {
-                    try save(runner, snapshot, Moment(position: runner.position, tokens: tokens), &reporter)
-                }
+                try runner.phase("checkpoint") { try save(runner, snapshot, moment, &reporter) }
             }
             if let traced = try trace?.end(step, isLast: isLast, runner) { try write(traced, &reporter) }
             if isLast { break }

@@ -34,6 +34,8 @@ struct Optimizer: Sendable {
     static let chunkSize = 65_536
     let chunks: [Chunk]
     private let squares: Doubles
+    private let rootSums: Doubles
+    private let rootPeaks: Doubles
 
     init(_ table: ParameterTable) {
         var chunks: [Chunk] = []
@@ -46,6 +48,8 @@ struct Optimizer: Sendable {
         }
         self.chunks = chunks
         squares = Doubles(count: chunks.count)
+        rootSums = Doubles(count: chunks.count)
+        rootPeaks = Doubles(count: chunks.count)
     }
 
     /// The Euclidean norm of the whole gradient, in Double, chunks in ascending order.
@@ -58,8 +62,10 @@ struct Optimizer: Sendable {
         return (0..<chunks.count).reduce(0) { $0 + squares[$1] }.squareRoot()
     }
 
-    /// Updates weights and moments. `step` counts from 0; `norm` is the gradient's, for clipping.
-    func update(_ state: TrainingState, recipe: Recipe, step: Int, rate: Double, norm: Double, pool: Pool) {
+    /// Updates weights and moments. `step` counts from 0; `norm` is the gradient's, for clipping. Returns the sum of
+    /// the roots of the second moment, chunks in ascending order, and the largest of them.
+    func update(_ state: TrainingState, recipe: Recipe, step: Int, rate: Double, norm: Double,
+                pool: Pool) -> VarianceRoots {
         let settings = recipe.optimizer
         let clip = recipe.training.maxNorm > 0 && norm > recipe.training.maxNorm
             ? recipe.training.maxNorm / norm : 1
@@ -74,12 +80,21 @@ struct Optimizer: Sendable {
         let plain = adam
         let (chunks, weights, gradients) = (chunks, state.weights.flat, state.gradients.flat)
         let (momentum, variance) = (state.momentum.flat, state.variance.flat)
+        let (sums, peaks) = (rootSums, rootPeaks)
         pool.run(chunks.count, stage: "optimizer") { index, _ in
             let chunk = chunks[index]
             func part(_ row: Row) -> Row { row.slice(chunk.range.lowerBound, chunk.range.count) }
-            adamW(part(weights), momentum: part(momentum), variance: part(variance), gradient: part(gradients),
-                  chunk.decays ? decaying : plain)
+            let roots = adamW(part(weights), momentum: part(momentum), variance: part(variance),
+                              gradient: part(gradients), chunk.decays ? decaying : plain)
+            sums[index] = roots.sum
+            peaks[index] = Double(roots.max)
         }
+        var roots = VarianceRoots(sum: 0, max: 0)
+        for index in chunks.indices {
+            roots.sum += sums[index]
+            roots.max = max(roots.max, Float(peaks[index]))
+        }
+        return roots
     }
 
     func clear(_ gradients: Parameters, pool: Pool) {

@@ -55,6 +55,20 @@ import Testing
         #expect(found.rng == manifest.rng && found.data == manifest.data)
     }
 
+    /// A position comes back byte for byte; without one, as before there were any, or with something else in its
+    /// place, there is none.
+    @Test func positions() throws {
+        var manifest = fixture.manifest
+        let bytes = (0..<64).map { UInt8(truncatingIfNeeded: $0 * 37) }
+        manifest.data = SavedPosition(fingerprint: "f", seed: 1, row: 2, position: bytes)
+        #expect(try Manifest(decoding: manifest.encoded(), path: "m").data.bytes == bytes)
+        for text in [nil, "0", "0g", "é1"] {
+            manifest.data.position = text
+            let found = try Manifest(decoding: manifest.encoded(), path: "m")
+            #expect(found.data == manifest.data && found.data.bytes == nil)
+        }
+    }
+
     /// Entries that a hash cannot rule out, because a forger can hash too.
     @Test func forgeries() throws {
         let (disk, file, bytes) = try saved()

@@ -31,15 +31,19 @@ import Testing
             log.append(ValidationReport(step: 0, loss: 5.5, bitsPerByte: 8))
             var report = StepReport.example()
             (report.ranks, report.waitSeconds, report.hiddenShare) = (2, 0.25, 0.5)
+            (report.bucketLength, report.length) = (512, 64)
+            (report.varianceNorm, report.varianceMax, report.lossRatio) = (12.5, 0.75, 1.25)
             log.append(report, validation: ValidationReport(step: 840, loss: 1.5))
             log.sync()
             #expect(log.problem == nil)
             #expect(try read(path) == """
                 {"step":0,"validation_metrics/loss":5.5,"val/bpb":8.0}
-                {"step":840,"loss_metrics/global_avg_loss":2.31449,"train/bpb":1.6724,"grad_norm":0.9123,\
-                "lr":0.0003,"throughput(tps)":6172.5,"throughput/total_tps":12345.0,"tflops":0.030615,\
+                {"step":840,"loss_metrics/global_avg_loss":2.31449,"train/bpb":1.6724,\
+                "loss_metrics/loss_ratio":1.25,"grad_norm":0.9123,"optim/variance_norm":12.5,\
+                "optim/variance_max":0.75,"lr":0.0003,"throughput(tps)":6172.5,"throughput/total_tps":12345.0,\
+                "tflops":0.030615,\
                 "mfu(%)":31.41,"time_metrics/end_to_end(s)":0.3318,"comm/wait(s)":0.25,"comm/hidden(%)":50.0,\
-                "n_tokens_seen":3440640,\
+                "data/bucket_len":512,"data/length":64,"n_tokens_seen":3440640,\
                 "validation_metrics/loss":1.5}
 
                 """)

@@ -35,12 +35,17 @@ import TestSupport
             var gradient = normals(count, seed: 10 + number, size: number == 3 ? 1e-3 : 1)
             gradient[0] = 0
             let g = memory.row(gradient)
-            adamW(w, momentum: m, variance: v, gradient: g, AdamWStep(
+            let roots = adamW(w, momentum: m, variance: v, gradient: g, AdamWStep(
                 learningRate: Float(want.rate), beta1: Float(want.beta1), beta2: Float(want.beta2),
                 epsilon: Float(want.epsilon), weightDecay: Float(decay),
                 correction1: Float(1 - pow(want.beta1, Double(number))),
                 correction2: Float(1 - pow(want.beta2, Double(number))), gradientScale: Float(want.clip)))
             want.step(number, doubles(gradient), decay: decay)
+            // The roots of what was written, and not of padding beyond it.
+            let exact = v.array.map { $0.squareRoot() }
+            #expect(roots.max == exact.max())
+            let sum = exact.reduce(0) { $0 + Double($1) }
+            #expect(abs(roots.sum - sum) <= 1e-12 * sum)
             #expect(g.array == gradient)
         }
         #expect(relativeError(w.array, want.w) < 2e-6)

@@ -74,11 +74,10 @@ private struct BackwardHead {
             prefetch(out, block: start + size)
             let logSums = logSum.slice(start, rows)
             for block in 0..<first { visit(block: block, rows: 0..<rows, logSum: logSums) }
-            for own in AttentionShape.ownBlocks(rows) {
-                visitOwn(block: first + own.block, rows: own.rows, logSum: logSums, isFirst: isFirst)
-                if own.rows.upperBound < rows {
-                    visit(block: first + own.block, rows: own.rows.upperBound..<rows, logSum: logSums)
-                }
+            for own in AttentionShape.Parts(of: rows, by: AttentionShape.block) {
+                let block = first + own.lowerBound / AttentionShape.block
+                visitOwn(block: block, rows: own, logSum: logSums, isFirst: isFirst)
+                if own.upperBound < rows { visit(block: block, rows: own.upperBound..<rows, logSum: logSums) }
             }
             scaleRows(dQuery.rows(start, rows), dQueryBlock.rows(0, rows), by: shape.temperature)
         }
@@ -99,20 +98,21 @@ private struct BackwardHead {
     /// keys is seen by the queries from its own first on. These keys have met no query of this head before.
     private func visitOwn(block: Int, rows: Range<Int>, logSum: Row, isFirst: Bool) {
         let first = block * AttentionShape.block
-        for band in AttentionShape.bands(rows.count) {
-            let from = rows.lowerBound + band.rows.lowerBound, count = band.rows.count
-            makeSlopes(block: block, rows: from..<(from + count), keys: band.keys, logSum: logSum,
-                       own: rows.lowerBound)
-            let dS = dScore.rows(from, count).columns(0, band.rows.upperBound)
-            tileGemm(dQueryBlock.rows(from, count), dS, keys.rows(first, band.rows.upperBound), accumulate: block > 0)
+        let bands = AttentionShape.Parts(of: rows.count, by: AttentionShape.band)
+        for band in bands {
+            let from = rows.lowerBound + band.lowerBound
+            makeSlopes(block: block, rows: from..<(from + band.count), keys: band.lowerBound + AttentionShape.band,
+                       logSum: logSum, own: rows.lowerBound)
+            let dS = dScore.rows(from, band.count).columns(0, band.upperBound)
+            tileGemm(dQueryBlock.rows(from, band.count), dS, keys.rows(first, band.upperBound), accumulate: block > 0)
         }
-        for band in AttentionShape.bands(rows.count) {
-            let from = rows.lowerBound + band.rows.lowerBound
-            let key = first + band.rows.lowerBound, count = band.rows.count
+        for band in bands {
+            let from = rows.lowerBound + band.lowerBound, key = first + band.lowerBound
             func later(_ x: Matrix) -> Matrix { x.rows(from, rows.upperBound - from) }
-            func seen(_ x: Matrix) -> Matrix { later(x).columns(band.rows.lowerBound, count) }
-            tileGemm(dValues.rows(key, count), seen(weight), transposed: true, later(dOutBlock), accumulate: !isFirst)
-            tileGemm(dKeys.rows(key, count), seen(dScore), transposed: true, later(query), accumulate: !isFirst)
+            func seen(_ x: Matrix) -> Matrix { later(x).columns(band.lowerBound, band.count) }
+            tileGemm(dValues.rows(key, band.count), seen(weight), transposed: true, later(dOutBlock),
+                     accumulate: !isFirst)
+            tileGemm(dKeys.rows(key, band.count), seen(dScore), transposed: true, later(query), accumulate: !isFirst)
         }
     }
 

@@ -93,11 +93,10 @@ private struct ForwardHead {
             scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.temperature)
             prefetch(queries, block: start + size)
             for key in 0..<(start / AttentionShape.block) { visit(block: key, rows: 0..<rows) }
-            for own in AttentionShape.ownBlocks(rows) {
-                visitOwn(block: start / AttentionShape.block + own.block, rows: own.rows)
-                if own.rows.upperBound < rows {
-                    visit(block: start / AttentionShape.block + own.block, rows: own.rows.upperBound..<rows)
-                }
+            for own in AttentionShape.Parts(of: rows, by: AttentionShape.block) {
+                let block = (start + own.lowerBound) / AttentionShape.block
+                visitOwn(block: block, rows: own)
+                if own.upperBound < rows { visit(block: block, rows: own.upperBound..<rows) }
             }
             let logSums = logSum.slice(start, rows)
             for row in 0..<rows {
@@ -119,15 +118,15 @@ private struct ForwardHead {
 
     /// Queries meet the keys of the same tokens, band by band.
     private func visitOwn(block: Int, rows: Range<Int>) {
-        for band in AttentionShape.bands(rows.count) {
-            let from = rows.lowerBound + band.rows.lowerBound
-            makeScores(block: block, rows: from..<(from + band.rows.count), keys: band.keys)
-            for row in band.rows {
-                let scores = score.row(rows.lowerBound + row).slice(0, band.keys)
+        for band in AttentionShape.Parts(of: rows.count, by: AttentionShape.band) {
+            let from = rows.lowerBound + band.lowerBound, end = band.lowerBound + AttentionShape.band
+            makeScores(block: block, rows: from..<(from + band.count), keys: end)
+            for row in band {
+                let scores = score.row(rows.lowerBound + row).slice(0, end)
                 maskFuture(scores, after: row)
                 absorb(rows.lowerBound + row, scores, first: block == 0)
             }
-            addValues(block: block, rows: from..<(from + band.rows.count), keys: band.rows.upperBound)
+            addValues(block: block, rows: from..<(from + band.count), keys: band.upperBound)
         }
     }
 

@@ -37,15 +37,20 @@ public struct AttentionShape: Sendable, Equatable {
     /// many rows, each with the keys up to its own end, which leaves an eighth of the square to be masked.
     static let band = 16
 
-    /// The bands of a block of `rows` queries and the keys of the same tokens: `rows` see the first `keys` keys.
-    static func bands(_ rows: Int) -> some Sequence<(rows: Range<Int>, keys: Int)> {
-        stride(from: 0, to: rows, by: band).lazy.map { ($0..<min($0 + band, rows), $0 + band) }
-    }
+    /// Blocks of `size` that `count` tokens fall into, the last one perhaps smaller. A plain iterator: a lazy sequence
+    /// keeps its closure on the heap.
+    struct Parts: Sequence, IteratorProtocol {
+        let count: Int
+        let size: Int
+        private var from = 0
 
-    /// The blocks of keys that a block of `rows` queries begins with, counted from its own first, and the queries of
-    /// the same tokens.
-    static func ownBlocks(_ rows: Int) -> some Sequence<(block: Int, rows: Range<Int>)> {
-        stride(from: 0, to: rows, by: block).lazy.map { ($0 / block, $0..<min($0 + block, rows)) }
+        init(of count: Int, by size: Int) { (self.count, self.size) = (count, size) }
+
+        mutating func next() -> Range<Int>? {
+            guard from < count else { return nil }
+            defer { from += size }
+            return from..<Swift.min(from + size, count)
+        }
     }
 
     /// Operations of one product of queries with keys, or of weights with values, and of another such product: half

@@ -25,12 +25,26 @@ public struct AdamWStep: Sendable {
     }
 }
 
+/// What AdamW's second moment looks like: its roots' sum and the largest of them. Both peak where training is
+/// unstable (2108.06084, section 3).
+public struct VarianceRoots: Sendable, Equatable {
+    public var sum: Double
+    public var max: Float
+
+    public init(sum: Double, max: Float) {
+        self.sum = sum
+        self.max = max
+    }
+}
+
 /// weights, momentum (first moment) and variance (second moment) are updated in place; gradient is read.
-/// All rows have the same length.
+/// All rows have the same length. Returns the roots of the new variance, not corrected for bias: they are in
+/// registers anyway. Their order of summation is the row's alone.
 ///
 ///     m = beta1 m + (1 - beta1) g        v = beta2 v + (1 - beta2) g^2
 ///     w = w (1 - rate decay) - rate (m / c1) / (sqrt(v / c2) + eps)
-public func adamW(_ weights: Row, momentum: Row, variance: Row, gradient: Row, _ step: AdamWStep) {
+@discardableResult
+public func adamW(_ weights: Row, momentum: Row, variance: Row, gradient: Row, _ step: AdamWStep) -> VarianceRoots {
     precondition(weights.count == gradient.count && momentum.count == gradient.count
         && variance.count == gradient.count, "adamW: rows of different length")
     let keep = Lanes(repeating: 1 - step.learningRate * step.weightDecay)
@@ -38,15 +52,20 @@ public func adamW(_ weights: Row, momentum: Row, variance: Row, gradient: Row, _
     let inverseRoot = Lanes(repeating: 1 / step.correction2.squareRoot())
     let (keep1, keep2) = (Lanes(repeating: step.beta1), Lanes(repeating: step.beta2))
     let (new1, new2) = (Lanes(repeating: 1 - step.beta1), Lanes(repeating: 1 - step.beta2))
+    var low = SIMD8<Double>.zero, high = SIMD8<Double>.zero, peak = Lanes.zero
     for i in laneStarts(weights.count) {
         let g = gradient[lanes: i] * step.gradientScale
         let m = (momentum[lanes: i] * keep1).fma(g, new1)
         let v = (variance[lanes: i] * keep2).fma(g * g, new2)
         momentum[lanes: i] = m
         variance[lanes: i] = v
-        let root = v.squareRoot() * inverseRoot + step.epsilon
-        weights[lanes: i] = (weights[lanes: i] * keep) - rate * m / root
+        let root = v.squareRoot()
+        low += SIMD8<Double>(root.lowHalf)
+        high += SIMD8<Double>(root.highHalf)
+        peak.replace(with: root, where: root .> peak)
+        weights[lanes: i] = (weights[lanes: i] * keep) - rate * m / (root * inverseRoot + step.epsilon)
     }
+    return VarianceRoots(sum: (low + high).sum(), max: peak.max())
 }
 
 /// The sum of squares of a row, in Double, over fixed blocks of 4,096 elements added in a fixed tree, so
