@@ -142,7 +142,8 @@ extension Key {
     /// With `takesNumbers`, a list of numbers is as good.
     static func list(_ name: String, _ path: WritableKeyPath<Recipe, [String]> & Sendable, _ help: String,
                      takesNumbers: Bool = false) -> Key {
-        Key(name: name, help: help, expected: takesNumbers ? "a list of texts or of numbers" : "a list of texts", check: { _ in nil },
+        let expected = takesNumbers ? "a list of texts or of numbers" : "a list of texts"
+        return Key(name: name, help: help, expected: expected, check: { _ in nil },
             write: { recipe, value in
                 switch value {
                 case .list(let texts): recipe[keyPath: path] = texts
