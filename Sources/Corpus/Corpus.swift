@@ -149,10 +149,13 @@ public final class Corpus {
         if case .reshape = limit { batch.reshape(sequence: shape.window) }
     }
 
-    /// Fills `batch` with validation rows, `rows` in 0..<validationRowCount. Allocates nothing.
-    public func fillValidation(_ batch: Batch, rows: Range<Int>) {
+    /// Fills `batch` with validation rows, `rows` in 0..<sample. Where fewer than all are asked for, `sample` in number,
+    /// they are spread evenly over all, because neighbours come from one source. Allocates nothing.
+    public func fillValidation(_ batch: Batch, rows: Range<Int>, of sample: Int? = nil) {
         let shape = begin(batch, validationTable, .none)
-        for row in rows {
+        let sample = sample ?? validationRowCount
+        for number in rows {
+            let row = number * validationRowCount / sample
             batch.append(validationTable[row], of: validation, documentMask: options.validationMask,
                          window: shape.window)
         }

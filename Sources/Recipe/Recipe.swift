@@ -182,8 +182,10 @@ public struct Recipe: Sendable, Equatable {
     public struct Validation: Sendable, Equatable {
         /// Steps between two validations; the last step always validates. 0 means only the last.
         public var interval = 0
-        /// Rows used each time; 0 means all that are held out.
+        /// Rows used each time, spread evenly over all that are held out; 0 means all.
         public var rows = 0
+        /// The last step's validation takes all rows, whatever `rows` says.
+        public var fullAtEnd = false
         public var layout = ValidationLayout.same
         public var documentMask = ValidationMask.same
     }

@@ -90,6 +90,7 @@ extension Recipe {
         .integer("validation.interval", \.validation.interval, 0...Int.max,
                  "steps between validations; 0: only the last"),
         .integer("validation.rows", \.validation.rows, 0...Int.max, "rows each time; 0: all that are held out"),
+        .bool("validation.full_at_end", \.validation.fullAtEnd, "the last step validates on all held-out rows"),
         .choice("validation.layout", \.validation.layout,
                 "how held-out documents become rows; same: cut as data.layout concatenate does, else packed whole"),
         .choice("validation.document_mask", \.validation.documentMask,

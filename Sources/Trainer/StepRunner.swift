@@ -164,14 +164,15 @@ public final class StepRunner {
         try world.requireEqual(hash, "parameters after step \(step)")
     }
 
-    /// Loss over the held-out rows 0..<rows, each rank its share: summed nats and the number of targets.
+    /// Loss over `rows` held-out rows, spread evenly over all of them, each rank its share: summed nats and the number
+    /// of targets.
     public func validate(rows: Int) throws -> (nats: Double, targets: Int) {
         let size = recipe.rowsPerTask
         let share = world.share(of: 0..<rows)
         var (nats, targets) = (0.0, 0)
         for start in stride(from: share.lowerBound, to: share.upperBound, by: size) {
             let batch = batches[0]
-            corpus.fillValidation(batch, rows: start..<min(start + size, share.upperBound))
+            corpus.fillValidation(batch, rows: start..<min(start + size, share.upperBound), of: rows)
             targets += batch.targetCount
             nats += batch.withTask { task in
                 model.forward(task, weights: state.weights)

@@ -191,7 +191,7 @@ public final class TrainingRun {
             let validates = !result.stops && corpus.validationRowCount > 0
                 && (isLast || due(recipe.validation.interval, done))
             let validation = validates
-                ? try runner.phase("validate") { try validate(runner, corpus, step: done) } : nil
+                ? try runner.phase("validate") { try validate(runner, corpus, step: done, isLast: isLast) } : nil
             reporter?.step(done, result, tokens: moment.tokens, lossRatio: lossRatio, seconds: seconds,
                            validation: validation)
             if recipe.checkpoint.enable, isLast || due(recipe.checkpoint.interval, done) {
@@ -222,9 +222,10 @@ public final class TrainingRun {
     }
 
     /// Held-out loss in nats a token, and in bits a byte of text: the second can be compared between tokenizers.
-    private func validate(_ runner: StepRunner, _ corpus: Corpus, step: Int) throws -> ValidationReport {
+    private func validate(_ runner: StepRunner, _ corpus: Corpus, step: Int, isLast: Bool) throws -> ValidationReport {
         let all = corpus.validationRowCount
-        let rows = recipe.validation.rows == 0 ? all : min(all, recipe.validation.rows)
+        let takesAll = recipe.validation.rows == 0 || isLast && recipe.validation.fullAtEnd
+        let rows = takesAll ? all : min(all, recipe.validation.rows)
         let (nats, targets) = try runner.validate(rows: rows)
         let bytes = Double(corpus.validationByteCount) * Double(targets) / Double(corpus.validationTokenCount)
         return ValidationReport(step: step, loss: nats / Double(max(targets, 1)), bitsPerByte: nats / ln2 / bytes)
