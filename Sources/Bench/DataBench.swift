@@ -29,7 +29,8 @@ public struct DataBenchSetting: Sendable {
 ///   that changed halfway, so that the steps before are gone through again.
 /// - `encode`: text to tokens on one thread, for a `tokenizer` other than bytes.
 public func benchData(_ setting: DataBenchSetting, tokenizer: any Tokenizer) throws -> [BenchLine] {
-    let indexTokenizer: any Tokenizer = try setting.sources.contains { try isPrepared($0) } ? tokenizer : ByteTokenizer()
+    let arePrepared = try setting.sources.contains { try isPrepared($0) }
+    let indexTokenizer: any Tokenizer = arePrepared ? tokenizer : ByteTokenizer()
     let layouts: [(String, RowLayout)] = [
         ("concatenate", .packed(.concatenate)), ("best-fit", .packed(.bestFit)), ("decompose", setting.decomposition),
     ]

@@ -30,9 +30,7 @@ import CZstd
             let (produced, used, code) = decompress(input, position)
             position += used
             consumed += used
-            guard ZSTD_isError(code) == 0 else {
-                throw ZstdError(offset: consumed, reason: .damaged(unsafe String(cString: ZSTD_getErrorName(code))))
-            }
+            guard ZSTD_isError(code) == 0 else { throw ZstdError(offset: consumed, reason: Self.reason(code)) }
             isInFrame = code != 0
             if produced > 0 {
                 output.append(contentsOf: buffer[..<produced])
@@ -41,6 +39,11 @@ import CZstd
             if used == 0 { return false }
         }
         return false
+    }
+
+    private static func reason(_ code: Int) -> ZstdError.Reason {
+        if ZSTD_getErrorCode(code) == ZSTD_error_frameParameter_windowTooLarge { return .window }
+        return .damaged(unsafe String(cString: ZSTD_getErrorName(code)))
     }
 
     private func decompress(_ input: Span<UInt8>, _ position: Int) -> (produced: Int, used: Int, code: Int) {

@@ -5,6 +5,8 @@ public struct ZstdError: Fault, Equatable {
     public enum Reason: Equatable, Sendable {
         /// The input ends within a frame.
         case truncated
+        /// A frame asks for more memory than a reader should give unasked.
+        case window
         /// zstd's own words.
         case damaged(String)
     }
@@ -23,6 +25,7 @@ public struct ZstdError: Fault, Equatable {
     public var description: String {
         switch reason {
         case .truncated: "the zstd data end at byte \(offset) in the middle of a frame; copy the file again"
+        case .window: "the zstd frame before byte \(offset) needs a window of more than 128 MiB; compress without --long"
         case .damaged(let what): "byte \(offset) of the zstd data is damaged (\(what)); copy the file again"
         }
     }

@@ -2,7 +2,8 @@
 public struct Key: Sendable {
     public let name: String
     public let help: String
-    /// "an integer", "a number", "text", "true or false", "a list of texts", "a list of numbers", or "one of a, b".
+    /// "an integer", "a number", "text", "true or false", "a list of texts", "a list of numbers",
+    /// "a list of texts or of numbers", or "one of a, b".
     public let expected: String
     /// Bounds, as a check that returns what is wrong.
     let check: @Sendable (Value) -> String?
@@ -141,7 +142,8 @@ extension Key {
     /// With `takesNumbers`, a list of numbers is as good.
     static func list(_ name: String, _ path: WritableKeyPath<Recipe, [String]> & Sendable, _ help: String,
                      takesNumbers: Bool = false) -> Key {
-        Key(name: name, help: help, expected: "a list of texts", check: { _ in nil },
+        let expected = takesNumbers ? "a list of texts or of numbers" : "a list of texts"
+        return Key(name: name, help: help, expected: expected, check: { _ in nil },
             write: { recipe, value in
                 switch value {
                 case .list(let texts): recipe[keyPath: path] = texts

@@ -113,6 +113,14 @@ import Testing
         #expect(errors > frame.count * 9 / 10)
     }
 
+    /// A frame's header asks for its window: 2^27 bytes are given, 2^28 are not.
+    @Test func hugeWindowsAreRefused() throws {
+        func frame(windowLog: UInt8) -> [UInt8] { [0x28, 0xB5, 0x2F, 0xFD, 0, (windowLog - 10) << 3, 1, 0, 0] }
+        #expect(try decompressed(frame(windowLog: 27)) == [])
+        let error = #expect(throws: ZstdError.self) { try decompressed(frame(windowLog: 28)) }
+        #expect(error?.reason == .window)
+    }
+
     @Test func framesSayTheirSize() {
         // zstd notes the size where it knows it when the frame begins: here the input ends with the first call.
         let frame = compressed(text(1_000))

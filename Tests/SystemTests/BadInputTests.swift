@@ -44,7 +44,7 @@ import Testing
         try place.write("t/docs.txt", "onetwo")
         try place.write("t/docs.tsv", "offset\tlength\tsplit\tpath\n0\t3\ttrain\ta\n3\t0\ttrain\tb\n3\t3\ttrain\tc\n")
         let cases: [(String, [String])] = [
-            ("latin.jsonl", ["latin.jsonl", "UTF-8", "line 1, byte 13"]),
+            ("latin.jsonl", ["latin.jsonl", "UTF-8", "line 1, byte 12"]),
             ("none.jsonl", ["none.jsonl line 2, byte 15", "empty document"]),
             ("cut.bin", ["cut.bin", "9 tokens", "1042", "1026"]), ("broken.jsonl.zst", ["broken.jsonl.zst", "byte 0"]),
             ("t", ["docs.tsv line 3", "empty document"]), ("gone.jsonl", ["gone.jsonl", "No such file"]),

@@ -30,7 +30,7 @@ import Musl
         #expect(prepared.code == 0, "\(prepared.error)")
         #expect(prepared.out.contains("documents  201"))
         #expect(try place.run("data", "verify", "prepared").code == 0)
-        let stats = try place.run("data", "stats", "prepared", "--seq-len", "64", "--json", "--model.dim", "64")
+        let stats = try place.run("data", "stats", "prepared", "--seq-len", "64", "--json", "--model.dim", "96")
         #expect(stats.code == 0 && stats.out.contains("\"documents\":201"), "\(stats.error)")
         let common = ["train", "run.toml", "--data.tokenizer", "prepared", "--job.name"]
         let texts = ["--data.paths", "lines.jsonl,text.txt"]

@@ -33,7 +33,8 @@ package struct Mixture {
         let inputs = tables.map { $0.map { $0.count * $0.sequence } }, sums = inputs.map { $0.reduce(0, +) }
         for phase in weights.phases {
             for source in tables.indices where phase.weights[source] > 0 && sums[source] == 0 {
-                throw BadInput("data.weights: \(sources[source]) has a weight but no documents to train on; set it to 0")
+                throw BadInput("data.weights: \(sources[source]) has a weight but no documents to train on; "
+                    + "set it to 0")
             }
             let all = tables.indices.filter { phase.weights[$0] > 0 }.reduce(0) { $0 + sums[$1] }
             // w f, for each bucket and source.
