@@ -149,8 +149,8 @@ public final class Corpus {
         if case .reshape = limit { batch.reshape(sequence: shape.window) }
     }
 
-    /// Fills `batch` with validation rows, `rows` in 0..<sample. Where fewer than all are asked for, `sample` in number,
-    /// they are spread evenly over all, because neighbours come from one source. Allocates nothing.
+    /// Fills `batch` with validation rows, `rows` in 0..<sample. Where fewer than all are asked for,
+    /// `sample` in number, they are spread evenly over all, because neighbours come from one source. Allocates nothing.
     public func fillValidation(_ batch: Batch, rows: Range<Int>, of sample: Int? = nil) {
         let shape = begin(batch, validationTable, .none)
         let sample = sample ?? validationRowCount

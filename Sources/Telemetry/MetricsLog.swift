@@ -28,7 +28,7 @@ public final class MetricsLog {
         guard descriptor >= 0 else { throw TelemetryError("open", path, errno) }
         self.path = path
         end = 0
-        guard let bytes = readAll() else { throw TelemetryError("read", path, errno) }
+        guard let bytes = MetricsLog.readAll(descriptor) else { throw TelemetryError("read", path, errno) }
         end = MetricsLog.end(of: bytes, after: step)
         guard end == bytes.count || ftruncate(descriptor, end) == 0 else {
             throw TelemetryError("cut", path, errno)
@@ -121,7 +121,7 @@ public final class MetricsLog {
         if problem == nil { problem = TelemetryError(operation, path, errno).description }
     }
 
-    private func readAll() -> [UInt8]? {
+    static func readAll(_ descriptor: Int32) -> [UInt8]? {
         var status = stat()
         guard unsafe fstat(descriptor, &status) == 0 else { return nil }
         var bytes = [UInt8](repeating: 0, count: Int(status.st_size)), done = 0

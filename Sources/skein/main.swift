@@ -16,7 +16,7 @@ struct Skein: ParsableCommand {
         discussion: "Exit codes: 0 done, 1 a fault while running, 2 bad input.",
         subcommands: [
             Train.self, LaunchCommand.self, SecretCommand.self, Inspect.self, Generate.self, Plan.self,
-            DataCommand.self, BenchCommand.self, Config.self,
+            DataCommand.self, BenchCommand.self, Experiment.self, Config.self,
         ])
 }
 

@@ -1,0 +1,62 @@
+import ArgumentParser
+import Base
+import Bench
+import Telemetry
+
+struct Experiment: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Repeats the experiments that the documentation reports.", subcommands: [Lengths.self])
+
+    struct Lengths: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Equal tokens in rows cut in seven ways: bits a byte, speed, and time to the same value.",
+            discussion: """
+                Each run is in OUT/ARM-seedN. Ctrl-C saves and ends; the same command goes on. After the texts, values \
+                of the recipe can be given as flags, for example --model.dim 256 --training.threads 2.
+                """)
+
+        @Option(help: "The folder of the runs.")
+        var out: String
+        @Option(help: "Tokens that each arm trains on.")
+        var tokens = 4_000_000
+        @Option(help: "Seeds, with commas; several give a spread.")
+        var seeds = "0"
+        @Option(help: "Arms, with commas; empty: all.")
+        var arms = ""
+        @Argument(parsing: .captureForPassthrough,
+                  help: "Texts to train on and to judge by; then values of the recipe: --section.key value.")
+        var texts: [String]
+
+        func run() throws {
+            let sources = Array(texts.prefix { !$0.hasPrefix("--") })
+            guard !sources.isEmpty else { throw BadInput("no texts; name files or folders after the options") }
+            guard tokens > 0 else { throw BadInput("--tokens must be more than 0") }
+            var experiment = LengthsExperiment(sources: sources, folder: out)
+            experiment.tokens = tokens
+            experiment.overrides = Array(texts.dropFirst(sources.count))
+            experiment.seeds = try numbers(seeds)
+            if !arms.isEmpty { experiment.arms = try arms.split(separator: ",").map { try arm(String($0)) } }
+            guard let results = try experiment.run(announce: { printError($0) }) else {
+                printError("interrupted; the same command goes on")
+                return
+            }
+            print(lengthsTable(results))
+        }
+
+        private func numbers(_ text: String) throws -> [Int] {
+            let found = text.split(separator: ",").compactMap { Int($0) }
+            guard !found.isEmpty, found.count == text.split(separator: ",").count, found.allSatisfy({ $0 >= 0 }) else {
+                throw BadInput("--seeds \(text) is no list of whole numbers, for example 0,1,2")
+            }
+            return found
+        }
+
+        private func arm(_ name: String) throws -> LengthsExperiment.Arm {
+            guard let arm = LengthsExperiment.Arm(rawValue: name) else {
+                let all = LengthsExperiment.Arm.allCases.map(\.rawValue).joined(separator: ", ")
+                throw BadInput("--arms has no \(name); there are \(all)")
+            }
+            return arm
+        }
+    }
+}
