@@ -25,7 +25,8 @@ public struct ZstdError: Fault, Equatable {
     public var description: String {
         switch reason {
         case .truncated: "the zstd data end at byte \(offset) in the middle of a frame; copy the file again"
-        case .window: "the zstd frame before byte \(offset) needs a window of more than 128 MiB; compress without --long"
+        case .window:
+            "the zstd frame before byte \(offset) needs a window of more than 128 MiB; compress without --long"
         case .damaged(let what): "byte \(offset) of the zstd data is damaged (\(what)); copy the file again"
         }
     }

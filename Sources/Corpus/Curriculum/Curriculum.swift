@@ -119,19 +119,23 @@ extension DataPosition {
             let after = Int(rows[index]) - before(index) + tokens / sequence(index)
             return (after * curriculum.cycles + count(index) - 1) / count(index)
         }
-        var current = Int.max
-        for index in 0..<buckets { current = min(current, part(index)) }
+        // A resumed run may go through many steps, so each bucket's part is reckoned once.
+        var parts = InlineArray<11, Int>(repeating: .max), current = Int.max
+        for index in 0..<buckets {
+            parts[index] = part(index)
+            current = min(current, parts[index])
+        }
         precondition(current < Int.max, "there are no rows")
         func weight(_ index: Int) -> Double {
             let steps = Double(count(index)) * Double(sequence(index)) / Double(tokens)
-            return part(index) == current ? curriculum.weight(index, of: buckets, steps: steps) : 0
+            return parts[index] == current ? curriculum.weight(index, of: buckets, steps: steps) : 0
         }
         var sum = 0.0
         for index in 0..<buckets { sum += weight(index) }
         // Where all open buckets have odds of zero, the shortest of them goes on.
         var rest = CounterRNG(seed: seed, stream: bucketStream).uniform(at: step) * sum, chosen = -1
         for index in 0..<buckets where chosen < 0 || rest >= 0 {
-            guard part(index) == current, sum == 0 ? chosen < 0 : weight(index) > 0 else { continue }
+            guard parts[index] == current, sum == 0 ? chosen < 0 : weight(index) > 0 else { continue }
             chosen = index
             rest -= weight(index)
         }
