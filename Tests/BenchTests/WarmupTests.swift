@@ -71,8 +71,9 @@ struct WarmupTests {
         let text = (0..<4_000).map { "word \($0 * $0 % 97) " }.joined()
         try text.write(toFile: folder + "/text.txt", atomically: true, encoding: .utf8)
         var experiment = WarmupExperiment(sources: [folder + "/text.txt"], folder: folder + "/out")
-        experiment.overrides = ["--model.dim", "16", "--model.n_layers", "1", "--model.ffn_dim", "32", "--training.steps",
-                                "6", "--training.seq_len", "32", "--training.length_warmup_steps", "8"]
+        experiment.overrides = ["--model.dim", "16", "--model.n_layers", "1", "--model.ffn_dim", "32",
+                                "--training.steps", "6", "--training.seq_len", "32",
+                                "--training.length_warmup_steps", "8"]
         var begun: [String] = []
         let first = try #require(try experiment.run { begun.append($0) })
         #expect(begun.count == 2 && first.count == 2)

@@ -29,8 +29,8 @@ public struct WarmupExperiment {
     }
 
     /// A byte model of width 128 and 3 layers, 2,048 tokens a step, without clipping. The rate rises so fast, and the
-    /// momentum is so long, that steps of full length overshoot as soon as the letters' frequencies are learnt; short
-    /// rows are noisier, and noise holds Adam's steps back.
+    /// momentum is so long, that steps of full length overshoot as soon as the letters' frequencies are learnt: all
+    /// their tokens push the same way. Steps of few tokens do not agree so well, and Adam takes smaller ones.
     private static let model = """
         [model]
         dim = 128

@@ -1,3 +1,5 @@
+import Base
+
 /// How steady a run was, read from its metrics.
 public struct WarmupResult: Sendable {
     public let arm: WarmupExperiment.Arm
@@ -45,7 +47,7 @@ public func warmupTable(_ results: [WarmupResult]) -> String {
         let cells = [
             arm.title, cell(runs.map(\.finalBits), 3), cell(runs.map(\.largestLossRatio), 2),
             cell(runs.map { Double($0.stepsOver) }, 1), cell(runs.map(\.earlyMaximum), 3),
-            cell(runs.map(\.earlyNorm), 0), cell([baseline / mean(runs.map(\.earlyMaximum))], 2),
+            cell(runs.map(\.earlyNorm), 0), Units.fixed(baseline / mean(runs.map(\.earlyMaximum)), 2),
         ]
         lines.append("| " + cells.joined(separator: " | ") + " |")
     }
