@@ -64,7 +64,7 @@ struct Experiment: ParsableCommand {
         @Option(help: "The folder of the runs.")
         var out: String
         @Option(help: "Seeds, with commas; several give a spread.")
-        var seeds = "0,1,2"
+        var seeds = "0,1,2,3,4,5,6,7"
         @Argument(parsing: .captureForPassthrough,
                   help: "Texts to train on and to judge by; then values of the recipe: --section.key value.")
         var texts: [String]
