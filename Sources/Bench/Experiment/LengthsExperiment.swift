@@ -1,7 +1,6 @@
 import Base
 import Corpus
 import Recipe
-import Telemetry
 import Trainer
 
 /// What short and long rows are worth: the same model trained on equally many tokens of the same texts, cut into rows
@@ -78,7 +77,7 @@ public struct LengthsExperiment {
     /// The recipe of a run. `epoch`: the training tokens of the sources, from which a curriculum's cycles within the
     /// run become cycles within an epoch.
     public func recipe(_ arm: Arm, seed: Int, epoch: Int) throws(BadInput) -> ResolvedRecipe {
-        let base = try ResolvedRecipe.load(text: Self.model, name: "the experiment's recipe", flags: overrides).recipe
+        let base = try experimentRecipe(Self.model, flags: overrides).recipe
         let perStep = base.rowsPerStep(worldSize: 1) * base.training.sequenceLength
         let steps = tokens / perStep
         guard steps > 0 else {
@@ -104,7 +103,7 @@ public struct LengthsExperiment {
         let run = ["--data.paths", sources.joined(separator: ","), "--training.steps", "\(steps)",
                    "--lr_scheduler.warmup_steps", "\(steps / 12)", "--metrics.log_freq", "20",
                    "--job.dump_folder", folder, "--job.name", name(arm, seed), "--debug.seed", "\(seed)"]
-        return try ResolvedRecipe.load(text: Self.model, name: "the experiment's recipe", flags: run + own + overrides)
+        return try experimentRecipe(Self.model, flags: run + own + overrides)
     }
 
     private func name(_ arm: Arm, _ seed: Int) -> String { "\(arm.rawValue)-seed\(seed)" }
@@ -118,34 +117,13 @@ public struct LengthsExperiment {
         for seed in seeds {
             for arm in arms {
                 let resolved = try recipe(arm, seed: seed, epoch: epoch)
-                let path = "\(folder)/\(name(arm, seed))"
-                var log = try MetricsLog.read("\(path)/metrics.jsonl")
-                try requireSame(path, resolved.recipe)
-                if log.count < resolved.recipe.training.steps {
+                let log = try finishedLog(resolved) {
                     announce("run \(results.count + 1) of \(seeds.count * arms.count): \(arm.title), seed \(seed)")
-                    try TrainingRun(continuing(resolved, begun: !log.isEmpty)).run()
-                    log = try MetricsLog.read("\(path)/metrics.jsonl")
-                    if log.count < resolved.recipe.training.steps { return nil }
                 }
+                guard let log else { return nil }
                 results.append(LengthsResult(arm: arm, seed: seed, log: log))
             }
         }
         return results
-    }
-
-    private func continuing(_ resolved: ResolvedRecipe, begun: Bool) throws(BadInput) -> ResolvedRecipe {
-        begun ? try ResolvedRecipe.load(text: resolved.recipe.toml, name: "the experiment's recipe",
-                                        flags: ["--checkpoint.load", "latest"]) : resolved
-    }
-
-    /// A run of another recipe in the same place is another experiment.
-    private func requireSame(_ path: String, _ recipe: Recipe) throws {
-        guard var there = try? ResolvedRecipe.load(file: "\(path)/config.toml").recipe else { return }
-        var own = recipe
-        (there.checkpoint.load, own.checkpoint.load) = ("", "")
-        (there.training.threads, own.training.threads) = (0, 0)
-        if there != own {
-            throw BadInput("\(path) is a run of another recipe; name another --out, or remove it")
-        }
     }
 }
