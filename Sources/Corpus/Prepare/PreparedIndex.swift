@@ -57,6 +57,8 @@ package struct PreparedIndex: Equatable, Sendable {
     package var textBytes: Int { shards.reduce(0) { $0 + $1.textBytes } }
 
     package static let fileName = "index.skein"
+    /// A document's source takes two bytes.
+    package static let mostSources = 1 << 16
     private static let magic = Array("SKEINIDX".utf8)
 
     package init(fingerprint: UInt32, plan: UInt32, tokenizer: any Tokenizer) {
