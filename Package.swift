@@ -95,7 +95,7 @@ let package = Package(
         tests("Parallel", ["Recipe", "Tensor", "Model", "Collectives", "Parallel", "Simulation"]),
         tests("Checkpoint", ["Base", "Checkpoint", crypto]),
         tests("Telemetry", ["Base", "Telemetry"]),
-        tests("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Checkpoint", "Trainer"]),
+        tests("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Checkpoint", "Parallel", "Trainer"]),
         tests("Bench", ["Base", "Recipe", "Tensor", "Bench", "TestSupport"]),
         tests("Launch", ["Base", "Recipe", "Wire", "Launch"]),
         tests("System", ["skein"]),

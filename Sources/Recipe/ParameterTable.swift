@@ -79,19 +79,22 @@ public struct ParameterTable: Sendable, Equatable {
         parameterCount - (shape.tieEmbeddings ? 0 : vocabulary * shape.dim)
     }
 
-    /// Floating-point operations of forward and backward for one token in causal rows of `sequence` tokens:
-    /// 6 a multiplied parameter, and 12 layers x width x mean context for attention's two products.
-    public func flopsPerToken(sequence: Int) -> Double {
-        6 * Double(multipliedCount) + 6 * Double(shape.layers * shape.heads * shape.headDim) * Double(sequence)
+    /// Floating-point operations of forward and backward for one token that looks back at `context` tokens in the
+    /// mean: 6 a multiplied parameter, and 12 layers x width x context for attention's two products.
+    public func flopsPerToken(context: Double) -> Double {
+        6 * Double(multipliedCount) + 12 * Double(shape.layers * shape.heads * shape.headDim) * context
     }
+
+    /// The same in causal rows of `sequence` tokens, whose mean context is half of that.
+    public func flopsPerToken(sequence: Int) -> Double { flopsPerToken(context: Double(sequence) / 2) }
 
     /// Operations of the forward that recomputation does again for one token: they are time, but no progress, so
     /// they never count as achieved. The last layer's are still there, and `full` leaves the down projection out.
-    public func recomputedFlopsPerToken(sequence: Int, _ mode: Recipe.Recomputation) -> Double {
+    public func recomputedFlopsPerToken(context: Double, _ mode: Recipe.Recomputation) -> Double {
         let (dim, width) = (shape.dim, shape.heads * shape.headDim)
         let gateUp = 2 * Double(2 * shape.hiddenDim * dim)
         let projections = dim * (2 * width + 2 * shape.keyHeads * shape.headDim)
-        let attention = 2 * Double(projections + width * sequence)
+        let attention = 2 * Double(projections) + 4 * Double(width) * context
         let layer: Double = switch mode {
         case .none: 0
         case .selective: gateUp

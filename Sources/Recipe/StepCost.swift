@@ -1,22 +1,36 @@
-/// The arithmetic of one optimizer step on one rank.
+/// The arithmetic of one optimizer step.
 public struct StepCost: Sendable, Equatable {
     public let parameters: Int
+    /// Inputs of all ranks together, and of the rank with the largest share.
     public let tokens: Int
-    /// Forward and backward: what achieved rates count.
+    public let largestShare: Int
+    /// Inputs of that rank's last micro-batch.
+    public let lastTask: Int
+    /// How many tokens an input looks back at, in the mean.
+    public let context: Double
+    /// Forward and backward of all ranks: what achieved rates count.
     public let modelFlops: Double
     /// What activation recomputation adds to the time.
     public let recomputedFlops: Double
 
-    public init(_ recipe: Recipe, vocabulary: Int) {
+    /// `context`: of the data's rows; without it, of rows of `training.seq_len` that are one causal segment each.
+    public init(_ recipe: Recipe, vocabulary: Int, ranks: Int = 1, context: Double? = nil) {
         let table = ParameterTable(recipe.model, vocabulary: vocabulary)
-        let sequence = recipe.training.sequenceLength
+        let sequence = recipe.training.sequenceLength, rows = recipe.rowsPerStep(worldSize: ranks)
+        let share = (rows + ranks - 1) / ranks
         parameters = table.parameterCount
-        tokens = recipe.rowsPerStep(worldSize: 1) * sequence
-        modelFlops = Double(tokens) * table.flopsPerToken(sequence: sequence)
+        tokens = rows * sequence
+        largestShare = share * sequence
+        lastTask = ((share - 1) % recipe.rowsPerTask + 1) * sequence
+        self.context = context ?? Double(sequence) / 2
+        modelFlops = Double(tokens) * table.flopsPerToken(context: self.context)
         recomputedFlops = Double(tokens)
-            * table.recomputedFlopsPerToken(sequence: sequence, recipe.activationCheckpoint.mode)
+            * table.recomputedFlopsPerToken(context: self.context, recipe.activationCheckpoint.mode)
     }
 
-    /// The time of a step whose every operation runs at `rate`: a bound from below.
-    public func seconds(atGflops rate: Double) -> Double { (modelFlops + recomputedFlops) / rate / 1e9 }
+    /// The time of a step on the rank with the largest share, were every operation to run at `rate`: a bound from
+    /// below.
+    public func seconds(atGflops rate: Double) -> Double {
+        (modelFlops + recomputedFlops) * Double(largestShare) / Double(max(tokens, 1)) / rate / 1e9
+    }
 }

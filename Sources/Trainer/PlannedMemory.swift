@@ -35,6 +35,11 @@ public struct PlannedMemory {
         return copies * staging + MeshOptions.defaultEarlyByteCount + 2 << 20
     }
 
+    /// Whether `requireRoom` passes.
+    public var hasRoom: Bool {
+        Machine.availableMemory().map { plan.neededBytes <= $0.bytes / localRanks } ?? true
+    }
+
     /// Refuses a run that this machine, or the cgroup that the process is in, has no memory for.
     public func requireRoom() throws(BadInput) {
         guard let available = Machine.availableMemory() else { return }

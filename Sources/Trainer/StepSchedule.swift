@@ -56,10 +56,10 @@ public struct StepSchedule: Sendable {
 
     /// The learning rate of a step, 0 being the first: warm-up by steps, decay by tokens. Since it is a function of
     /// the step, a resumed run needs no memory of it.
-    public func learningRate(at step: Int) -> Double { recipe.learningRate(at: step) { inputs($0) } }
+    public func learningRate(at step: Int) -> Double { recipe.learningRate(at: step) { inputsOfARow($0) } }
 
     /// Inputs of a row, summed over the first `steps` steps.
-    private func inputs(_ steps: Int) -> Int {
+    public func inputsOfARow(_ steps: Int) -> Int {
         let known = min(steps, truncated.count - 1)
         return truncated[known] + (steps - known) * recipe.training.sequenceLength
     }

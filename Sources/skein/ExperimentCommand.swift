@@ -5,7 +5,8 @@ import Telemetry
 
 struct Experiment: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Repeats the experiments that the documentation reports.", subcommands: [Lengths.self])
+        abstract: "Repeats the experiments that the documentation reports.",
+        subcommands: [Lengths.self, Warmup.self])
 
     struct Lengths: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -28,27 +29,18 @@ struct Experiment: ParsableCommand {
         var texts: [String]
 
         func run() throws {
-            let sources = Array(texts.prefix { !$0.hasPrefix("--") })
-            guard !sources.isEmpty else { throw BadInput("no texts; name files or folders after the options") }
+            let sources = try Experiment.sources(texts)
             guard tokens > 0 else { throw BadInput("--tokens must be more than 0") }
             var experiment = LengthsExperiment(sources: sources, folder: out)
             experiment.tokens = tokens
             experiment.overrides = Array(texts.dropFirst(sources.count))
-            experiment.seeds = try numbers(seeds)
+            experiment.seeds = try Experiment.numbers(seeds)
             if !arms.isEmpty { experiment.arms = try arms.split(separator: ",").map { try arm(String($0)) } }
             guard let results = try experiment.run(announce: { printError($0) }) else {
                 printError("interrupted; the same command goes on")
                 return
             }
             print(lengthsTable(results))
-        }
-
-        private func numbers(_ text: String) throws -> [Int] {
-            let found = text.split(separator: ",").compactMap { Int($0) }
-            guard !found.isEmpty, found.count == text.split(separator: ",").count, found.allSatisfy({ $0 >= 0 }) else {
-                throw BadInput("--seeds \(text) is no list of whole numbers, for example 0,1,2")
-            }
-            return found
         }
 
         private func arm(_ name: String) throws -> LengthsExperiment.Arm {
@@ -58,5 +50,49 @@ struct Experiment: ParsableCommand {
             }
             return arm
         }
+    }
+
+    struct Warmup: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "A learning rate that is too high, with and without growing rows: who trains, and how steadily.",
+            discussion: """
+                Each run is in OUT/ARM-seedN. Ctrl-C saves and ends; the same command goes on. After the texts, values \
+                of the recipe can be given as flags, for example --optimizer.lr 0.02 --training.local_batch_size 16; \
+                --training.steps are those of full length, and the other arm takes as many tokens.
+                """)
+
+        @Option(help: "The folder of the runs.")
+        var out: String
+        @Option(help: "Seeds, with commas; several give a spread.")
+        var seeds = "0,1,2,3,4,5,6,7"
+        @Argument(parsing: .captureForPassthrough,
+                  help: "Texts to train on and to judge by; then values of the recipe: --section.key value.")
+        var texts: [String]
+
+        func run() throws {
+            let sources = try Experiment.sources(texts)
+            var experiment = WarmupExperiment(sources: sources, folder: out)
+            experiment.overrides = Array(texts.dropFirst(sources.count))
+            experiment.seeds = try Experiment.numbers(seeds)
+            guard let results = try experiment.run(announce: { printError($0) }) else {
+                printError("interrupted; the same command goes on")
+                return
+            }
+            print(warmupTable(results))
+        }
+    }
+
+    private static func sources(_ texts: [String]) throws -> [String] {
+        let sources = Array(texts.prefix { !$0.hasPrefix("--") })
+        guard !sources.isEmpty else { throw BadInput("no texts; name files or folders after the options") }
+        return sources
+    }
+
+    private static func numbers(_ text: String) throws -> [Int] {
+        let found = text.split(separator: ",").compactMap { Int($0) }
+        guard !found.isEmpty, found.count == text.split(separator: ",").count, found.allSatisfy({ $0 >= 0 }) else {
+            throw BadInput("--seeds \(text) is no list of whole numbers, for example 0,1,2")
+        }
+        return found
     }
 }

@@ -8,13 +8,20 @@ struct Plan: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Shows what a run would take: memory by component, and time for a step.",
         discussion: """
-            Nothing is read but the config, the tokenizer and the sizes of the data's files. A run that this machine \
-            (or the cgroup it is in) has no memory for is refused with exit code 2, as train would refuse it.
+            With --ranks, of one rank of several: of as many on this machine, as skein launch starts them, or, with \
+            --link-gbit, of one on each of as many machines with such a link.
+            Read are the config, the tokenizer, the sizes of the data's files, and, for the mean attention context, \
+            the lengths of documents where that is quick: prepared data, or up to 256 MiB of bytes. A run that this \
+            machine (or the cgroup it is in) has no memory for is refused with exit code 2, as train would refuse it.
             """)
 
     @Argument(help: "A TOML file.")
     var config: String
-    @Option(help: "GFLOP/s of matrix products, all threads together; without it, they are measured.")
+    @Option(help: "Ranks that share the work.")
+    var ranks = 1
+    @Option(help: "Gbit/s of the link of each rank, each way.")
+    var linkGbit: Double?
+    @Option(help: "GFLOP/s of matrix products, all threads of a rank together; without it, they are measured.")
     var flops: Double?
     @Flag(help: "One JSON object a line.")
     var json = false
@@ -23,48 +30,117 @@ struct Plan: ParsableCommand {
 
     func validate() throws {
         guard flops ?? 1 > 0 else { throw ValidationError("--flops must be more than 0") }
+        guard linkGbit ?? 1 > 0 else { throw ValidationError("--link-gbit must be more than 0") }
+        guard (1...4_096).contains(ranks) else { throw ValidationError("--ranks must be from 1 to 4,096") }
     }
 
     func run() throws {
         let recipe = try ResolvedRecipe.load(file: config, flags: overrides).recipe
-        let planned = try PlannedMemory(recipe)
-        let threads = recipe.training.threads == 0 ? planned.setting.threads : recipe.training.threads
+        try recipe.requireRows(worldSize: ranks)
+        let planned = try PlannedMemory(recipe, ranks: ranks, localRanks: linkGbit == nil ? ranks : 1)
+        let setting = planned.setting
+        let threads = recipe.training.threads == 0 ? setting.threads : recipe.training.threads
         let pool = Pool(threads: threads)
         defer { pool.close() }
         let peak = try flops ?? Machine.gemmPeak(pool: pool)
-        let step = StepCost(recipe, vocabulary: planned.setting.vocabulary)
-        print(json ? line(planned, step, threads, peak) : table(planned, step, threads, peak))
+        // What cannot run needs no look at its data.
+        let context = planned.hasRoom ? try meanContext(recipe, textBytes: setting.textBytes) : nil
+        let step = StepCost(recipe, vocabulary: setting.vocabulary, ranks: ranks, context: context)
+        let traffic = linkGbit.map {
+            PlannedTraffic(recipe, vocabulary: setting.vocabulary, step: step, ranks: ranks, gflops: peak, linkGbit: $0)
+        }
+        let report = PlanReport(planned: planned, step: step, threads: threads, peak: peak, ranks: ranks,
+                                hasContext: context != nil, linkGbit: linkGbit, traffic: traffic)
+        print(json ? report.json : report.text)
         try planned.requireRoom()
     }
+}
 
-    private func table(_ planned: PlannedMemory, _ step: StepCost, _ threads: Int, _ peak: Double) -> String {
+/// What `skein plan` prints.
+private struct PlanReport {
+    let planned: PlannedMemory
+    let step: StepCost
+    let threads: Int
+    let peak: Double
+    let ranks: Int
+    /// Whether `step.context` is the data's.
+    let hasContext: Bool
+    let linkGbit: Double?
+    let traffic: PlannedTraffic?
+
+    private var computeSeconds: Double { step.seconds(atGflops: peak) }
+    private var seconds: Double { computeSeconds + (traffic?.visibleSeconds ?? 0) }
+    private var wireBytes: Int {
+        let table = ParameterTable(planned.recipe.model, vocabulary: planned.setting.vocabulary)
+        return PlannedTraffic.bytes(table.count, ranks)
+    }
+
+    var text: String {
+        let rows = memory + work + network
+        let width = rows.map(\.0.count).max() ?? 0
+        return rows.map { $0.0 + String(repeating: " ", count: width + 2 - $0.0.count) + $0.1 }.joined(separator: "\n")
+    }
+
+    private var memory: [(String, String)] {
         var rows: [(String, String)] = []
         for component in planned.plan.components {
             rows.append((component.name, Units.bytes(component.bytes)))
             for slot in component.slots { rows.append(("  " + slot.name, Units.bytes(slot.bytes))) }
         }
-        rows.append(("peak", Units.bytes(planned.plan.peakBytes)))
+        rows.append(("peak" + (ranks > 1 ? " of a rank" : ""), Units.bytes(planned.plan.peakBytes)))
         if planned.plan.peakBytes == planned.plan.readingBytes { rows.append(("", "while the data is read")) }
         if let room = Machine.availableMemory() { rows.append((room.limit + " leaves", Units.bytes(room.bytes))) }
-        rows.append(("parameters", Units.count(Double(step.parameters))))
+        return rows
+    }
+
+    private var work: [(String, String)] {
+        var rows = [("parameters", Units.count(Double(step.parameters)))]
+        if ranks > 1 {
+            rows.append(("ranks", "\(ranks), \(linkGbit == nil ? "all on this machine" : "each on its own machine")"))
+        }
         rows.append(("tokens a step", Units.grouped(step.tokens)))
+        if hasContext {
+            rows.append(("mean context", "\(Units.fixed(step.context, 0)) tokens, in rows of up to "
+                + Units.grouped(planned.recipe.training.sequenceLength)))
+        }
         rows.append(("model FLOPs a step", Units.count(step.modelFlops)))
         if step.recomputedFlops > 0 { rows.append(("computed again", Units.count(step.recomputedFlops))) }
         let names = "\(threads) thread\(threads == 1 ? "" : "s")"
         rows.append(("GEMM peak, \(names)", "\(Units.fixed(peak, 0)) GFLOP/s"))
-        rows.append(("a step at that peak", Units.duration(step.seconds(atGflops: peak))))
-        let width = rows.map(\.0.count).max() ?? 0
-        return rows.map { $0.0 + String(repeating: " ", count: width + 2 - $0.0.count) + $0.1 }.joined(separator: "\n")
+        rows.append(("a step at that peak", Units.duration(computeSeconds)))
+        return rows
     }
 
-    private func line(_ planned: PlannedMemory, _ step: StepCost, _ threads: Int, _ peak: Double) -> String {
-        let parts = planned.plan.components.map { "\"\($0.name)\":\($0.bytes)" }
-        let slots = planned.plan.components.flatMap(\.slots).map { "\"\($0.name)\":\($0.bytes)" }
-        return "{\"plan\":\"memory\",\"threads\":\(threads),\"peak_bytes\":\(planned.plan.peakBytes),"
-            + "\"available_bytes\":\(Machine.availableMemory().map { "\($0.bytes)" } ?? "null"),"
-            + "\"components\":{\(parts.joined(separator: ","))},\"slots\":{\(slots.joined(separator: ","))},"
-            + "\"parameters\":\(step.parameters),\"tokens\":\(step.tokens),\"flops\":\(step.modelFlops),"
-            + "\"recomputed_flops\":\(step.recomputedFlops),\"peak_gflops\":\(peak),"
-            + "\"seconds\":\(step.seconds(atGflops: peak))}"
+    private var network: [(String, String)] {
+        guard ranks > 1 else { return [] }
+        var rows = [("gradients on the wire", "\(Units.bytes(wireBytes)) a step and rank, each way")]
+        if let traffic, let linkGbit {
+            rows.append(("  at \(Units.fixed(linkGbit, 1)) Gbit/s", "\(Units.duration(traffic.seconds)), of which "
+                + "\(Units.duration(traffic.seconds - traffic.visibleSeconds)) hidden by the backward, "
+                + "\(Units.duration(traffic.visibleSeconds)) visible"))
+            rows.append(("a step with the link", Units.duration(seconds)))
+        }
+        return rows
+    }
+
+    var json: String {
+        func object(_ parts: [(String, Int)]) -> String {
+            "{" + parts.map { "\"\($0.0)\":\($0.1)" }.joined(separator: ",") + "}"
+        }
+        func number(_ value: Double?) -> String { value.map { "\($0)" } ?? "null" }
+        let components = planned.plan.components
+        let fields = [
+            ("plan", "\"memory\""), ("threads", "\(threads)"), ("ranks", "\(ranks)"),
+            ("peak_bytes", "\(planned.plan.peakBytes)"),
+            ("available_bytes", Machine.availableMemory().map { "\($0.bytes)" } ?? "null"),
+            ("components", object(components.map { ($0.name, $0.bytes) })),
+            ("slots", object(components.flatMap(\.slots).map { ($0.name, $0.bytes) })),
+            ("parameters", "\(step.parameters)"), ("tokens", "\(step.tokens)"), ("context", "\(step.context)"),
+            ("flops", "\(step.modelFlops)"), ("recomputed_flops", "\(step.recomputedFlops)"),
+            ("peak_gflops", "\(peak)"), ("compute_seconds", "\(computeSeconds)"), ("wire_bytes", "\(wireBytes)"),
+            ("link_gbit", number(linkGbit)), ("wire_seconds", number(traffic?.seconds)),
+            ("visible_seconds", number(traffic?.visibleSeconds)), ("seconds", "\(seconds)"),
+        ]
+        return "{" + fields.map { "\"\($0.0)\":\($0.1)" }.joined(separator: ",") + "}"
     }
 }

@@ -71,16 +71,23 @@ import Testing
     @Test(arguments: [
         [], ["--training.local_batch_size", "1", "--training.seq_len", "8192"], ["--model.dim", "1536"],
         ["--training.local_batch_size", "64", "--activation_checkpoint.mode", "full"],
-    ]) func remediesSaveWhatTheySay(_ flags: [String]) throws {
+        ["--training.local_batch_size", "2", "--training.seq_len", "8192", "--data.layout", "decompose"],
+        ["--training.local_batch_size", "4", "--training.seq_len", "2048", "--data.layout", "best_fit"],
+        ["--training.global_batch_size", "48", "--training.length_warmup", "truncate"],
+    ], [1, 2, 3, 8]) func remediesSaveWhatTheySay(_ flags: [String], ranks: Int) throws {
         let before = try ResolvedRecipe.load(file: nil, flags: flags).recipe
-        let remedies = MemoryPlan.remedies(before, Self.setting)
+        var setting = Self.setting
+        setting.ranks = ranks
+        setting.communicationBytes = ranks > 1 ? 8 << 20 : 0
+        let remedies = MemoryPlan.remedies(before, setting)
         #expect(remedies.count == 3)
         #expect(remedies.map(\.savedBytes) == remedies.map(\.savedBytes).sorted(by: >))
         #expect(Set(remedies.map(\.key)).count == 3)
-        let peak = MemoryPlan(before, Self.setting).peakBytes
+        let peak = MemoryPlan(before, setting).peakBytes
         for remedy in remedies {
             let after = try ResolvedRecipe.load(file: nil, flags: flags + ["--\(remedy.key)", remedy.value]).recipe
-            let saved = peak - MemoryPlan(after, Self.setting).peakBytes
+            try after.requireRows(worldSize: ranks)
+            let saved = peak - MemoryPlan(after, setting).peakBytes
             // Halving the rows' length keeps their number by a cap on the task, which the flag alone does not set.
             #expect(saved == remedy.savedBytes || remedy.key == "training.seq_len", "\(remedy)")
         }
@@ -135,5 +142,29 @@ import Testing
         #expect(full.recomputedFlops - selective.recomputedFlops == 3 * 2_048 * attention)
         #expect(none.modelFlops == selective.modelFlops && none.modelFlops == full.modelFlops)
         #expect(abs(none.seconds(atGflops: 100) - none.modelFlops / 1e11) < 1e-12)
+    }
+
+    /// Ranks bring rows of their own or share what there is; the largest share takes the time. Attention costs what
+    /// tokens look back at: 12 operations a layer, a channel and a token.
+    @Test func theCostForRanksAndContexts() throws {
+        let own = try recipe()
+        let alone = StepCost(own, vocabulary: 257)
+        #expect(alone.largestShare == alone.tokens && alone.lastTask == alone.tokens && alone.context == 128)
+        for ranks in 1...9 {
+            let cost = StepCost(own, vocabulary: 257, ranks: ranks)
+            #expect(cost.tokens == ranks * alone.tokens && cost.largestShare == alone.tokens)
+            #expect(abs(cost.seconds(atGflops: 50) - alone.seconds(atGflops: 50)) < 1e-12)
+            let shared = StepCost(try recipe("--training.global_batch_size", "9"), vocabulary: 257, ranks: ranks)
+            let rows = (9 + ranks - 1) / ranks
+            #expect(shared.tokens == 9 * 256 && shared.largestShare == rows * 256)
+            #expect(shared.lastTask == (rows == 9 ? 1 : rows) * 256)
+            #expect(abs(shared.seconds(atGflops: 50) * 8 - alone.seconds(atGflops: 50) * Double(rows)) < 1e-12)
+        }
+        let short = StepCost(own, vocabulary: 257, context: 28)
+        #expect(alone.modelFlops - short.modelFlops == Double(2_048 * 12 * 4 * 192 * 100))
+        let full = try recipe("--activation_checkpoint.mode", "full")
+        let saved = StepCost(full, vocabulary: 257).recomputedFlops
+            - StepCost(full, vocabulary: 257, context: 28).recomputedFlops
+        #expect(saved == Double(2_048 * 4 * 3 * 192 * 100))
     }
 }

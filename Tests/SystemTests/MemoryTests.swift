@@ -57,13 +57,54 @@ import Testing
         let text = ranks.text(0)
         let peak = try number(text, "memory +"), planned = try number(text, "at most, planned")
         #expect(abs(peak - planned) <= max(peak / 20, 8 << 20), "\(peak) bytes, planned \(planned)")
+        let plan = try self.planned(["--ranks", "\(count)", "--comm.protection", protection] + shape, in: place)
+        #expect(abs((plan["peak_bytes"] as? Int ?? 0) - planned) < 4 << 20)
+        #expect((plan["components"] as? [String: Int])?["communication"] ?? 0 > 2 << 20)
+    }
+
+    private func planned(_ flags: [String], in place: borrowing Workplace) throws -> [String: Any] {
+        let plan = try Program.run(["plan", "run.toml", "--flops", "50", "--json"] + flags, in: place.path)
+        #expect(plan.code == 0, "\(plan.error)")
+        return try #require(try JSONSerialization.jsonObject(with: Data(plan.out.utf8)) as? [String: Any])
+    }
+
+    /// The link adds the part of its time that the backward does not hide; documents shorten contexts.
+    @Test func timeOverALink() throws {
+        let place = try Workplace()
+        let alone = try planned([], in: place)
+        #expect(alone["wire_bytes"] as? Int == 0 && alone["wire_seconds"] is NSNull)
+        let local = try planned(["--ranks", "2"], in: place)
+        #expect(local["wire_seconds"] is NSNull && local["seconds"] as? Double == local["compute_seconds"] as? Double)
+        let linked = try planned(["--ranks", "2", "--link-gbit", "0.1"], in: place)
+        let bytes = try #require(linked["wire_bytes"] as? Int), wire = try #require(linked["wire_seconds"] as? Double)
+        let visible = try #require(linked["visible_seconds"] as? Double)
+        let compute = try #require(linked["compute_seconds"] as? Double)
+        #expect(abs(wire - Double(bytes) * 8 / 0.1e9) < 1e-9)
+        #expect(visible > 0 && visible <= wire)
+        #expect(linked["seconds"] as? Double == compute + visible)
+        #expect(linked["tokens"] as? Int == 2 * (alone["tokens"] as? Int ?? 0))
+        let rows = try planned(["--data.document_mask", "false"], in: place)
+        let short = try planned(["--data.layout", "decompose", "--data.min_length", "2"], in: place)
+        #expect(short["context"] as? Double ?? 0 < rows["context"] as? Double ?? 0)
+        #expect(short["flops"] as? Double ?? 0 < rows["flops"] as? Double ?? 0)
+        let table = try place.run("plan", "run.toml", "--ranks", "3", "--link-gbit", "1", "--flops", "50")
+        for word in ["communication", "of a rank", "each on its own machine", "on the wire", "1.0 Gbit/s", "hidden",
+                     "visible", "a step with the link"] {
+            #expect(table.out.contains(word), "\(word)")
+        }
+        for wrong in [["--ranks", "0"], ["--link-gbit", "0"], ["--ranks", "3", "--training.global_batch_size", "2"]] {
+            #expect(try Program.run(["plan", "run.toml"] + wrong, in: place.path).code == 2)
+        }
     }
 
     /// One line, exit code 2, nothing written, and three keys to turn.
-    @Test(arguments: ["plan", "train"]) func whatDoesNotFitIsRefused(_ command: String) throws {
+    @Test(arguments: [["plan"], ["plan", "--ranks", "4"], ["plan", "--ranks", "4", "--link-gbit", "1"], ["train"]],
+          [[], ["--data.layout", "decompose"], ["--data.layout", "best_fit"]])
+    func whatDoesNotFitIsRefused(_ command: [String], layout: [String]) throws {
         let place = try Workplace()
         let before = try place.contents()
-        let outcome = try place.run(command, "run.toml", "--model.dim", "65536", "--model.n_layers", "200")
+        let shape = ["run.toml", "--model.dim", "65536", "--model.n_layers", "200"]
+        let outcome = try Program.run(command + shape + layout, in: place.path)
         #expect(outcome.code == 2)
         #expect(outcome.errorLines.count == 1, "\(outcome.error)")
         let remedies = outcome.error.matches(of: /--[a-z_]+\.[a-z_]+ [0-9a-z]+ saves [0-9.]+ [MGT]iB/)

@@ -1,8 +1,6 @@
 import Base
-import Checkpoint
 import Corpus
 import Recipe
-import Telemetry
 import Trainer
 
 /// What short and long rows are worth: the same model trained on equally many tokens of the same texts, cut into rows
@@ -79,7 +77,7 @@ public struct LengthsExperiment {
     /// The recipe of a run. `epoch`: the training tokens of the sources, from which a curriculum's cycles within the
     /// run become cycles within an epoch.
     public func recipe(_ arm: Arm, seed: Int, epoch: Int) throws(BadInput) -> ResolvedRecipe {
-        let base = try ResolvedRecipe.load(text: Self.model, name: "the experiment's recipe", flags: overrides).recipe
+        let base = try experimentRecipe(Self.model, flags: overrides).recipe
         let perStep = base.rowsPerStep(worldSize: 1) * base.training.sequenceLength
         let steps = tokens / perStep
         guard steps > 0 else {
@@ -104,72 +102,26 @@ public struct LengthsExperiment {
         }
         let run = ["--data.paths", sources.joined(separator: ","), "--training.steps", "\(steps)",
                    "--lr_scheduler.warmup_steps", "\(steps / 12)", "--metrics.log_freq", "20",
-                   "--checkpoint.load", "latest", "--job.dump_folder", folder, "--job.name", name(arm, seed),
-                   "--debug.seed", "\(seed)"]
-        return try ResolvedRecipe.load(text: Self.model, name: "the experiment's recipe", flags: run + own + overrides)
-    }
-
-    private func name(_ arm: Arm, _ seed: Int) -> String { "\(arm.rawValue)-seed\(seed)" }
-
-    private struct Run {
-        let arm: Arm
-        let seed: Int
-        let resolved: ResolvedRecipe
-        let path: String
-        var log: [[String: Double]] = []
-
-        var isDone: Bool { log.count >= resolved.recipe.training.steps }
-
-        mutating func read() throws { log = try MetricsLog.read("\(path)/metrics.jsonl") }
+                   "--job.dump_folder", folder, "--job.name", "\(arm.rawValue)-seed\(seed)", "--debug.seed", "\(seed)"]
+        return try experimentRecipe(Self.model, flags: run + own + overrides)
     }
 
     /// Trains what is not finished yet, seed after seed, and returns all results. `announce` hears which run begins.
     /// Returns nil where Ctrl-C ended it. Throws `BadInput` before the first run begins where one of them could not.
     public func run(announce: (String) -> Void) throws -> [LengthsResult]? {
-        let runs = try plannedRuns()
-        var results: [LengthsResult] = []
-        for (index, planned) in runs.enumerated() {
-            var run = planned
-            try run.read()
-            if !run.isDone {
-                announce("run \(index + 1) of \(runs.count): \(run.arm.title), seed \(run.seed)")
-                try TrainingRun(run.resolved, beginsWhereNothingIsSaved: true).run()
-                try run.read()
-                guard run.isDone else { return nil }
-            }
-            results.append(LengthsResult(arm: run.arm, seed: run.seed, log: run.log))
-        }
-        return results
-    }
-
-    /// All runs, found fit to begin: what is wrong with the last one should not come out after hours.
-    private func plannedRuns() throws -> [Run] {
-        guard !overrides.contains(where: { $0.hasPrefix("--job.") }) else {
-            throw BadInput("the experiment names its runs; leave the keys of job out, and name the folder by --out")
-        }
-        if let kind = try RealDisk().kind(folder), kind != .folder {
-            throw BadInput("--out \(folder) is no folder; name one that is, or that can be made")
-        }
         let epoch = try openCorpus(try recipe(.concat, seed: seeds[0], epoch: tokens).recipe).trainTokenCount
         let runs = try seeds.flatMap { seed in
-            try arms.map { arm in
-                Run(arm: arm, seed: seed, resolved: try recipe(arm, seed: seed, epoch: epoch),
-                    path: "\(folder)/\(name(arm, seed))")
+            try arms.map { arm in (arm: arm, seed: seed, resolved: try recipe(arm, seed: seed, epoch: epoch)) }
+        }
+        try requireRuns(runs.map(\.resolved), in: folder, overrides)
+        var results: [LengthsResult] = []
+        for run in runs {
+            let log = try finishedLog(run.resolved) {
+                announce("run \(results.count + 1) of \(runs.count): \(run.arm.title), seed \(run.seed)")
             }
+            guard let log else { return nil }
+            results.append(LengthsResult(arm: run.arm, seed: run.seed, log: log))
         }
-        for run in runs { try requireSame(run.path, run.resolved.recipe) }
-        return runs
-    }
-
-    /// A run of another recipe in the same place is another experiment.
-    private func requireSame(_ path: String, _ recipe: Recipe) throws {
-        guard try RealDisk().kind("\(path)/config.toml") != nil else { return }
-        var there = try ResolvedRecipe.load(file: "\(path)/config.toml").recipe, own = recipe
-        (there.checkpoint.load, own.checkpoint.load) = ("", "")
-        (there.training.threads, own.training.threads) = (0, 0)
-        (there.job.dumpFolder, own.job.dumpFolder) = ("", "")
-        if there != own {
-            throw BadInput("\(path) is a run of another recipe; name another --out, or remove it")
-        }
+        return results
     }
 }

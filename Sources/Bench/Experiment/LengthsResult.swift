@@ -57,10 +57,7 @@ public func lengthsTable(_ results: [LengthsResult]) -> String {
         let runs = results.filter { $0.arm == arm }
         guard !runs.isEmpty else { continue }
         func cell(_ values: [Double], _ places: Int) -> String {
-            guard let low = values.min(), let high = values.max() else { return "never" }
-            let mean = Units.fixed(values.reduce(0, +) / Double(values.count), places)
-            let missing = values.count < runs.count ? " (\(values.count) of \(runs.count))" : ""
-            return mean + (values.count > 1 ? " ± \(Units.fixed((high - low) / 2, places))" : "") + missing
+            meanAndSpread(values, places, of: runs.count)
         }
         let reached: [(own: Double, concat: Double)] = runs.compactMap { run in
             guard let concat = results.first(where: { $0.arm == .concat && $0.seed == run.seed }),
