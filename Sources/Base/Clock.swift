@@ -17,13 +17,6 @@ public enum MonotonicClock {
     public static func seconds() -> Double { Double(nanoseconds()) * 1e-9 }
 }
 
-/// The processor time that this process has used, over all its threads, in seconds.
-public func processorSeconds() -> Double {
-    var time = timespec()
-    unsafe clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
-}
-
 /// The wall clock as "2026-01-31T12:00:00Z", for logs and manifests.
 public func utcTimestamp() -> String {
     utcTimestamp(secondsSince1970: Int(time(nil)))

@@ -58,6 +58,14 @@ extension Recipe {
             throw BadInput("\(at("training.length_warmup_start")) = \(warmup.start) is more than "
                 + "training.seq_len = \(training.sequenceLength); lower it")
         }
+        // A length is lowered to a divisor of the rows', which for a prime number would be 1 all the time.
+        let (longest, start) = (training.sequenceLength, warmup.start)
+        let shortest = stride(from: start, to: 1, by: -1).first { longest % $0 == 0 } ?? 1
+        if warmup.method == .reshape, 2 * shortest < start {
+            throw BadInput("\(at("training.length_warmup")) = reshape cuts rows evenly, and training.seq_len = "
+                + "\(longest) has no divisor near training.length_warmup_start = \(start); make it "
+                + "\((longest + start - 1) / start * start)")
+        }
     }
 
     private func validateLengths(_ at: (String) -> String) throws(BadInput) {

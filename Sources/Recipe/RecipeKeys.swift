@@ -99,7 +99,7 @@ extension Recipe {
         .integer("metrics.log_freq", \.metrics.logInterval, 1...Int.max, "steps between plain log lines"),
 
         .bool("profiling.trace", \.profiling.trace, "write where some steps' time goes, for ui.perfetto.dev"),
-        .integer("profiling.first_step", \.profiling.firstStep, 1...Int.max,
+        .integer("profiling.first_step", \.profiling.firstStep, 1...1_000_000_000,
                  "the first step that is traced, counted from where this run begins"),
         .integer("profiling.steps", \.profiling.steps, 1...10_000, "steps that are traced"),
 

@@ -16,9 +16,11 @@ public struct PlannedMemory {
         let held = MemoryFiles().resident ?? 0
         self.recipe = recipe
         self.localRanks = localRanks
+        let mapped = try mappedData(ofSources: recipe.data.paths)
         setting = MemoryPlan.Setting(vocabulary: try openTokenizer(recipe).vocabularySize, ranks: ranks,
                                      threads: max(1, Machine.cores() / localRanks),
-                                     textBytes: try fileBytes(ofSources: recipe.data.paths), processBytes: held,
+                                     textBytes: try fileBytes(ofSources: recipe.data.paths),
+                                     mappedTokens: mapped.tokens, documents: mapped.documents, processBytes: held,
                                      communicationBytes: Self.communicationBytes(recipe, ranks: ranks))
         plan = MemoryPlan(recipe, setting)
     }

@@ -136,18 +136,7 @@ struct Snapshot {
             throw BadInput("\(checkpoint.path) was written before checkpoints held a position in the data; train from "
                 + "the beginning, or go on with the version of skein that wrote it")
         }
-        let expected = fingerprint(at: checkpoint.step), marker = ":weights "
-        if data.fingerprint != expected,
-           data.fingerprint.split(separator: marker).first == expected.split(separator: marker).first {
-            throw BadInput("\(checkpoint.path) was trained with other data.weights; keep those that began before step "
-                + "\(checkpoint.step) (they are in its config.toml), and add new ones as \"STEP: w1 w2 ...\", with a "
-                + "step from \(checkpoint.step) on")
-        }
-        if data.fingerprint != expected {
-            throw BadInput("\(checkpoint.path) was trained on other data, or on data cut otherwise; give the same "
-                + "files in data.paths, and the same training.seq_len, data.layout, data.decomposition, "
-                + "data.min_length and data.mixture (its are in its config.toml)")
-        }
+        try requireSameRows(checkpoint)
         if data.seed != UInt64(recipe.debug.seed) {
             throw BadInput("\(checkpoint.path) was trained with debug.seed = \(data.seed), "
                 + "this recipe has \(recipe.debug.seed); the order of data would change")
@@ -169,6 +158,23 @@ struct Snapshot {
         moment.tokens = checkpoint.manifest.tokens
         if case .number(let loss) = checkpoint.manifest.state[Self.lowestLossKey] { moment.lowestLoss = loss }
         return moment
+    }
+
+    /// Rows of one number are the same only where texts, layout and past weights are.
+    private func requireSameRows(_ checkpoint: Checkpoint) throws(BadInput) {
+        let found = checkpoint.manifest.data.fingerprint
+        let expected = fingerprint(at: checkpoint.step), marker = ":weights "
+        if found != expected,
+           found.split(separator: marker).first == expected.split(separator: marker).first {
+            throw BadInput("\(checkpoint.path) was trained with other data.weights; keep those that began before step "
+                + "\(checkpoint.step) (they are in its config.toml), and add new ones as \"STEP: w1 w2 ...\", with a "
+                + "step from \(checkpoint.step) on")
+        }
+        if found != expected {
+            throw BadInput("\(checkpoint.path) was trained on other data, or on data cut otherwise; give the same "
+                + "files in data.paths, and the same training.seq_len, data.layout, data.decomposition, "
+                + "data.min_length and data.mixture (its are in its config.toml)")
+        }
     }
 
     /// Fills weights and moments.

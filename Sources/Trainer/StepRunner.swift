@@ -90,7 +90,7 @@ public final class StepRunner {
         let task = take(step)
         let (targets, count) = try phase("data") {
             let (count, own) = fill(task)
-        try corpus.checkTokens()
+            try corpus.checkTokens()
             return (try world.sum(Double(own)), count)
         }
         phase("clear") { optimizer.clear(state.gradients, pool: pool) }

@@ -19,17 +19,20 @@ public final class TrainingRun {
     private let commandLine: [String]
     private let ranks: RankSetting?
     private let stopAfter: Int?
+    private let beginsWhereNothingIsSaved: Bool
     private let output: Int32
 
     /// commandLine: what followed `train`, for the summary's advice. ranks: this process's place in a job of
     /// several; without it, it is alone. stopAfter: end after this step as Ctrl-C would, with a checkpoint; the
-    /// schedule still reckons with `training.steps`. output: the file descriptor that rank 0's progress goes to.
+    /// schedule still reckons with `training.steps`. beginsWhereNothingIsSaved: `checkpoint.load = latest` begins anew
+    /// where there is no checkpoint, instead of refusing. output: the file descriptor that rank 0's progress goes to.
     public init(_ resolved: ResolvedRecipe, commandLine: [String] = [], ranks: RankSetting? = nil,
-                stopAfter: Int? = nil, output: Int32 = 1) {
+                stopAfter: Int? = nil, beginsWhereNothingIsSaved: Bool = false, output: Int32 = 1) {
         self.resolved = resolved
         self.commandLine = commandLine
         self.ranks = ranks
         self.stopAfter = stopAfter
+        self.beginsWhereNothingIsSaved = beginsWhereNothingIsSaved
         self.output = output
     }
 
@@ -134,6 +137,7 @@ public final class TrainingRun {
     private func findStart() throws -> Checkpoint? {
         let load = recipe.checkpoint.load
         if load == "latest" {
+            if beginsWhereNothingIsSaved, try checkpoints.steps().isEmpty { return nil }
             let (checkpoint, warnings) = try checkpoints.latest()
             for warning in warnings { Reporter.warn(warning) }
             return checkpoint

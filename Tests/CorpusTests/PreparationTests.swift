@@ -243,4 +243,14 @@ import Testing
         }
         #expect(try SourceDocuments(listed: found).documents.count == 3)
     }
+
+    /// Before anything is read or made: the index could not number them.
+    @Test func tooManySourcesAreRefused() throws {
+        try folder.write("a.txt", "a text")
+        let many = [String](repeating: folder.path + "/a.txt", count: PreparedIndex.mostSources + 1)
+        #expect(throws: BadInput("65,537 sources, 65,536 are the most; name the folders that they are in")) {
+            try prepare(many, "out")
+        }
+        #expect(throws: (any Error).self) { try contents("out") }
+    }
 }

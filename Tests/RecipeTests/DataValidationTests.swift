@@ -32,6 +32,9 @@ import Testing
          "--training.length_warmup_steps: training.length_warmup_steps must be from 1 to 10000000"),
         ("\(warmup) --training.length_warmup_start 257",
          "--training.length_warmup_start: training.length_warmup_start = 257 is more than training.seq_len = 256"),
+        ("\(warmup) --training.length_warmup reshape --training.seq_len 1009",
+         "--training.length_warmup: training.length_warmup = reshape cuts rows evenly, and training.seq_len = 1009 has "
+            + "no divisor near training.length_warmup_start = 8; make it 1016"),
         ("\(discrete)", "training.length_warmup_lengths must end with training.seq_len = 256"),
         ("\(lengths) 8,256", "training.length_warmup_ends has 0 numbers for 2 lengths; give the step"),
         ("\(lengths) 8.5,256",
@@ -50,7 +53,8 @@ import Testing
     /// What is switched off is not looked at.
     @Test(arguments: [
         "\(decompose)", "\(warmup)", "\(quota)", "\(free) --data.odds 0,1,0,0.5", "\(quota) --data.mixture 1,0,0,9",
-        "\(decompose) \(warmup)", "\(decompose) --data.min_length 256", "\(lengths) 256",
+        "\(warmup) --training.length_warmup reshape --training.seq_len 700", "\(decompose) \(warmup)",
+        "\(decompose) --data.min_length 256", "\(lengths) 256",
         "\(decompose) --training.seq_len 8192 --data.min_length 8",
         "\(lengths) 8,64,256 --training.length_warmup_ends 9,20",
         "--data.odds 1 --data.curriculum free", "--data.min_length 33",

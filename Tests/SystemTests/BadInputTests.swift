@@ -55,6 +55,9 @@ import Testing
                 try expectRefusal(place, ["data", "stats", source], naming: words, "stats of \(source)")
             }
         }
+        // Beyond this, the number of the last traced step would overflow.
+        try expectRefusal(place, ["train", "run.toml", "--profiling.trace", "true", "--profiling.first_step",
+                                  "\(Int.max)"], naming: ["profiling.first_step"], "first step")
         let weights = ["train", "run.toml", "--data.weights"]
         try expectRefusal(place, weights + ["1,2"], naming: ["data.weights", "2 weights for 1 sources"], "weights")
         try expectRefusal(place, weights + ["5: 1"], naming: ["data.weights", "step 0"], "late weights")

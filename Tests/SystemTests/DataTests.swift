@@ -92,4 +92,28 @@ import Musl
                                     in: place.path)
         #expect(third.code == 0, "\(third.error)")
     }
+
+    /// A token file stays mapped while a run lasts; reading it after somebody has cut it would be a bare SIGBUS.
+    @Test func aFileThatShrinksIsNamed() throws {
+        let place = try Workplace()
+        try place.write("data.bin", Data((0..<40_000).flatMap { [UInt8(32 + $0 % 90), 0] }))
+        let process = Process(), errors = place.path + "/errors"
+        process.executableURL = URL(fileURLWithPath: Program.path)
+        process.arguments = ["train", "run.toml", "--data.paths", "data.bin", "--training.steps", "1000000"]
+        process.currentDirectoryURL = URL(fileURLWithPath: place.path)
+        _ = FileManager.default.createFile(atPath: errors, contents: nil)
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = try FileHandle(forWritingTo: URL(fileURLWithPath: errors))
+        try process.run()
+        let metrics = place.path + "/outputs/tiny/metrics.jsonl"
+        while process.isRunning, ((try? Data(contentsOf: URL(fileURLWithPath: metrics)).count) ?? 0) == 0 {
+            usleep(2_000)
+        }
+        try FileHandle(forWritingTo: URL(fileURLWithPath: place.path + "/data.bin")).truncate(atOffset: 0)
+        process.waitUntilExit()
+        #expect(process.terminationReason == .exit && process.terminationStatus == 1)
+        let text = try String(contentsOfFile: errors, encoding: .utf8)
+        let lines = text.split(separator: "\n").filter { $0.contains("data.bin") }
+        #expect(lines.count == 1 && lines[0].hasSuffix("then start again"), "\(text)")
+    }
 }

@@ -35,6 +35,19 @@ import Testing
         #expect(object?["peak_gflops"] as? Double == 50)
     }
 
+    /// Tokens stay on disk, and what is known of many short documents does not.
+    @Test(arguments: ["concatenate", "best_fit", "decompose"]) func preparedDataAreAsPlanned(layout: String) throws {
+        let place = try Workplace()
+        let lines = (0..<200_000).map { "{\"text\":\"document \($0)\"}\n" }.joined()
+        try place.write("lines.jsonl", lines)
+        #expect(try place.run("data", "prepare", "lines.jsonl", "--out", "prepared").code == 0)
+        let outcome = try place.run("train", "run.toml", "--data.paths", "prepared", "--data.tokenizer", "prepared",
+                                    "--data.layout", layout, "--validation.rows", "8")
+        #expect(outcome.code == 0, "\(outcome.error)")
+        let peak = try number(outcome.out, "memory +"), planned = try number(outcome.out, "at most, planned")
+        #expect(abs(peak - planned) <= max(peak / 20, 16 << 20), "\(peak) bytes, planned \(planned)")
+    }
+
     /// With what the network holds.
     @Test(arguments: [2, 3], ["checked", "sealed"]) func ranksAreAsPlanned(count: Int, protection: String) throws {
         let place = try Workplace()

@@ -53,7 +53,7 @@ import Testing
         let place = try Workplace()
         for arguments in [["bench", "gemm", "--m", "64", "--n", "64", "--k", "64", "--rounds", "3", "--json"],
                           ["bench", "step", "--config", "run.toml", "--rounds", "2", "--json"],
-                          ["bench", "kernels", "--only", "residual", "--rounds", "1", "--json"],
+                          ["bench", "kernels", "--only", "gradientNorm", "--rounds", "1", "--json"],
                           ["bench", "attention", "--sequence", "64", "--heads", "2", "--rounds", "1", "--json"],
                           ["bench", "attention", "--lengths", "9,30", "--heads", "2", "--rounds", "1", "--json"]] {
             let outcome = try Program.run(arguments, in: place.path)

@@ -102,27 +102,25 @@ public struct LengthsExperiment {
         }
         let run = ["--data.paths", sources.joined(separator: ","), "--training.steps", "\(steps)",
                    "--lr_scheduler.warmup_steps", "\(steps / 12)", "--metrics.log_freq", "20",
-                   "--job.dump_folder", folder, "--job.name", name(arm, seed), "--debug.seed", "\(seed)"]
+                   "--job.dump_folder", folder, "--job.name", "\(arm.rawValue)-seed\(seed)", "--debug.seed", "\(seed)"]
         return try experimentRecipe(Self.model, flags: run + own + overrides)
     }
 
-    private func name(_ arm: Arm, _ seed: Int) -> String { "\(arm.rawValue)-seed\(seed)" }
-
     /// Trains what is not finished yet, seed after seed, and returns all results. `announce` hears which run begins.
-    /// Returns nil where Ctrl-C ended it.
+    /// Returns nil where Ctrl-C ended it. Throws `BadInput` before the first run begins where one of them could not.
     public func run(announce: (String) -> Void) throws -> [LengthsResult]? {
-        let first = try recipe(.concat, seed: seeds[0], epoch: tokens)
-        let epoch = try openCorpus(first.recipe).trainTokenCount
+        let epoch = try openCorpus(try recipe(.concat, seed: seeds[0], epoch: tokens).recipe).trainTokenCount
+        let runs = try seeds.flatMap { seed in
+            try arms.map { arm in (arm: arm, seed: seed, resolved: try recipe(arm, seed: seed, epoch: epoch)) }
+        }
+        try requireRuns(runs.map(\.resolved), in: folder, overrides)
         var results: [LengthsResult] = []
-        for seed in seeds {
-            for arm in arms {
-                let resolved = try recipe(arm, seed: seed, epoch: epoch)
-                let log = try finishedLog(resolved) {
-                    announce("run \(results.count + 1) of \(seeds.count * arms.count): \(arm.title), seed \(seed)")
-                }
-                guard let log else { return nil }
-                results.append(LengthsResult(arm: arm, seed: seed, log: log))
+        for run in runs {
+            let log = try finishedLog(run.resolved) {
+                announce("run \(results.count + 1) of \(runs.count): \(run.arm.title), seed \(run.seed)")
             }
+            guard let log else { return nil }
+            results.append(LengthsResult(arm: run.arm, seed: run.seed, log: log))
         }
         return results
     }

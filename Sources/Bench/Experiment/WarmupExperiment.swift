@@ -91,15 +91,17 @@ public struct WarmupExperiment {
     /// Trains what is not finished yet, seed after seed, and returns all results. `announce` hears which run begins.
     /// Returns nil where Ctrl-C ended it.
     public func run(announce: (String) -> Void) throws -> [WarmupResult]? {
+        let runs = try seeds.flatMap { seed in
+            try Arm.allCases.map { arm in (arm: arm, seed: seed, resolved: try recipe(arm, seed: seed)) }
+        }
+        try requireRuns(runs.map(\.resolved), in: folder, overrides)
         var results: [WarmupResult] = []
-        for seed in seeds {
-            for arm in Arm.allCases {
-                let log = try finishedLog(recipe(arm, seed: seed)) {
-                    announce("run \(results.count + 1) of \(2 * seeds.count): \(arm.title), seed \(seed)")
-                }
-                guard let log else { return nil }
-                results.append(WarmupResult(arm: arm, seed: seed, log: log))
+        for run in runs {
+            let log = try finishedLog(run.resolved) {
+                announce("run \(results.count + 1) of \(runs.count): \(run.arm.title), seed \(run.seed)")
             }
+            guard let log else { return nil }
+            results.append(WarmupResult(arm: run.arm, seed: run.seed, log: log))
         }
         return results
     }

@@ -14,7 +14,7 @@ public struct KernelSize: Sendable {
 
 extension Kernel {
     public static func all(_ size: KernelSize) throws -> [Kernel] {
-        [gemm(size), rmsNorm(size), try rotary(size), swiGLU(size), crossEntropy(size), embedding(size), residual(size),
+        [gemm(size), rmsNorm(size), try rotary(size), swiGLU(size), crossEntropy(size), embedding(size),
          try attention(size), adamW(size), gradientNorm(size)]
     }
 
@@ -139,15 +139,5 @@ extension Kernel {
                     scatterRows(all.gradients[0], dOut: all.inputs[1], tokens: $0, columns: 0..<width)
                 }
             }))
-    }
-
-    static func residual(_ size: KernelSize) -> Kernel {
-        let count = size.rows * size.width
-        let x = Operand(1, count, .normal(1))
-        return Kernel(name: "residual", inputs: [x, x],
-                      forward: pass([Operand(1, count)], 12 * count, count) {
-                          sum($0.outputs[0].row(0), $0.inputs[0].row(0), $0.inputs[1].row(0))
-                      },
-                      reference: { [zip($0[0], $0[1]).map(+)] }, backward: nil)
     }
 }

@@ -46,6 +46,10 @@ public struct Preparation {
     /// when the disk fails, and whatever `progress` throws, which ends the work as a kill would.
     public func run(_ tokenizer: any Tokenizer,
                     progress: (PreparationProgress) throws -> Void) throws -> PreparationSummary {
+        guard sources.count <= PreparedIndex.mostSources else {
+            throw BadInput("\(Units.grouped(sources.count)) sources, \(Units.grouped(PreparedIndex.mostSources)) are "
+                + "the most; name the folders that they are in")
+        }
         let listings = try listing(sources)
         let folder = try LockedFolder(folder)
         try requireOurs(folder)

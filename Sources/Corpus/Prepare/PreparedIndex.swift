@@ -57,6 +57,8 @@ package struct PreparedIndex: Equatable, Sendable {
     package var textBytes: Int { shards.reduce(0) { $0 + $1.textBytes } }
 
     package static let fileName = "index.skein"
+    /// A document's source takes two bytes.
+    package static let mostSources = 1 << 16
     private static let magic = Array("SKEINIDX".utf8)
 
     package init(fingerprint: UInt32, plan: UInt32, tokenizer: any Tokenizer) {
@@ -101,10 +103,10 @@ package struct PreparedIndex: Equatable, Sendable {
         return file.bytes
     }
 
-    /// Reads what `bytes` wrote. Throws `BadInput` for anything else, naming `path`.
-    package init(_ file: MappedFile) throws(BadInput) {
+    /// Throws `BadInput`, naming the file, unless it holds what `bytes` wrote, all of it.
+    private static func requireWhole(_ file: MappedFile) throws(BadInput) {
         let path = file.path
-        guard file.count >= 56, (0..<8).allSatisfy({ file.bytes[$0] == Self.magic[$0] }) else {
+        guard file.count >= 56, (0..<8).allSatisfy({ file.bytes[$0] == magic[$0] }) else {
             throw BadInput("\(path) is no index of prepared data; run skein data prepare again")
         }
         let version = file.integer(UInt32.self, at: 8)
@@ -116,6 +118,11 @@ package struct PreparedIndex: Equatable, Sendable {
             throw BadInput("\(path): its checksum is \(hexadecimal(declared)), its \(file.count) bytes have "
                 + "\(hexadecimal(found)); copy it again, or run skein data prepare again")
         }
+    }
+
+    /// Reads what `bytes` wrote. Throws `BadInput` for anything else, naming its path.
+    package init(_ file: MappedFile) throws(BadInput) {
+        try Self.requireWhole(file)
         fingerprint = file.integer(UInt32.self, at: 16)
         plan = file.integer(UInt32.self, at: 20)
         tokenizer = file.integer(UInt32.self, at: 24)

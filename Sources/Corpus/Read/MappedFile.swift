@@ -7,12 +7,14 @@ import Musl
 #endif
 
 /// A file's bytes, mapped read-only for as long as this object lives. The kernel loads pages on demand and
-/// shares them between ranks of one host. A file that somebody shortens meanwhile ends the process with
-/// SIGBUS, so only token files stay mapped; texts are copied when they are opened.
+/// shares them between ranks of one host. A file that somebody shortens meanwhile ends the process with a line
+/// that names it, so only token files stay mapped; texts are copied when they are opened.
 @safe package final class MappedFile {
     package let path: String
     package let count: Int
     private let base: UnsafeRawPointer?
+    /// Done with the first file.
+    private static let namesShortenedFiles: Void = nameShortenedFiles()
 
     /// Maps the regular file at `path`, which may be empty.
     package init(_ path: String) throws(BadInput) {
@@ -26,6 +28,7 @@ import Musl
         guard status.st_mode & S_IFMT == S_IFREG else {
             throw BadInput("\(path) is not a regular file; name a text file or a folder")
         }
+        _ = Self.namesShortenedFiles
         self.path = path
         count = Int(status.st_size)
         guard count > 0 else {

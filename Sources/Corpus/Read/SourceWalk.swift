@@ -75,6 +75,25 @@ public func fileBytes(ofSources sources: [String]) throws(BadInput) -> Int {
     return bytes
 }
 
+/// Tokens of all files that stay mapped, about, and how many documents prepared data have; nobody knows how many other
+/// token files have without reading them.
+public func mappedData(ofSources sources: [String]) throws(BadInput) -> (tokens: Int, documents: Int) {
+    var (tokens, documents) = (0, 0)
+    for source in sources {
+        for file in try files(ofSource: source) {
+            switch file.kind {
+            case .tokens: tokens += try MappedFile(listed: file).count / 2
+            case .prepared:
+                let index = try PreparedIndex(MappedFile(file.path + "/" + PreparedIndex.fileName))
+                tokens += index.tokenCount
+                documents += index.documents.count
+            case .text, .table, .lines: continue
+            }
+        }
+    }
+    return (tokens, documents)
+}
+
 /// Bytes of a compressed text. Frames that do not say are taken to hold five times their size, more than zstd makes
 /// of most texts.
 private func contentBytes(_ file: SourceFile) throws(BadInput) -> Int {

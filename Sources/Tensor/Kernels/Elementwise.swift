@@ -10,12 +10,6 @@ public func addScaled(_ out: Row, _ x: Row, _ factor: Float) {
     for i in laneStarts(out.count) { out[lanes: i] = out[lanes: i].fma(x[lanes: i], factor) }
 }
 
-/// out = a + b, element by element.
-public func sum(_ out: Row, _ a: Row, _ b: Row) {
-    precondition(out.count == a.count && out.count == b.count, "sum: rows of different length")
-    for i in laneStarts(out.count) { out[lanes: i] = a[lanes: i] + b[lanes: i] }
-}
-
 /// sum_i a[i] * b[i] over sixteen chains, folded in a fixed order.
 public func dot(_ a: Row, _ b: Row) -> Float {
     precondition(a.count == b.count, "dot: rows of different length")

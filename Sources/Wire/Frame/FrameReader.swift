@@ -189,8 +189,6 @@ package struct FrameWriter {
         self.seal = seal
     }
 
-    package var isSealed: Bool { seal != nil }
-
     /// Writes the next frame's header to `head` (48 bytes). The payload itself follows it on the wire, or,
     /// when sealed, the bytes that this returns.
     package mutating func frame(
