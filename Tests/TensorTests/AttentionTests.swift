@@ -122,7 +122,7 @@ struct AttentionCase: Sendable, CustomStringConvertible {
         #expect(relativeError(each.run().dQKV, slopes) < 5e-6)
     }
 
-    /// logSum is the logarithm of the softmax's denominator, shift included.
+    /// logSum is the logarithm of the softmax's denominator to base 2, shift included.
     @Test func logSums() {
         let each = AttentionCase(heads: 4, keyHeads: 2, headDim: 6, starts: [0, 3, 73])
         let got = each.run().logSum, qkv = each.qkv, columns = each.shape.fusedColumns
@@ -136,7 +136,7 @@ struct AttentionCase: Sendable, CustomStringConvertible {
                         }
                         return sum + exp(score / Double(each.headDim).squareRoot())
                     }
-                    #expect(abs(Double(got[head * each.tokens + token]) - log(sum)) < 1e-5)
+                    #expect(abs(Double(got[head * each.tokens + token]) - log2(sum)) < 1e-5)
                 }
             }
         }

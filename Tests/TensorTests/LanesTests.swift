@@ -51,6 +51,13 @@ import TestSupport
         #expect(result.error <= 2, "\(result)")
     }
 
+    /// The contract: 1 ulp on [-126, 127].
+    @Test func powerOfTwoIsWithinItsUlp() {
+        let result = worst(step: 103, powerOfTwo, inRange: { $0 >= -126 && $0 <= 127 }, exact: { exp2($0) })
+        #expect(result.count > 20_000_000)
+        #expect(result.error <= 1, "\(result)")
+    }
+
     /// The contract: 4 ulp from -88.3 on, where the result is denormal already.
     @Test func sigmoidIsWithinItsUlps() {
         let result = worst(step: 103, sigmoid, inRange: { $0 >= -88.3 }, exact: { 1 / (1 + exp(-$0)) })
@@ -70,6 +77,11 @@ import TestSupport
             #expect(y[i].isFinite && y[i] > 2e38)
         }
         #expect(y.slice(10, 2).array == [1, 1])
+        let low = memory.row([-126.01, -150, -3e38, -.infinity, .nan, 0, -0.0, 1, -126, 127]), power = memory.row(low.count)
+        powerOfTwo(power, low)
+        #expect(power.slice(0, 4).array == [0, 0, 0, 0])
+        #expect(power[4].isNaN)
+        #expect(power.slice(5, 5).array == [1, 1, 2, 0x1p-126, 0x1p127])
         sigmoid(y, x)
         for i in 0..<4 { #expect(y[i] >= 0 && y[i] < 1e-37) }
         #expect(y.slice(4, 5).array == [1, 1, 1, 1, 1])
@@ -83,11 +95,15 @@ import TestSupport
         let values = normals(16, seed: 1, size: 20)
         let x = memory.row(values), y = memory.row(16)
         exponential(y, x)
+        let z = memory.row(16)
+        powerOfTwo(z, x)
         for (index, value) in values.enumerated() {
             for lane in 0..<16 {
                 let alone = memory.row([Float](repeating: -3, count: lane) + [value]), out = memory.row(lane + 1)
                 exponential(out, alone)
                 #expect(out[lane].bitPattern == y[index].bitPattern)
+                powerOfTwo(out, alone)
+                #expect(out[lane].bitPattern == z[index].bitPattern)
             }
         }
     }

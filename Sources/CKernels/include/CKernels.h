@@ -30,13 +30,32 @@ void skein_scale_rows(size_t rows, size_t columns, const float *x, size_t x_row,
 /// Swift's own `replacing(with:where:)` turns into a dozen, by moving the lanes through 128-bit registers.
 typedef float skein_lanes __attribute__((ext_vector_type(16)));
 
-/// The larger of each pair of lanes. Where one is NaN, the other is taken.
+/// The larger of each pair of lanes; where one is NaN, b's.
 static inline __attribute__((always_inline)) skein_lanes skein_larger(skein_lanes a, skein_lanes b) {
-    return __builtin_elementwise_max(a, b);
+    return a > b ? a : b;
 }
 
+/// The smaller of each pair of lanes; where one is NaN, b's.
 static inline __attribute__((always_inline)) skein_lanes skein_smaller(skein_lanes a, skein_lanes b) {
-    return __builtin_elementwise_min(a, b);
+    return a < b ? a : b;
+}
+
+/// Each lane's nearest whole number, ties to even.
+static inline __attribute__((always_inline)) skein_lanes skein_nearest(skein_lanes x) {
+    return __builtin_elementwise_roundeven(x);
+}
+
+/// x * 2^n for x in [0.7, 1.42] and whole n in [-126, 128], where the result is neither denormal nor infinite. Other
+/// lanes receive some number, and NaN where x is NaN.
+static inline __attribute__((always_inline)) skein_lanes skein_scaled(skein_lanes x, skein_lanes n) {
+#ifdef __AVX512F__
+    return __builtin_ia32_scalefps512_mask(x, n, x, (uint16_t)-1, 4);
+#else
+    // Adding 1.5 * 2^23 leaves n in the low bits of the mantissa; from there it goes into x's exponent.
+    typedef int32_t skein_bits __attribute__((ext_vector_type(16)));
+    skein_bits exponent = ((skein_bits)(n + 12582912.0f) - 0x4B400000) << 23;
+    return (skein_lanes)((skein_bits)x + exponent);
+#endif
 }
 
 /// `x` where `key` < `limit`, else `otherwise`, lane by lane.

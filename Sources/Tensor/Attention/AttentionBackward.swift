@@ -26,7 +26,8 @@ public func attentionBackward(_ dQKV_TC: Matrix, dOut dOut_TH: Matrix, out out_T
                      logSum: logSum_HT.row(query).slice(tokens.lowerBound, tokens.count),
                      queries: shape.query(part(qkv_TC), query))
         }
-        scaleRows(shape.key(part(dQKV_TC), keyHead), head.dKeys, by: 1)
+        // dKeys were summed over queries that were scaled by 1 / ln 2 too much.
+        scaleRows(shape.key(part(dQKV_TC), keyHead), head.dKeys, by: Float(AttentionShape.ln2))
         scaleRows(shape.value(part(dQKV_TC), keyHead), head.dValues, by: 1)
     }
 }
@@ -38,7 +39,7 @@ private struct BackwardHead {
     let keys: Matrix               // [n, headDim]
     let dKeys: Matrix              // [n, headDim]
     let dValues: Matrix            // [n, headDim]
-    let query: Matrix              // [128, headDim], scaled
+    let query: Matrix              // [128, headDim], scaled to score in units of ln 2
     let dOutBlock: Matrix          // [128, headDim]
     let dQueryBlock: Matrix        // [128, headDim]
     let weight: Matrix             // [128, 64]
@@ -67,7 +68,7 @@ private struct BackwardHead {
         let size = AttentionShape.queryBlock
         for start in Swift.stride(from: 0, to: queries.rows, by: size) {
             let rows = min(size, queries.rows - start), first = start / AttentionShape.block
-            scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.temperature)
+            scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.binaryTemperature)
             copyWithDots(dOutBlock.rows(0, rows), delta.slice(0, rows), dOut.rows(start, rows), out.rows(start, rows))
             prefetch(queries, block: start + size)
             prefetch(dOut, block: start + size)
@@ -129,7 +130,7 @@ private struct BackwardHead {
             if let own { maskFuture(weights, after: row - own) }
             let shift = logSum[row], pull = delta[row]
             for i in laneStarts(width) {
-                let p = (weights[lanes: i] - shift).exponential
+                let p = (weights[lanes: i] - shift).powerOfTwo
                 weights[lanes: i] = p
                 dScores[lanes: i] = p * (dScores[lanes: i] - pull)
             }

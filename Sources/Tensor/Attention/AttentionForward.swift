@@ -13,8 +13,8 @@ private let chunk = 512
 /// queries the scores of 64 keys at a time are turned into weights, added to the output, and forgotten. No
 /// matrix of T x T ever exists; memory beyond the operands is `scratchFloats`.
 ///
-/// out: [T, H * headDim], overwritten. logSum: [H, T], receives the logarithm of each softmax's denominator
-/// (with the maximum), which is all the backward needs of the scores. qkv: see `AttentionShape`.
+/// out: [T, H * headDim], overwritten. logSum: [H, T], receives the logarithm, to base 2, of each softmax's
+/// denominator (with the maximum), which is all the backward needs of the scores. qkv: see `AttentionShape`.
 /// scratch: [workers, scratchFloats].
 public func attention(_ out_TH: Matrix, logSum logSum_HT: Matrix, qkv qkv_TC: Matrix, shape: AttentionShape,
                       segments: Segments, scratch: Matrix, pool: Pool) {
@@ -66,7 +66,7 @@ private struct ForwardHead {
     let keyCount: Int
     let keysTransposed: Matrix    // [blocks * headDim, 64]
     let values: Matrix            // [keyCount, headDim]
-    let query: Matrix             // [128, headDim], scaled
+    let query: Matrix             // [128, headDim], scaled to score in units of ln 2
     let sum: Matrix               // [128, headDim]
     let score: Matrix             // [128, 64]
     let peak: Row                 // [128] what the scores are shifted by, near the running maximum
@@ -90,7 +90,7 @@ private struct ForwardHead {
         let size = AttentionShape.queryBlock
         for start in Swift.stride(from: first, to: queries.rows, by: size) {
             let rows = min(size, queries.rows - start)
-            scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.temperature)
+            scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.binaryTemperature)
             prefetch(queries, block: start + size)
             for key in 0..<(start / AttentionShape.block) { visit(block: key, rows: 0..<rows) }
             for own in AttentionShape.Parts(of: rows, by: AttentionShape.block) {
@@ -104,7 +104,7 @@ private struct ForwardHead {
                 let factor = Lanes(repeating: 1 / total)
                 let from = sum.row(row), to = out.row(start + row)
                 for i in laneStarts(shape.headDim) { to[lanes: i] = from[lanes: i] * factor }
-                logSums[row] = peak[row] + Float(log(Double(total)))
+                logSums[row] = peak[row] + Float(log2(Double(total)))
             }
         }
     }
@@ -143,7 +143,7 @@ private struct ForwardHead {
 
     /// Turns one row of scores into weights.
     ///
-    /// A softmax may be shifted by any number that keeps e^(score - shift) in range. The shift is the maximum of the
+    /// A softmax may be shifted by any number that keeps 2^(score - shift) in range. The shift is the maximum of the
     /// row's first block; it is raised only where a score exceeds it by more than `slack`, so that most blocks do
     /// without a sum or a maximum across lanes, and without a branch that cannot be foreseen.
     @inline(__always) private func absorb(_ row: Int, _ scores: Row, first: Bool) {
@@ -159,16 +159,16 @@ private struct ForwardHead {
         let shift = peak[row]
         var total = denominators[lanes: 0]
         for i in laneStarts(scores.count) {
-            let weight = (scores[lanes: i] - shift).exponential
+            let weight = (scores[lanes: i] - shift).powerOfTwo
             scores[lanes: i] = weight
             total += weight
         }
         denominators[lanes: 0] = total
     }
 
-    /// What has been summed so far shrinks by e^(old - new).
+    /// What has been summed so far shrinks by 2^(old - new).
     @inline(never) private func raise(_ row: Int, to largest: Float) {
-        let shrink = Lanes(repeating: peak[row] - largest).exponential[0]
+        let shrink = Lanes(repeating: peak[row] - largest).powerOfTwo[0]
         peak[row] = largest
         let denominators = denominator.row(row), sums = sum.row(row)
         denominators[lanes: 0] = denominators[lanes: 0] * shrink
@@ -176,8 +176,8 @@ private struct ForwardHead {
     }
 }
 
-/// Weights stay below e^8: far from overflow, and sums of them lose nothing in a float.
-private let slack: Float = 8
+/// Weights stay below 2^12: far from overflow, and sums of them lose nothing in a float.
+private let slack: Float = 12
 
 /// Keys (or values) of a segment, transposed block by block: [blocks * headDim, 64]. The last block's missing
 /// tokens are zero; the causal mask hides them, since they lie after every query.

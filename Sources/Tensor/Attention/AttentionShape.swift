@@ -22,6 +22,10 @@ public struct AttentionShape: Sendable, Equatable {
 
     /// What scores are multiplied by, 1 / sqrt(headDim); applied once a query instead of once a score.
     var temperature: Float { 1 / Float(headDim).squareRoot() }
+    /// The same, for scores in units of ln 2: weights are powers of two then, which are cheaper than those of e.
+    var binaryTemperature: Float { Float(1 / (Double(headDim).squareRoot() * Self.ln2)) }
+
+    static let ln2 = 0.693_147_180_559_945_3
 
     func query(_ qkv: Matrix, _ head: Int) -> Matrix { qkv.columns(head * headDim, headDim) }
     func key(_ qkv: Matrix, _ head: Int) -> Matrix { qkv.columns((heads + head) * headDim, headDim) }

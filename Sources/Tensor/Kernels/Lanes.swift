@@ -23,35 +23,47 @@ extension SIMD16<Float> {
     /// gives the value at the upper clamp: whoever feeds NaN in finds it again in the loss or the norm.
     ///
     /// Cody and Waite's reduction: x = n ln 2 + r with |r| <= ln 2 / 2, where ln 2 is split in two so that
-    /// n times the first part is exact; e^r by the degree-6 minimax polynomial on that interval; 2^n by
-    /// adding n to the exponent. n is rounded by adding 1.5 * 2^23, which leaves it in the low mantissa bits.
+    /// n times the first part is exact; e^r by the degree-6 minimax polynomial on that interval, times 2^n.
     @inline(__always) var exponential: Lanes {
-        let clamped = atMost(Lanes(repeating: 88.37)).atLeast(Lanes(repeating: -87.5))
-        let magic = Lanes(repeating: 12_582_912)
-        let shifted = magic.fma(clamped, Lanes(repeating: 1.442_695_04))
-        let n = shifted - magic
+        let clamped = atMost(Lanes(repeating: 88.37))
+        let n = skein_nearest(clamped * 1.442_695_04)
         var r = clamped.fma(n, Lanes(repeating: -0.693_359_375))
         r = r.fma(n, Lanes(repeating: 2.121_944_4e-4))
-        var p = Lanes(repeating: 1.987_569_15e-4)
-        p = Lanes(repeating: 1.398_199_95e-3).fma(p, r)
-        p = Lanes(repeating: 8.333_451_9e-3).fma(p, r)
-        p = Lanes(repeating: 4.166_579_6e-2).fma(p, r)
-        p = Lanes(repeating: 1.666_666_55e-1).fma(p, r)
-        p = Lanes(repeating: 0.5).fma(p, r)
-        p = (r + 1).fma(p, r * r)
-        let exponent = unsafe (unsafeBitCast(shifted, to: SIMD16<Int32>.self) &- 0x4B40_0000) &<< 23
-        let scaled = unsafe unsafeBitCast(unsafeBitCast(p, to: SIMD16<Int32>.self) &+ exponent, to: Lanes.self)
-        return skein_where_less(self, Lanes(repeating: -87.3), .zero, scaled)
+        var p = Lanes(repeating: 0.008_374_195).fma(r, 0.001_384_715_9)
+        p = Lanes(repeating: 0.041_667_938).fma(r, p)
+        p = Lanes(repeating: 0.166_664_3).fma(r, p)
+        p = Lanes(repeating: 0.499_999_94).fma(r, p)
+        p = Lanes(repeating: 1).fma(r, p)
+        p = Lanes(repeating: 1).fma(r, p)
+        return skein_where_less(self, Lanes(repeating: -87.3), .zero, skein_scaled(p, n))
+    }
+
+    /// 2 to the power of each lane, within 1 ulp on [-126, 127]; zero below. NaN gives NaN, and lanes above are not
+    /// defined. Softmax uses it, with its scores in units of ln 2: the reduction is one exact subtraction then.
+    @inline(__always) var powerOfTwo: Lanes {
+        let n = skein_nearest(self)
+        let r = self - n
+        var p = Lanes(repeating: 0.001_339_908_6).fma(r, 0.000_153_538_07)
+        p = Lanes(repeating: 0.009_618_437).fma(r, p)
+        p = Lanes(repeating: 0.055_503_316).fma(r, p)
+        p = Lanes(repeating: 0.240_226_48).fma(r, p)
+        p = Lanes(repeating: 0.693_147_2).fma(r, p)
+        p = Lanes(repeating: 1).fma(r, p)
+        return skein_where_less(self, Lanes(repeating: -126), .zero, skein_scaled(p, n))
     }
 
     /// 1 / (1 + e^-x), within 4 ulp from -88.3 on. Below, it stays at about 4e-39 instead of vanishing.
     @inline(__always) var sigmoid: Lanes { 1 / (1 + (-self).exponential) }
 }
 
-/// out = e^x and out = sigmoid(x), element by element: the two functions above on whole rows, for the tests that
-/// sweep them.
+/// out = e^x, 2^x and sigmoid(x), element by element: the functions above on whole rows, for the tests that sweep
+/// them.
 package func exponential(_ out: Row, _ x: Row) {
     for i in laneStarts(x.count) { out[lanes: i] = x[lanes: i].exponential }
+}
+
+package func powerOfTwo(_ out: Row, _ x: Row) {
+    for i in laneStarts(x.count) { out[lanes: i] = x[lanes: i].powerOfTwo }
 }
 
 package func sigmoid(_ out: Row, _ x: Row) {
