@@ -23,13 +23,13 @@ public struct AttentionSetting: Sendable {
 /// Forward and backward of causal attention. FLOPs are those of an exact algorithm without recomputation: 2 products
 /// forward and 4 backward over half of each document's square, 6 length^2 x heads x headDim in all.
 ///
-/// Beside it: our own materialised softmaxes over one document of 1,024 tokens against this attention on it; and
-/// for packed documents, the time of one document with the same sum of squares, which is what packing promises.
+/// Beside it, timed in turn: our own materialised softmaxes over one document of 1,024 tokens against this attention
+/// on it; and for packed documents, one document with the same sum of squares, which is what packing promises.
 public func benchAttention(_ setting: AttentionSetting) throws -> BenchLine {
     let pool = Pool(threads: setting.threads)
     defer { pool.close() }
-    let seconds = try attentionSeconds(setting, setting.documents, pool)
-    let held = Machine.peakResidentBytes
+    let run = try attentionRun(setting, setting.documents, pool)
+    let seconds = medianSeconds(rounds: setting.rounds) { _ in run() }
     let squares = setting.documents.reduce(0) { $0 + $1 * $1 }
     var line = BenchLine(bench: "attention", threads: setting.threads, seconds: seconds)
     line.add("sequence", setting.documents.reduce(0, +))
@@ -38,17 +38,15 @@ public func benchAttention(_ setting: AttentionSetting) throws -> BenchLine {
     line.add("head_dim", setting.headDim)
     line.add("kv_heads", setting.keyHeads)
     line.add("gflops", 6 * Double(squares) * Double(setting.heads * setting.headDim) / seconds / 1e9)
-    line.add("peak_bytes", held)
+    line.add("peak_bytes", Machine.peakResidentBytes)
     if setting.documents.count > 1 {
-        let one = Int(Double(squares).squareRoot().rounded())
-        let predicted = try attentionSeconds(setting, [one], pool)
-        line.add("predicted_seconds", predicted)
-        line.add("over_prediction", seconds / predicted)
+        let one = try attentionRun(setting, [Int(Double(squares).squareRoot().rounded())], pool)
+        line.add("over_prediction", medianRatios(rounds: setting.rounds, to: one, [run])[0])
     }
-    let tiled = try attentionSeconds(setting, [1_024], pool)
-    for softmax in MaterialisedSoftmax.allCases {
-        line.add(softmax.rawValue, try materialisedSeconds(setting, softmax, tokens: 1_024, pool) / tiled)
-    }
+    let tiled = try attentionRun(setting, [1_024], pool)
+    let materialised = try MaterialisedAttention.allCases.map { try $0.run(setting, tokens: 1_024, pool) }
+    let ratios = medianRatios(rounds: setting.rounds, to: tiled, materialised)
+    for (way, ratio) in zip(MaterialisedAttention.allCases, ratios) { line.add(way.rawValue, ratio) }
     return line
 }
 
@@ -76,15 +74,16 @@ struct AttentionOperands {
     }
 }
 
-private func attentionSeconds(_ setting: AttentionSetting, _ documents: [Int], _ pool: Pool) throws -> Double {
+/// One forward and backward over `documents` packed into a row, on operands of its own.
+private func attentionRun(_ setting: AttentionSetting, _ documents: [Int], _ pool: Pool) throws -> () -> Void {
     let shape = setting.shape
     let floats = shape.scratchFloats(segment: documents.max() ?? 0)
     let operands = try AttentionOperands(shape, tokens: documents.reduce(0, +), extra: pool.threads * floats)
     let scratch = operands.arena.take(rows: pool.threads, columns: floats)
     var starts: [Int32] = [0]
     for length in documents { starts.append(starts[starts.count - 1] + Int32(length)) }
-    return Targets.lend(starts, count: starts.count) { starts in
-        medianSeconds(rounds: setting.rounds) { _ in
+    return { [starts] in
+        Targets.lend(starts, count: starts.count) { starts in
             attention(operands.out, logSum: operands.logSum, qkv: operands.qkv, shape: shape,
                       segments: Segments(starts), scratch: scratch, pool: pool)
             attentionBackward(operands.dQKV, dOut: operands.dOut, out: operands.out, logSum: operands.logSum,

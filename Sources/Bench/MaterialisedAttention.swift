@@ -2,38 +2,100 @@ import Base
 import Tensor
 import Trainer
 
-/// Causal softmax over a whole matrix of scores [T, T], in two ways that people write it; the name of each is that of
-/// the bench line's ratio.
-enum MaterialisedSoftmax: String, CaseIterable {
-    /// As a textbook or nanoGPT's plain path has it: scale, mask the future with -infinity, softmax over whole rows;
-    /// each a pass over the matrix.
-    case textbook = "materialised_ratio_1k"
-    /// One pass a row that never looks at the future, as llm.c has it.
-    case causal = "materialised_causal_ratio_1k"
+/// Causal attention without tiles, on the same GEMMs, in three ways that people write it: the weights [H, T, T] are
+/// made in the forward and kept for the backward, as a model of several layers must. The name of each is that of the
+/// bench line's ratio.
+enum MaterialisedAttention: String, CaseIterable {
+    /// The standard attention that FlashAttention's paper compares with (2205.14135, algorithms 0 and 3): every
+    /// operation is done for all heads before the next one, as by a framework, so scores and slopes go through memory.
+    case standard = "materialised_ratio_1k"
+    /// The same operations head by head: a head's matrix may stay in the third cache.
+    case headByHead = "materialised_by_head_ratio_1k"
+    /// Head by head, with a softmax that does each row in one visit and never looks at the future, as llm.c has it.
+    case causalRows = "materialised_causal_ratio_1k"
 
-    func forward(_ x: Matrix, scale: Float, ones: Row) {
-        switch self {
-        case .textbook:
-            for t in 0..<x.rows { multiply(x.row(t), by: scale) }
-            for t in 0..<x.rows { x.row(t).slice(t + 1, x.columns - t - 1).fill(-.infinity) }
-            for t in 0..<x.rows { normalise(x.row(t), scale: 1, ones: ones) }
-        case .causal:
+    /// One forward and backward over a document of `tokens`, on operands of its own.
+    func run(_ setting: AttentionSetting, tokens: Int, _ pool: Pool) throws -> () -> Void {
+        let shape = setting.shape
+        let slopes = self == .standard ? shape.heads : pool.threads
+        let operands = try AttentionOperands(
+            shape, tokens: tokens, extra: (shape.heads + slopes) * Arena.padded(tokens * tokens))
+        let work = MaterialisedWork(way: self, shape: shape, operands: operands,
+                                    weights: operands.arena.take(rows: shape.heads * tokens, columns: tokens),
+                                    slopes: operands.arena.take(rows: slopes * tokens, columns: tokens))
+        return { work.run(pool) }
+    }
+
+    /// x = softmax(scale * x) with the future masked.
+    fileprivate func softmax(_ x: Matrix, scale: Float) {
+        if self == .causalRows {
             for t in 0..<x.rows {
-                normalise(x.row(t).slice(0, t + 1), scale: scale, ones: ones)
+                normalise(x.row(t).slice(0, t + 1), scale: scale)
                 x.row(t).slice(t + 1, x.columns - t - 1).fill(0)
+            }
+            return
+        }
+        for t in 0..<x.rows { multiply(x.row(t), by: scale) }
+        for t in 0..<x.rows { x.row(t).slice(t + 1, x.columns - t - 1).fill(-.infinity) }
+        for t in 0..<x.rows { normalise(x.row(t), scale: 1) }
+    }
+}
+
+private struct MaterialisedWork: Sendable {
+    let way: MaterialisedAttention
+    let shape: AttentionShape
+    let operands: AttentionOperands
+    let weights: Matrix    // [H * T, T]
+    let slopes: Matrix     // [H * T, T], or [threads * T, T] where heads come one by one
+
+    /// What is done to a head, in order. Key heads that several query heads share are summed by the last two.
+    private static let forward: [@Sendable (MaterialisedWork, Int, Matrix) -> Void] = [
+        { work, head, _ in Gemm.timesTransposed(work.weight(head), work.query(head), work.key(head)) },
+        { work, head, _ in work.way.softmax(work.weight(head), scale: work.scale) },
+        { work, head, _ in Gemm.times(work.head(work.operands.out, head), work.weight(head), work.value(head)) },
+    ]
+    private static let backward: [@Sendable (MaterialisedWork, Int, Matrix) -> Void] = [
+        { work, head, _ in
+            Gemm.transposedTimes(work.value(head, of: work.operands.dQKV), work.weight(head),
+                                 work.head(work.operands.dOut, head))
+        },
+        { work, head, slope in Gemm.timesTransposed(slope, work.head(work.operands.dOut, head), work.value(head)) },
+        { work, head, slope in softmaxBackward(slope, work.weight(head), scale: work.scale) },
+        { work, head, slope in Gemm.times(work.query(head, of: work.operands.dQKV), slope, work.key(head)) },
+        { work, head, slope in Gemm.transposedTimes(work.key(head, of: work.operands.dQKV), slope, work.query(head)) },
+    ]
+
+    func run(_ pool: Pool) {
+        let tokens = operands.qkv.rows
+        operands.dQKV.fill(0)
+        for operations in [Self.forward, Self.backward] {
+            guard way == .standard else {
+                perform(operations, pool) { _, worker in slopes.rows(worker * tokens, tokens) }
+                continue
+            }
+            for operation in operations { perform([operation], pool) { head, _ in slopes.rows(head * tokens, tokens) } }
+        }
+    }
+
+    /// A task is one key head with its query heads, so that no two workers add to one gradient.
+    private func perform(_ operations: [@Sendable (MaterialisedWork, Int, Matrix) -> Void], _ pool: Pool,
+                         slope: @Sendable (_ head: Int, _ worker: Int) -> Matrix) {
+        pool.run(shape.keyHeads) { keyHead, worker in
+            for head in (keyHead * shape.group)..<((keyHead + 1) * shape.group) {
+                for operation in operations { operation(self, head, slope(head, worker)) }
             }
         }
     }
 
-    /// d becomes scale * p * (d - p . d), row by row.
-    func backward(_ d: Matrix, _ p: Matrix, scale: Float) {
-        for t in 0..<d.rows {
-            let slope = d.row(t), weight = p.row(t)
-            let pull = dot(slope, weight)
-            for i in stride(from: 0, to: slope.count, by: 16) {
-                slope[lanes: i] = (slope[lanes: i] - pull) * weight[lanes: i] * scale
-            }
-        }
+    private var scale: Float { 1 / Float(shape.headDim).squareRoot() }
+    private func weight(_ head: Int) -> Matrix { weights.rows(head * operands.qkv.rows, operands.qkv.rows) }
+    private func head(_ x: Matrix, _ head: Int) -> Matrix { x.columns(head * shape.headDim, shape.headDim) }
+    private func query(_ head: Int, of x: Matrix? = nil) -> Matrix { self.head(x ?? operands.qkv, head) }
+    private func key(_ head: Int, of x: Matrix? = nil) -> Matrix {
+        self.head(x ?? operands.qkv, shape.heads + head / shape.group)
+    }
+    private func value(_ head: Int, of x: Matrix? = nil) -> Matrix {
+        self.head(x ?? operands.qkv, shape.heads + shape.keyHeads + head / shape.group)
     }
 }
 
@@ -42,53 +104,18 @@ private func multiply(_ row: Row, by factor: Float) {
 }
 
 /// softmax(scale * row), in place.
-private func normalise(_ row: Row, scale: Float, ones: Row) {
-    var best = SIMD16<Float>(repeating: -.infinity)
-    let whole = row.count / 16 * 16
-    for i in stride(from: 0, to: whole, by: 16) { best = pointwiseMax(best, row[lanes: i]) }
-    var largest = best.max()
-    for i in whole..<row.count { largest = max(largest, row[i]) }
-    for i in stride(from: 0, to: row.count, by: 16) { row[lanes: i] = (row[lanes: i] - largest) * scale }
-    exponential(row, row)
-    multiply(row, by: 1 / dot(row, ones.slice(0, row.count)))
+private func normalise(_ row: Row, scale: Float) {
+    if scale != 1 { multiply(row, by: scale) }
+    multiply(row, by: 1 / exponentials(row, minus: maximum(row)))
 }
 
-/// Attention without tiles, on the same GEMMs: the weights of all heads, [H, T, T], are made in the forward and
-/// kept for the backward, as a model of several layers must. Their slopes are a head's own.
-func materialisedSeconds(_ setting: AttentionSetting, _ softmax: MaterialisedSoftmax, tokens: Int,
-                         _ pool: Pool) throws -> Double {
-    let shape = setting.shape, width = shape.headDim
-    let operands = try AttentionOperands(
-        shape, tokens: tokens, extra: (shape.heads + pool.threads) * Arena.padded(tokens * tokens) + tokens)
-    let (memory, qkv) = (operands.arena, operands.qkv)
-    let weights = memory.take(rows: shape.heads * tokens, columns: tokens)
-    let slopes = memory.take(rows: pool.threads * tokens, columns: tokens)
-    let ones = memory.take(tokens)
-    ones.fill(1)
-    let scale = 1 / Float(width).squareRoot()
-    @Sendable func columns(_ head: Int) -> (query: Int, key: Int, value: Int) {
-        let key = (shape.heads + head / shape.group) * width
-        return (head * width, key, key + shape.keyHeads * width)
-    }
-    return medianSeconds(rounds: setting.rounds) { _ in
-        operands.dQKV.fill(0)
-        pool.run(shape.heads) { head, _ in
-            let at = columns(head), p = weights.rows(head * tokens, tokens)
-            Gemm.timesTransposed(p, qkv.columns(at.query, width), qkv.columns(at.key, width))
-            softmax.forward(p, scale: scale, ones: ones)
-            Gemm.times(operands.out.columns(at.query, width), p, qkv.columns(at.value, width))
-        }
-        pool.run(shape.keyHeads) { keyHead, worker in
-            let d = slopes.rows(worker * tokens, tokens)
-            for head in (keyHead * shape.group)..<((keyHead + 1) * shape.group) {
-                let at = columns(head), p = weights.rows(head * tokens, tokens)
-                let dOut = operands.dOut.columns(at.query, width)
-                Gemm.transposedTimes(operands.dQKV.columns(at.value, width), p, dOut)
-                Gemm.timesTransposed(d, dOut, qkv.columns(at.value, width))
-                softmax.backward(d, p, scale: scale)
-                Gemm.times(operands.dQKV.columns(at.query, width), d, qkv.columns(at.key, width))
-                Gemm.transposedTimes(operands.dQKV.columns(at.key, width), d, qkv.columns(at.query, width))
-            }
+/// d becomes scale * p * (d - p . d), row by row.
+private func softmaxBackward(_ d: Matrix, _ p: Matrix, scale: Float) {
+    for t in 0..<d.rows {
+        let slope = d.row(t), weight = p.row(t)
+        let pull = dot(slope, weight)
+        for i in stride(from: 0, to: slope.count, by: 16) {
+            slope[lanes: i] = (slope[lanes: i] - pull) * weight[lanes: i] * scale
         }
     }
 }

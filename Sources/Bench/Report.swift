@@ -54,7 +54,26 @@ public func medianSeconds(rounds: Int, _ body: (Int) throws -> Void) rethrows ->
         try body(round)
         if round > 0 { times.append(MonotonicClock.seconds() - start) }
     }
-    times.sort()
-    let middle = times.count / 2
+    return median(times)
+}
+
+/// How much longer than `subject` each of `others` takes. All are timed in turn, A B C A B C, and each figure is the
+/// median over the rounds of one round's ratio: a machine that changes its speed changes neighbours alike.
+func medianRatios(rounds: Int, to subject: @escaping () -> Void, _ others: [() -> Void]) -> [Double] {
+    let runs = [subject] + others
+    var times: [[Double]] = []
+    for round in 0...rounds {
+        let taken = runs.map { run in
+            let start = MonotonicClock.seconds()
+            run()
+            return MonotonicClock.seconds() - start
+        }
+        if round > 0 { times.append(taken) }
+    }
+    return others.indices.map { other in median(times.map { $0[other + 1] / $0[0] }) }
+}
+
+private func median(_ times: [Double]) -> Double {
+    let times = times.sorted(), middle = times.count / 2
     return times.count % 2 == 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2
 }

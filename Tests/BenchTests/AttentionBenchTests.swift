@@ -24,11 +24,11 @@ import Testing
         let flops = 6 * Double(9 + 10_000 + 1_681) * 16
         #expect(abs(line["gflops"]! * line["seconds"]! * 1e9 / flops - 1) < 1e-9)
         #expect(line["sequence"] == 144 && line["documents"] == 3)
-        #expect(line["predicted_seconds"]! > 0 && line["materialised_ratio_1k"]! > 0)
+        #expect(line["over_prediction"]! > 0 && line["materialised_ratio_1k"]! > 0)
         setting.lengths = []
         setting.sequence = 70
         let whole = try numbers(setting)
-        #expect(whole["predicted_seconds"] == nil && whole["sequence"] == 70)
+        #expect(whole["over_prediction"] == nil && whole["sequence"] == 70)
     }
 
     /// The count is the whole process's, and other tests run beside this one; so among many tries some are

@@ -69,7 +69,8 @@ public func crossEntropy(_ logits_TV: Matrix, targets: Targets, gradientScale: F
     }
 }
 
-private func maximum(_ row: Row) -> Float {
+/// The largest element; negative infinity of none.
+package func maximum(_ row: Row) -> Float {
     var best = Lanes(repeating: -.infinity)
     let whole = row.count / 16 * 16
     for i in laneStarts(whole) { best = best.atLeast(row[lanes: i]) }
@@ -80,7 +81,7 @@ private func maximum(_ row: Row) -> Float {
 
 /// row = e^(row - shift); returns the sum. Lanes past the row's end read as zero, so they are taken out
 /// again: they would each add e^(-shift).
-private func exponentials(_ row: Row, minus shift: Float) -> Float {
+package func exponentials(_ row: Row, minus shift: Float) -> Float {
     var sum = Lanes.zero
     let whole = row.count / 16 * 16
     for i in laneStarts(whole) {
