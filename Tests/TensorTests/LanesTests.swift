@@ -77,7 +77,8 @@ import TestSupport
             #expect(y[i].isFinite && y[i] > 2e38)
         }
         #expect(y.slice(10, 2).array == [1, 1])
-        let low = memory.row([-126.01, -150, -3e38, -.infinity, .nan, 0, -0.0, 1, -126, 127]), power = memory.row(low.count)
+        let low = memory.row([-126.01, -150, -3e38, -.infinity, .nan, 0, -0.0, 1, -126, 127])
+        let power = memory.row(low.count)
         powerOfTwo(power, low)
         #expect(power.slice(0, 4).array == [0, 0, 0, 0])
         #expect(power[4].isNaN)
