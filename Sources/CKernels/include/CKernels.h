@@ -26,8 +26,9 @@ void skein_transpose(size_t rows, size_t columns, const float *x, size_t x_row, 
 void skein_scale_rows(size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row,
                       float factor);
 
-/// Sixteen floats; imported by Swift as SIMD16<Float>. The functions below are single instructions that
-/// Swift's own `replacing(with:where:)` turns into a dozen, by moving the lanes through 128-bit registers.
+/// Sixteen floats; imported by Swift as SIMD16<Float>. The functions below are single instructions that Swift's own
+/// vectors turn into dozens: `replacing(with:where:)` moves the lanes through 128-bit registers, `addingProduct` and
+/// `squareRoot` go lane by lane.
 typedef float skein_lanes __attribute__((ext_vector_type(16)));
 
 /// The larger of each pair of lanes; where one is NaN, b's.
@@ -38,6 +39,16 @@ static inline __attribute__((always_inline)) skein_lanes skein_larger(skein_lane
 /// The smaller of each pair of lanes; where one is NaN, b's.
 static inline __attribute__((always_inline)) skein_lanes skein_smaller(skein_lanes a, skein_lanes b) {
     return a < b ? a : b;
+}
+
+/// a * b + c, rounded once.
+static inline __attribute__((always_inline)) skein_lanes skein_fma(skein_lanes a, skein_lanes b, skein_lanes c) {
+    return __builtin_elementwise_fma(a, b, c);
+}
+
+/// Each lane's square root, correctly rounded; NaN of a negative one.
+static inline __attribute__((always_inline)) skein_lanes skein_root(skein_lanes x) {
+    return __builtin_elementwise_sqrt(x);
 }
 
 /// Each lane's nearest whole number, ties to even.
@@ -73,8 +84,14 @@ static inline __attribute__((always_inline)) float skein_total(skein_lanes x) {
     return (b.x + b.z) + (b.y + b.w);
 }
 
+/// The largest of sixteen lanes, folding halves.
 static inline __attribute__((always_inline)) float skein_largest(skein_lanes x) {
-    return __builtin_reduce_max(x);
+    typedef float eight __attribute__((ext_vector_type(8)));
+    typedef float four __attribute__((ext_vector_type(4)));
+    eight a = x.lo > x.hi ? x.lo : x.hi;
+    four b = a.lo > a.hi ? a.lo : a.hi;
+    float even = b.x > b.z ? b.x : b.z, odd = b.y > b.w ? b.y : b.w;
+    return even > odd ? even : odd;
 }
 
 /// Not 0 where some lane of `a` is above its counterpart in `b`.

@@ -4,9 +4,11 @@ import CKernels
 /// guarantees; a sum over lanes always folds halves (8, 4, 2, 1), so its rounding is fixed.
 extension SIMD16<Float> {
     /// a * b + self, rounded once.
-    @inline(__always) func fma(_ a: Lanes, _ b: Lanes) -> Lanes { addingProduct(a, b) }
+    @inline(__always) func fma(_ a: Lanes, _ b: Lanes) -> Lanes { skein_fma(a, b, self) }
 
-    @inline(__always) func fma(_ a: Lanes, _ b: Float) -> Lanes { addingProduct(a, Lanes(repeating: b)) }
+    @inline(__always) func fma(_ a: Lanes, _ b: Float) -> Lanes { skein_fma(a, Lanes(repeating: b), self) }
+
+    @inline(__always) var root: Lanes { skein_root(self) }
 
     @inline(__always) var total: Float { skein_total(self) }
 

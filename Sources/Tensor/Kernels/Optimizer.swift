@@ -59,13 +59,13 @@ public func adamW(_ weights: Row, momentum: Row, variance: Row, gradient: Row, _
         let v = (variance[lanes: i] * keep2).fma(g * g, new2)
         momentum[lanes: i] = m
         variance[lanes: i] = v
-        let root = v.squareRoot()
+        let root = v.root
         low += SIMD8<Double>(root.lowHalf)
         high += SIMD8<Double>(root.highHalf)
-        peak.replace(with: root, where: root .> peak)
+        peak = root.atLeast(peak)
         weights[lanes: i] = (weights[lanes: i] * keep) - rate * m / (root * inverseRoot + step.epsilon)
     }
-    return VarianceRoots(sum: (low + high).sum(), max: peak.max())
+    return VarianceRoots(sum: (low + high).sum(), max: peak.largest)
 }
 
 /// The sum of squares of a row, in Double, over fixed blocks of 4,096 elements added in a fixed tree, so
