@@ -23,8 +23,9 @@ public struct AttentionSetting: Sendable {
 /// Forward and backward of causal attention. FLOPs are those of an exact algorithm without recomputation: 2 products
 /// forward and 4 backward over half of each document's square, 6 length^2 x heads x headDim in all.
 ///
-/// Beside it, timed in turn: our own materialised softmaxes over one document of 1,024 tokens against this attention
-/// on it; and for packed documents, one document with the same sum of squares, which is what packing promises.
+/// Beside it, timed in turn: for packed documents, one document with the same sum of squares, which is what packing
+/// promises; and over one document of 1,024 tokens, as ratios to this attention, our own materialised softmaxes and
+/// the bare products that it cannot do without.
 public func benchAttention(_ setting: AttentionSetting) throws -> BenchLine {
     let pool = Pool(threads: setting.threads)
     defer { pool.close() }
@@ -45,8 +46,10 @@ public func benchAttention(_ setting: AttentionSetting) throws -> BenchLine {
     }
     let tiled = try attentionRun(setting, [1_024], pool)
     let materialised = try MaterialisedAttention.allCases.map { try $0.run(setting, tokens: 1_024, pool) }
-    let ratios = medianRatios(rounds: setting.rounds, to: tiled, materialised)
+    let products = try productsRun(setting, tokens: 1_024, pool)
+    let ratios = medianRatios(rounds: setting.rounds, to: tiled, materialised + [products])
     for (way, ratio) in zip(MaterialisedAttention.allCases, ratios) { line.add(way.rawValue, ratio) }
+    line.add("products_ratio_1k", ratios[materialised.count])
     return line
 }
 
@@ -88,6 +91,29 @@ private func attentionRun(_ setting: AttentionSetting, _ documents: [Int], _ poo
                       segments: Segments(starts), scratch: scratch, pool: pool)
             attentionBackward(operands.dQKV, dOut: operands.dOut, out: operands.out, logSum: operands.logSum,
                               qkv: operands.qkv, shape: shape, segments: Segments(starts), scratch: scratch, pool: pool)
+        }
+        withExtendedLifetime(operands.arena) {}
+    }
+}
+
+/// The seven products of a forward and a backward over half of `tokens`' square, as multiply-adds on tiles that never
+/// leave the first cache: the time that attention would take if softmax, copies and the diagonal's corners were free.
+private func productsRun(_ setting: AttentionSetting, tokens: Int, _ pool: Pool) throws -> () -> Void {
+    let shape = setting.shape, rows = 96, columns = 64
+    let floats = Arena.padded(rows * shape.headDim) + Arena.padded(shape.headDim * columns)
+        + Arena.padded(rows * columns)
+    let memory = try Arena(name: "bench attention", capacity: pool.threads * floats)
+    let tiles = (0..<pool.threads).map { _ in
+        (queries: memory.take(rows: rows, columns: shape.headDim),
+         keys: memory.take(rows: shape.headDim, columns: columns), scores: memory.take(rows: rows, columns: columns))
+    }
+    let products = 7 * tokens * tokens / 2 / (rows * columns)
+    return {
+        withExtendedLifetime(memory) {
+            pool.run(shape.heads) { _, worker in
+                let (queries, keys, scores) = tiles[worker]
+                for _ in 0..<products { tileGemm(scores, queries, keys, accumulate: false) }
+            }
         }
     }
 }

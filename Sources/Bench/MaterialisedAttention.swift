@@ -23,7 +23,7 @@ enum MaterialisedAttention: String, CaseIterable {
         let work = MaterialisedWork(way: self, shape: shape, operands: operands,
                                     weights: operands.arena.take(rows: shape.heads * tokens, columns: tokens),
                                     slopes: operands.arena.take(rows: slopes * tokens, columns: tokens))
-        return { work.run(pool) }
+        return { withExtendedLifetime(operands.arena) { work.run(pool) } }
     }
 
     /// x = softmax(scale * x) with the future masked.
