@@ -1,8 +1,8 @@
 import Base
 import Tensor
 
-/// Single-precision products through the same call that training makes. With several threads, each thread
-/// computes its own m x n product against one shared right operand.
+/// Single-precision products through the same call that training makes, and OpenBLAS's beside them, timed in turn.
+/// With several threads, each thread computes its own m x n product against one shared right operand.
 public func benchGemm(m: Int, n: Int, k: Int, threads: Int, rounds: Int) throws -> BenchLine {
     let pool = Pool(threads: threads)
     defer { pool.close() }
@@ -14,16 +14,24 @@ public func benchGemm(m: Int, n: Int, k: Int, threads: Int, rounds: Int) throws 
     let rng = CounterRNG(seed: 1, stream: 0)
     for index in 0..<right.all.count { right.all[index] = Float(rng.uniform(at: UInt64(index))) - 0.5 }
     for index in 0..<left.all.count { left.all[index] = Float(rng.uniform(at: UInt64(index))) - 0.5 }
-    let seconds = medianSeconds(rounds: rounds) { _ in
+    func ours() {
         pool.run(threads) { tile, _ in
             Gemm.timesTransposed(out.rows(tile * m, m), left.rows(tile * m, m), right)
         }
     }
+    func theirs() {
+        pool.run(threads) { tile, _ in
+            OpenBLAS.timesTransposed(out.rows(tile * m, m), left.rows(tile * m, m), right)
+        }
+    }
+    let seconds = medianSeconds(rounds: rounds) { _ in ours() }
+    let ratio = medianRatios(rounds: rounds, to: ours, [theirs])[0]
     var line = BenchLine(bench: "gemm", threads: threads, seconds: seconds)
     line.add("kind", "sgemm")
     line.add("m", m)
     line.add("n", n)
     line.add("k", k)
     line.add("gflops", 2 * Double(m) * Double(n) * Double(k) * Double(threads) / seconds / 1e9)
+    line.add("openblas_ratio", ratio)
     return line
 }

@@ -79,12 +79,12 @@ public struct MemoryPlan: Sendable, Equatable {
             component("data", data.held),
             component("row tables", index),
             component("batches", batches * 12 * rows * sequence),
-            component("BLAS buffers", threads * Self.blasBytes),
+            component("packing", threads * Self.packingBytes),
             component("communication", setting.communicationBytes),
             component("program", setting.processBytes + Self.programGrowth),
         ].filter { $0.bytes > 0 }
         readingBytes = data.reading + setting.processBytes + Self.programGrowth
-        measuringBytes = data.held + index + setting.processBytes + Self.programGrowth + threads * Self.blasBytes
+        measuringBytes = data.held + index + setting.processBytes + Self.programGrowth + threads * Self.packingBytes
             + (1 + 2 * threads) * 4 << 20
         processBytes = setting.processBytes
     }
@@ -95,9 +95,8 @@ public struct MemoryPlan: Sendable, Equatable {
     /// What the process will take beyond what it has.
     public var neededBytes: Int { peakBytes - processBytes }
 
-    /// OpenBLAS packs its operands into a buffer for each thread, of which it touches this much for products of
-    /// the trainer's tiles (measured: 2.3 MiB on Cooperlake and 1.8 on Haswell after all shapes of a step).
-    static let blasBytes = 5 << 19
+    /// What a matrix product packs its operands into, on the stack of each thread (`Gemm.stackBytes`).
+    static let packingBytes = 640 << 10
 
     /// Code and tables that the program meets only on its way (measured: 2 to 3 MiB).
     static let programGrowth = 5 << 19

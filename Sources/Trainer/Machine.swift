@@ -62,16 +62,6 @@ public enum Machine {
         return program.hasPrefix(folder + "/") ? String(program.dropFirst(folder.utf8.count + 1)) : program
     }
 
-    /// Name of the environment variable that pins OpenBLAS to one CPU's kernels.
-    public static let coreVariable = "OPENBLAS_CORETYPE"
-
-    /// A warning when OpenBLAS was pinned from outside, since that may halve every product.
-    public static func pinnedCoreWarning() -> String? {
-        guard let value = unsafe getenv(coreVariable) else { return nil }
-        return "\(coreVariable)=\(unsafe String(cString: value)) pins OpenBLAS's kernels (now \(Gemm.coreName)); "
-            + "unset it for full speed"
-    }
-
     /// Single-precision GFLOP/s of products of 1,024 rows of 1,024 by 1,024 for each thread, all threads at once:
     /// the ceiling that model FLOPs utilisation is measured against. The best of `rounds`.
     public static func gemmPeak(pool: Pool, rounds: Int = 5) throws -> Double {

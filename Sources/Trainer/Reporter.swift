@@ -50,7 +50,6 @@ struct Reporter {
                              arguments: setting.commandLine)
         log = try MetricsLog("\(setting.folder)/metrics.jsonl", resumingAfter: setting.firstStep)
         for text in setting.resolved.translations { Reporter.warn(text) }
-        if let text = Machine.pinnedCoreWarning() { Reporter.warn(text) }
         greet(corpus)
     }
 
@@ -67,7 +66,7 @@ struct Reporter {
             \(Units.count(Double(corpus.trainTokenCount))) tokens; held out \
             \(Units.grouped(corpus.validationDocumentCount)), \(Units.count(Double(corpus.validationTokenCount))) tokens
             compute     \(ranks)\(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \
-            \(compiledISA), OpenBLAS core \(Gemm.coreName), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
+            \(compiledISA), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
             run         \(Units.grouped(recipe.training.steps)) steps\(start), \
             \(Units.grouped(schedule.tokensPerStep)) tokens each; in \(setting.folder)
 

@@ -71,10 +71,8 @@ struct CollectivesCommand: ParsableCommand {
     }
 
     private func launchRanks() throws {
-        var environment = ProcessEnvironment.current()
-        environment[Machine.coreVariable] = nil
         let job = try Job(ranks: ranks, command: [ProcessEnvironment.program()] + CommandLine.arguments.dropFirst(),
-                          environment: environment)
+                          environment: ProcessEnvironment.current())
         StopRequests.install()
         let code = try Launcher(job) { path in try JobSecret.create(at: path) }.run()
         if code != 0 { throw ExitCode(code) }

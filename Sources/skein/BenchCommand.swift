@@ -165,12 +165,6 @@ struct DataBenchCommand: ParsableCommand {
 }
 
 func emit(_ line: BenchLine, json: Bool) {
-    _ = warnedOfPinnedCore
     print(json ? line.json : line.text)
     if let note = line.note { printError(note) }
 }
-
-/// Said once, however many lines a bench prints.
-private let warnedOfPinnedCore: Void = {
-    if let warning = Machine.pinnedCoreWarning() { printError("skein: warning: \(warning)") }
-}()

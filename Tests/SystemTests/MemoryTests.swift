@@ -117,7 +117,7 @@ import Testing
         let outcome = try place.run("plan", "run.toml", "--activation_checkpoint.mode", "selective")
         #expect(outcome.code == 0, "\(outcome.error)")
         for word in ["parameters", "gradients", "moments", "activations", "  qkv", "logits", "attention scratch",
-                     "rotary tables", "data", "batches", "BLAS buffers", "program", "peak", "GFLOP/s", "leaves"] {
+                     "rotary tables", "data", "batches", "packing", "program", "peak", "GFLOP/s", "leaves"] {
             #expect(outcome.out.contains(word), "\(word)")
         }
     }

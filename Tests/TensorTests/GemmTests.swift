@@ -46,7 +46,50 @@ import TestSupport
         #expect(c.values == [0, 0, 0, 0, 0, 0])
     }
 
-    @Test func theCoreHasAName() { #expect(!Gemm.coreName.isEmpty) }
+    /// The contract of an element: one chain over the depth from 0 or from C, bit for bit, in all three forms and
+    /// across the edges of a strip (512 steps of depth, 64 or fewer columns) and of a block (256 rows).
+    @Test(arguments: [Shape(m: 5, n: 3, k: 511), Shape(m: 7, n: 65, k: 512), Shape(m: 3, n: 129, k: 513),
+                      Shape(m: 255, n: 15, k: 40), Shape(m: 256, n: 16, k: 41), Shape(m: 257, n: 17, k: 42),
+                      Shape(m: 520, n: 70, k: 1_030), Shape(m: 1, n: 200, k: 600)])
+    func anElementIsOneChain(_ shape: Shape) {
+        let memory = FencedMemory()
+        defer { #expect(memory.isIntact) }
+        let (m, n, k) = (shape.m, shape.n, shape.k)
+        let a = normals(m * k, seed: 1), b = normals(k * n, seed: 2), before = normals(m * n, seed: 3)
+        func turned(_ x: [Float], _ rows: Int, _ columns: Int) -> [Float] {
+            (0..<(rows * columns)).map { x[$0 % rows * columns + $0 / rows] }
+        }
+        for accumulate in [false, true] {
+            var want = accumulate ? before : [Float](repeating: 0, count: m * n)
+            for i in 0..<m {
+                for p in 0..<k {
+                    for j in 0..<n { want[i * n + j] = want[i * n + j].addingProduct(a[i * k + p], b[p * n + j]) }
+                }
+            }
+            let results = (0..<3).map { _ in
+                accumulate ? memory.matrix(before, m, n, gap: 5) : memory.matrix(m, n, gap: 5)
+            }
+            let left = memory.matrix(a, m, k, gap: 3), right = memory.matrix(b, k, n, gap: 2)
+            Gemm.times(results[0], left, right, accumulate: accumulate)
+            let leftTurned = memory.matrix(turned(a, m, k), k, m, gap: 1)
+            Gemm.timesTransposed(results[1], left, memory.matrix(turned(b, k, n), n, k, gap: 4),
+                                 accumulate: accumulate)
+            Gemm.transposedTimes(results[2], leftTurned, right, accumulate: accumulate)
+            for result in results { #expect(mismatch(result.values, want) == nil) }
+        }
+    }
+
+    /// The yardstick computes the same product.
+    @Test func openBLASAgrees() {
+        let memory = FencedMemory()
+        let (m, n, k) = (33, 70, 129)
+        let a = normals(m * k, seed: 1), b = normals(n * k, seed: 2)
+        let ours = memory.matrix(m, n, gap: 1), theirs = memory.matrix(m, n, gap: 2)
+        Gemm.timesTransposed(ours, memory.matrix(a, m, k, gap: 3), memory.matrix(b, n, k, gap: 1))
+        OpenBLAS.timesTransposed(theirs, memory.matrix(a, m, k, gap: 1), memory.matrix(b, n, k))
+        #expect(relativeError(theirs.values, doubles(ours.values)) < 2e-6)
+        #expect(!OpenBLAS.coreName.isEmpty)
+    }
 
     @Test func shapesThatDoNotFitTrap() async {
         await #expect(processExitsWith: .failure) {

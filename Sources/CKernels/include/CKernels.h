@@ -19,6 +19,16 @@ void skein_tile_gemm(size_t m, size_t n, size_t k,
                      const float *b, size_t b_row,
                      float *c, size_t c_row, int beta);
 
+/// A matrix product of any size, packed for the caches.
+///
+///     C[m, n] = beta * C[m, n] + op(A)[m, k] op(B)[k, n]      beta is 0 or 1
+///
+/// A is stored [m, k], or [k, m] where transpose_a is set; B [k, n], or [n, k] where transpose_b is set; rows begin
+/// a_row, b_row and c_row floats apart. The sums are skein_tile_gemm's: one chain over k for each element. Takes
+/// 0.7 MiB of the caller's stack and no other memory.
+void skein_gemm(size_t m, size_t n, size_t k, const float *a, size_t a_row, int transpose_a,
+                const float *b, size_t b_row, int transpose_b, float *c, size_t c_row, int beta);
+
 /// out[j, i] = x[i, j] for rows x columns of x; rows of x and out begin x_row and out_row floats apart.
 void skein_transpose(size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row);
 

@@ -1,14 +1,13 @@
 import CKernels
-import COpenBLAS
 
-/// Single-precision matrix products on OpenBLAS, which is told to use one thread: its own threading changes
-/// bits with the number of threads. `Pool` cuts work into tiles instead, by shape alone.
+/// Single-precision matrix products on the calling thread; `Pool` cuts work into tiles, by shape alone.
+///
+/// Each element of C is one chain of fused multiply-adds over the depth in ascending order, starting from 0 or from
+/// what C holds. So its bits depend on its own row of A and column of B and on nothing else: not on the matrix it
+/// lies in, on where work is cut, or on which vector unit the build uses.
 public enum Gemm {
-    /// Set once before the first product. OpenBLAS keeps the setting for the process.
-    public static let oneThread: Void = openblas_set_num_threads(1)
-
-    /// The kernel family OpenBLAS chose for this CPU, for example "Cooperlake". Speeds depend on it.
-    public static var coreName: String { unsafe String(cString: openblas_get_corename()) }
+    /// Bytes of the caller's stack that a product packs its operands into.
+    public static let stackBytes = 640 << 10
 
     /// Rows of a token tile: large enough that packing the weights is a small part of the product.
     public static let tileRows = 512
@@ -34,12 +33,8 @@ public enum Gemm {
     private static func call(_ c: Matrix, _ a: Matrix, transposeA: Bool, _ b: Matrix, transposeB: Bool,
                              depth: Int, _ accumulate: Bool) {
         guard c.rows > 0, c.columns > 0 else { return }
-        _ = oneThread
-        unsafe cblas_sgemm(CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans,
-                           transposeB ? CblasTrans : CblasNoTrans,
-                           blasint(c.rows), blasint(c.columns), blasint(depth), 1,
-                           a.all.pointer, blasint(a.stride), b.all.pointer, blasint(b.stride),
-                           accumulate ? 1 : 0, c.all.pointer, blasint(c.stride))
+        unsafe skein_gemm(c.rows, c.columns, depth, a.all.pointer, a.stride, transposeA ? 1 : 0,
+                          b.all.pointer, b.stride, transposeB ? 1 : 0, c.all.pointer, c.stride, accumulate ? 1 : 0)
     }
 }
 
@@ -56,5 +51,14 @@ public let compiledISA: String = {
     #endif
 }()
 
-/// One bit for each CPU feature that this build may use; ranks compare it before they train together.
-public var compiledFeatures: UInt32 { skein_compiled_features }
+/// What bits depend on in this build, which ranks compare before they train together. Sums have one order on every
+/// vector unit, but a product that is added is rounded once where the CPU has fused multiply-adds, else twice.
+public let compiledArithmetic: String = {
+    #if arch(x86_64)
+    return skein_compiled_features & (1 << 1) != 0 ? "x86-64 with FMA" : "x86-64 without FMA"
+    #elseif arch(arm64)
+    return "arm64"
+    #else
+    return "another architecture"
+    #endif
+}()

@@ -1,6 +1,8 @@
-// Register-tiled products of small matrices. Swift can say the arithmetic but not hold 24 accumulators in
-// registers across a loop: arrays of vectors go through memory there, and 24 named variables are no code
-// to read. Here a tile's shape is a compile-time constant and the compiler unrolls it.
+// Matrix products: register tiles for small matrices in cache and, below them, packing for large ones.
+//
+// Swift can say the arithmetic but not hold 24 accumulators in registers across a loop: arrays of vectors go through
+// memory there, and 24 named variables are no code to read. Here a tile's shape is a compile-time constant and the
+// compiler unrolls it.
 //
 // A tile is ROWS x (WIDTH * VECTORS) of C, where WIDTH is the floats of one register. Per step of k it loads VECTORS
 // vectors of B, broadcasts ROWS scalars of A, and issues ROWS * VECTORS fused multiply-adds, which have to cover two
@@ -104,4 +106,74 @@ void skein_tile_gemm(size_t m, size_t n, size_t k,
 #endif
     if (j + WIDTH <= n) { TAKE(1); j += WIDTH; }
     if (j < n) columns_rest(m, n - j, k, a, a_row, a_column, b + j, b_row, c + j, c_row, beta);
+}
+
+// Large products: the same tiles on copies that lie as the tiles read them (Goto and van de Geijn, "Anatomy of
+// High-Performance Matrix Multiplication", 2008). B goes strip by strip: STRIP_DEPTH steps of k for the columns of
+// the widest tile, 128 KiB that stay in the second cache while all rows of A pass by. A's rows are read where they
+// lie, for each is contiguous in k; a transposed A, of which a tile wants six floats of every row, is copied
+// BLOCK_ROWS of them at a time. Depth by depth C is read and added to, which continues each element's chain.
+#define STRIP_DEPTH 512
+#define STRIP_WIDTH (WIDEST * WIDTH)
+#define BLOCK_ROWS 256
+
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+// Rows lie on pages of their own, so no prefetcher foresees the next one: it is asked for eight rows ahead. (Past the
+// end that is a wish for memory which nobody reads; the address goes through an integer, where it may be anything.)
+static void copy_block(size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row) {
+    for (size_t i = 0; i < rows; i++) {
+        const float *from = x + i * x_row;
+        float *to = out + i * out_row;
+        size_t j = 0;
+        for (; j + 16 <= columns; j += 16) {
+            __builtin_prefetch((const void *)((uintptr_t)(from + j) + 8 * x_row * sizeof *from));
+            memcpy(to + j, from + j, 16 * sizeof *to);
+        }
+        for (; j < columns; j++) to[j] = from[j];
+    }
+}
+
+// The columns of C after the last whole vector: the strip is wide enough for whole ones, C is not.
+static void narrow_columns(size_t m, size_t n, size_t k, const float *a, size_t a_row, size_t a_column,
+                           const float *strip, float *c, size_t c_row, int beta) {
+    float wide[48 * WIDTH] = {0};
+    for (size_t i = 0, rows; i < m; i += rows) {
+        rows = smaller(m - i, 48);
+        if (beta) copy_block(rows, n, c + i * c_row, c_row, wide, WIDTH);
+        strip_1(rows, k, a + i * a_row, a_row, a_column, strip, STRIP_WIDTH, wide, WIDTH, beta);
+        copy_block(rows, n, wide, WIDTH, c + i * c_row, c_row);
+    }
+}
+
+// C's m rows of one strip, n columns of which are C's; the strip's columns after those are zeros up to a whole vector.
+static void strip_product(size_t m, size_t n, size_t k, const float *a, size_t a_row, size_t a_column,
+                          const float *strip, float *c, size_t c_row, int beta) {
+    size_t whole = n / WIDTH * WIDTH;
+    skein_tile_gemm(m, whole, k, a, a_row, a_column, strip, STRIP_WIDTH, c, c_row, beta);
+    if (n > whole) narrow_columns(m, n - whole, k, a, a_row, a_column, strip + whole, c + whole, c_row, beta);
+}
+
+void skein_gemm(size_t m, size_t n, size_t k, const float *a, size_t a_row, int transpose_a,
+                const float *b, size_t b_row, int transpose_b, float *c, size_t c_row, int beta) {
+    _Alignas(64) float strip[STRIP_DEPTH * STRIP_WIDTH], block[STRIP_DEPTH * BLOCK_ROWS];
+    if (k == 0 && !beta)
+        for (size_t i = 0; i < m; i++) memset(c + i * c_row, 0, n * sizeof *c);
+    for (size_t p = 0, depth; p < k; p += depth, beta = 1) {
+        depth = smaller(k - p, STRIP_DEPTH);
+        for (size_t i = 0, rows; i < m; i += rows) {
+            rows = transpose_a ? smaller(m - i, BLOCK_ROWS) : m;
+            if (transpose_a) copy_block(depth, rows, a + p * a_row + i, a_row, block, rows);
+            for (size_t j = 0, columns; j < n; j += columns) {
+                columns = smaller(n - j, STRIP_WIDTH);
+                if (columns % WIDTH) memset(strip, 0, sizeof strip);
+                if (transpose_b) skein_transpose(columns, depth, b + j * b_row + p, b_row, strip, STRIP_WIDTH);
+                else copy_block(depth, columns, b + p * b_row + j, b_row, strip, STRIP_WIDTH);
+                if (transpose_a)
+                    strip_product(rows, columns, depth, block, 1, rows, strip, c + i * c_row + j, c_row, beta);
+                else
+                    strip_product(rows, columns, depth, a + p, a_row, 1, strip, c + j, c_row, beta);
+            }
+        }
+    }
 }
