@@ -2,9 +2,9 @@
 import PackageDescription
 
 // The instruction set comes from here and nowhere else. `SKEIN_MARCH` is clang's -march value:
-// `native` for the machine that builds, `x86-64-v3` for a mixed fleet. On arm64 the default target
-// already has the vector unit, so nothing is passed. The C settings of `CKernels` and Swift's own code
-// generation (through -Xcc) must agree, or ranks would not be comparable in the handshake.
+// `native` for the machine that builds, `x86-64-v3` for a binary that is carried to others. On arm64 the default
+// target already has the vector unit, so nothing is passed. The C settings of `CKernels` and Swift's own code
+// generation (through -Xcc) must agree, or the handshake would compare what only half of the code has.
 #if arch(x86_64)
 let march = Context.environment["SKEIN_MARCH"] ?? "native"
 let isaC: [CSetting] = [.unsafeFlags(["-march=\(march)"])]

@@ -41,7 +41,7 @@ __attribute__((constructor(101))) static void check_cpu(void) {
     say("skein: this program was built for a CPU with");
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         if (missing >> i & 1) { say(" "); say(names[i]); }
-    say(", which this machine lacks; rebuild here, or with SKEIN_MARCH=x86-64-v3 for a mixed fleet\n");
+    say(", which this machine lacks; rebuild here, or with SKEIN_MARCH=x86-64-v3 to carry it around\n");
     _exit(2);
 }
 #endif

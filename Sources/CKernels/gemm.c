@@ -1,4 +1,4 @@
-// Matrix products: register tiles for small matrices in cache and, below them, packing for large ones.
+// Matrix products: register tiles for small matrices in cache and, further down, packing for large ones.
 //
 // Swift can say the arithmetic but not hold 24 accumulators in registers across a loop: arrays of vectors go through
 // memory there, and 24 named variables are no code to read. Here a tile's shape is a compile-time constant and the
@@ -110,17 +110,18 @@ void skein_tile_gemm(size_t m, size_t n, size_t k,
 
 // Large products: the same tiles on copies that lie as the tiles read them (Goto and van de Geijn, "Anatomy of
 // High-Performance Matrix Multiplication", 2008). B goes strip by strip: STRIP_DEPTH steps of k for the columns of
-// the widest tile, 128 KiB that stay in the second cache while all rows of A pass by. A's rows are read where they
-// lie, for each is contiguous in k; a transposed A, of which a tile wants six floats of every row, is copied
-// BLOCK_ROWS of them at a time. Depth by depth C is read and added to, which continues each element's chain.
+// the widest tile, at most 128 KiB that stay in the second cache while all rows of A pass by. A's rows are read where
+// they lie, for each is contiguous in k; a transposed A, of which a tile wants a few floats of each row, is copied,
+// BLOCK_ROWS columns at a time. Depth by depth C is read and added to, which continues each element's chain.
 #define STRIP_DEPTH 512
 #define STRIP_WIDTH (WIDEST * WIDTH)
 #define BLOCK_ROWS 256
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-// Rows lie on pages of their own, so no prefetcher foresees the next one: it is asked for eight rows ahead. (Past the
-// end that is a wish for memory which nobody reads; the address goes through an integer, where it may be anything.)
+// Rows of a wide matrix lie on pages of their own, so no prefetcher foresees the next one: it is asked for eight rows
+// ahead. (Past the end that is a wish for memory which nobody reads; the address goes through an integer, where it may
+// be anything.)
 static void copy_block(size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row) {
     for (size_t i = 0; i < rows; i++) {
         const float *from = x + i * x_row;
@@ -166,7 +167,7 @@ void skein_gemm(size_t m, size_t n, size_t k, const float *a, size_t a_row, int 
             if (transpose_a) copy_block(depth, rows, a + p * a_row + i, a_row, block, rows);
             for (size_t j = 0, columns; j < n; j += columns) {
                 columns = smaller(n - j, STRIP_WIDTH);
-                if (columns % WIDTH) memset(strip, 0, sizeof strip);
+                if (columns % WIDTH) memset(strip, 0, depth * STRIP_WIDTH * sizeof *strip);
                 if (transpose_b) skein_transpose(columns, depth, b + j * b_row + p, b_row, strip, STRIP_WIDTH);
                 else copy_block(depth, columns, b + p * b_row + j, b_row, strip, STRIP_WIDTH);
                 if (transpose_a)

@@ -24,8 +24,8 @@ public struct Job: Sendable {
     /// `PROGRAM train CONFIG FLAGS` on every rank.
     ///
     /// The ranks share the machine's cores evenly by LOCAL_WORLD_SIZE, unless the recipe says how many threads each
-    /// shall have. They lose OPENBLAS_CORETYPE, which pins OpenBLAS to the kernels of an older CPU in many an
-    /// environment and costs up to half the speed, unless the recipe keeps it.
+    /// shall have. They lose OPENBLAS_CORETYPE, unless the recipe keeps it: in many an environment it pins OpenBLAS,
+    /// the yardstick of benches, to the kernels of an older CPU.
     public static func training(ranks: Int, program: String, config: String, flags: [String], recipe: Recipe,
                                 environment: [String: String]) throws(BadInput) -> Job {
         let command = [program, "train", config] + flags

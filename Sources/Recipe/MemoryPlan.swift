@@ -95,11 +95,12 @@ public struct MemoryPlan: Sendable, Equatable {
     /// What the process will take beyond what it has.
     public var neededBytes: Int { peakBytes - processBytes }
 
-    /// What a matrix product packs its operands into, on the stack of each thread (`Gemm.stackBytes`).
+    /// What a matrix product packs its operands into, at most, on the stack of each thread (`skein_gemm`).
     static let packingBytes = 640 << 10
 
-    /// Code and tables that the program meets only on its way (measured: 2 to 3 MiB).
-    static let programGrowth = 5 << 19
+    /// Code and tables that the program meets only on its way (measured: 3 to 5 MiB, of which 1 to 2 differ from
+    /// one build to the next).
+    static let programGrowth = 5 << 20
 
     /// Bytes of text are their own tokens and are held once; while the last file is read it is mapped as well. Other
     /// vocabularies hold two bytes a token (four beyond 65,536), of which the shortest we know of, English in GPT-2's,

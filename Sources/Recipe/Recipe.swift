@@ -212,7 +212,7 @@ public struct Recipe: Sendable, Equatable {
     }
 
     public struct Launch: Sendable, Equatable {
-        /// Ranks started by `skein launch` keep OPENBLAS_CORETYPE, if it is set.
+        /// Ranks started by `skein launch` keep OPENBLAS_CORETYPE, if it is set; training does not heed it.
         public var keepBlasCore = false
     }
 

@@ -103,7 +103,7 @@ extension Recipe {
                  "the first step that is traced, counted from where this run begins"),
         .integer("profiling.steps", \.profiling.steps, 1...10_000, "steps that are traced"),
 
-        .bool("launch.keep_blas_core", \.launch.keepBlasCore, "ranks keep OPENBLAS_CORETYPE, if it is set"),
+        .bool("launch.keep_blas_core", \.launch.keepBlasCore, "ranks keep OPENBLAS_CORETYPE (for benches)"),
 
         .integer("debug.seed", \.debug.seed, 0...Int.max, "seed of initialisation and of the order of data"),
     ]

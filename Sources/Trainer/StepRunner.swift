@@ -109,9 +109,8 @@ public final class StepRunner {
         let norm = phase("norm") { optimizer.norm(state.gradients, pool: pool) }
         let agreed = try phase("agree") { try agree(loss: loss, norm: norm, stop: stop, step: step) }
         let updated = agreed.loss.isFinite && norm.isFinite
-        let rate = schedule.learningRate(at: step)
         let roots = updated ? phase("update") {
-            optimizer.update(state, recipe: recipe, step: step, rate: rate, norm: norm, pool: pool)
+            optimizer.update(state, recipe: recipe, step: step, rate: agreed.rate, norm: norm, pool: pool)
         } : nil
         let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
         return StepResult(loss: agreed.loss / max(targets, 1), tokens: Int(targets),
@@ -147,14 +146,17 @@ public final class StepRunner {
     }
 
     /// One exchange before the update: every rank hears every rank's loss, gradient norm and wish to stop. The
-    /// reduced gradient is the same everywhere, so its norm must be too, bit for bit; if not, a sum went wrong.
-    private func agree(loss: Double, norm: Double, stop: Bool, step: Int) throws -> (loss: Double, stop: Bool) {
-        guard let communicator = world.communicator else { return (loss, stop) }
-        let rows = try communicator.exchange([loss, norm, stop ? 1 : 0])
+    /// reduced gradient is the same everywhere, so its norm must be too, bit for bit; if not, a sum went wrong. The
+    /// learning rate is rank 0's, because another C library may round a cosine otherwise.
+    private func agree(loss: Double, norm: Double, stop: Bool,
+                       step: Int) throws -> (loss: Double, rate: Double, stop: Bool) {
+        let rate = schedule.learningRate(at: step)
+        guard let communicator = world.communicator else { return (loss, rate, stop) }
+        let rows = try communicator.exchange([loss, norm, stop ? 1 : 0, rate])
         if rows.contains(where: { $0[1].bitPattern != norm.bitPattern }) {
             try world.requireEqual(norm.bitPattern, "gradient norm at step \(step + 1)")
         }
-        return (rows.reduce(0) { $0 + $1[0] }, rows.contains { $0[2] != 0 })
+        return (rows.reduce(0) { $0 + $1[0] }, rows[0][3], rows.contains { $0[2] != 0 })
     }
 
     /// Checks that all ranks hold the same weights, bit for bit.

@@ -45,6 +45,7 @@ public final class TrainingRun {
         try recipe.requireRows(worldSize: ranks?.worldSize ?? 1)
         let memory = try PlannedMemory(recipe, ranks: ranks?.worldSize ?? 1, localRanks: ranks?.localWorldSize ?? 1)
         try memory.requireRoom()
+        if isFirst { try requireFolders() }
         let corpus = try openCorpus(recipe)
         let start = isFirst ? try findStart() : nil
         let cores = max(1, Machine.cores() / (ranks?.localWorldSize ?? 1))
@@ -111,8 +112,8 @@ public final class TrainingRun {
         }
     }
 
-    /// Fresh weights, which every rank draws alike, or a checkpoint's: rank 0 reads it and hands it to all, so that
-    /// the others need not see its disk. Returns where the run is then.
+    /// Fresh weights, or a checkpoint's: rank 0 draws or reads them and hands them to all, so that the others need not
+    /// see its disk. Returns where the run is then.
     private func begin(_ runner: StepRunner, _ snapshot: Snapshot, _ start: Checkpoint?) throws -> Moment {
         var moment = Moment(position: runner.position)
         if let start {
@@ -127,8 +128,11 @@ public final class TrainingRun {
         let state = runner.state
         if moment.position.step == 0 {
             state.weights.initialize(seed: recipe.debug.seed)
-        } else {
-            for part in [state.weights, state.momentum, state.variance] { try runner.world.broadcast(part.flat) }
+        }
+        // Fresh ones too: a normal number's logarithm is the C library's, and another version may round it otherwise.
+        try runner.world.broadcast(state.weights.flat)
+        if moment.position.step > 0 {
+            for part in [state.momentum, state.variance] { try runner.world.broadcast(part.flat) }
         }
         return moment
     }
@@ -156,15 +160,26 @@ public final class TrainingRun {
     /// later checkpoints aside, so that `latest` means this run.
     private func prepareFolder(resumingAfter step: Int?) throws {
         let disk = RealDisk()
-        var path = ""
-        for part in folder.split(separator: "/", omittingEmptySubsequences: false) {
-            path += path.isEmpty && part.isEmpty ? "/" : (path.isEmpty || path == "/" ? "" : "/") + part
-            if try !path.isEmpty && disk.kind(path) == nil { try disk.createFolder(path) }
-        }
+        for path in foldersOnTheWay where try disk.kind(path) == nil { try disk.createFolder(path) }
         if let step, recipe.checkpoint.load == "latest" {
             for moved in try checkpoints.setAside(after: step) { Reporter.warn("\(moved): a later step was set aside") }
         }
         try replace("\(folder)/config.toml", with: Array(recipe.toml.utf8), disk)
+    }
+
+    /// The run's folder and those it lies in, the outermost first.
+    private var foldersOnTheWay: [String] {
+        folder.indices.filter { folder[$0] == "/" && $0 > folder.startIndex }.map { String(folder[..<$0]) } + [folder]
+    }
+
+    /// A file where a folder has to be is said before the data are read.
+    private func requireFolders() throws {
+        for path in foldersOnTheWay {
+            switch try RealDisk().kind(path) {
+            case .file, .other: throw BadInput("\(path) is no folder; give another job.dump_folder or job.name")
+            case .folder, nil: break
+            }
+        }
     }
 
     /// A new file under a name that may be taken: written beside it, then renamed over it.

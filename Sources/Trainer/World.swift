@@ -42,8 +42,8 @@ public final class World {
     }
 
     /// Joins the job and returns when all its ranks are connected. What must be the same everywhere is compared
-    /// at the first meeting, by name: the recipe, the data, the arithmetic of this build, since bits depend on all
-    /// of them.
+    /// at the first meeting, by name: the recipe, the data and the arithmetic of this build, since bits depend
+    /// on all of them.
     public init(joining setting: RankSetting, recipe: Recipe, dataFingerprint: String, threads: Int) throws {
         (rank, size, localSize) = (setting.rank, setting.worldSize, setting.localWorldSize)
         guard setting.worldSize > 1 else {

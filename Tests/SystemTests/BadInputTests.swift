@@ -55,6 +55,10 @@ import Testing
                 try expectRefusal(place, ["data", "stats", source], naming: words, "stats of \(source)")
             }
         }
+        try place.write("taken", "a file")
+        for flags in [["--job.dump_folder", "taken"], ["--job.dump_folder", "taken/in/it"]] {
+            try expectRefusal(place, ["train", "run.toml"] + flags, naming: ["taken", "job.dump_folder"], "\(flags)")
+        }
         // Beyond this, the number of the last traced step would overflow.
         try expectRefusal(place, ["train", "run.toml", "--profiling.trace", "true", "--profiling.first_step",
                                   "\(Int.max)"], naming: ["profiling.first_step"], "first step")

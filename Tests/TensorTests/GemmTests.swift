@@ -44,10 +44,14 @@ import TestSupport
         let c = memory.matrix(2, 3)
         Gemm.times(c, memory.matrix(2, 0), memory.matrix(0, 3))
         #expect(c.values == [0, 0, 0, 0, 0, 0])
+        let kept = memory.matrix([1, 2, 3, 4, 5, 6], 2, 3)
+        Gemm.times(kept, memory.matrix(2, 0), memory.matrix(0, 3), accumulate: true)
+        #expect(kept.values == [1, 2, 3, 4, 5, 6])
     }
 
     /// The contract of an element: one chain over the depth from 0 or from C, bit for bit, in all three forms and
-    /// across the edges of a strip (512 steps of depth, 64 or fewer columns) and of a block (256 rows).
+    /// across the edges of a strip (512 steps of depth; 64 columns, or 16 on narrower units) and of a block (256
+    /// rows). What is overwritten holds not-a-numbers first.
     @Test(arguments: [Shape(m: 5, n: 3, k: 511), Shape(m: 7, n: 65, k: 512), Shape(m: 3, n: 129, k: 513),
                       Shape(m: 255, n: 15, k: 40), Shape(m: 256, n: 16, k: 41), Shape(m: 257, n: 17, k: 42),
                       Shape(m: 520, n: 70, k: 1_030), Shape(m: 1, n: 200, k: 600)])
@@ -77,6 +81,21 @@ import TestSupport
             Gemm.transposedTimes(results[2], leftTurned, right, accumulate: accumulate)
             for result in results { #expect(mismatch(result.values, want) == nil) }
         }
+    }
+
+    /// The largest frame on the stacks of the pool's workers.
+    @Test func workersHaveRoom() {
+        let memory = FencedMemory()
+        defer { #expect(memory.isIntact) }
+        let pool = Pool(threads: 3)
+        defer { pool.close() }
+        let (m, n, k) = (300, 70, 520)
+        let a = memory.matrix(normals(k * m, seed: 1), k, m), b = memory.matrix(normals(k * n, seed: 2), k, n)
+        let want = memory.matrix(m, n)
+        Gemm.transposedTimes(want, a, b, accumulate: false)
+        let results = (0..<12).map { _ in memory.matrix(m, n) }
+        pool.run(results.count) { tile, _ in Gemm.transposedTimes(results[tile], a, b, accumulate: false) }
+        for result in results { #expect(mismatch(result.values, want.values) == nil) }
     }
 
     /// The yardstick computes the same product.

@@ -42,7 +42,7 @@ private func identity(_ rank: Int, worldSize: Int = 5, job: String = "job", epoc
                       protection: Protection = .checked, recipe: String = "aa",
                       extra: Bool = false) -> Identity {
     Identity(rank: rank, worldSize: worldSize, jobID: job, epoch: epoch, protection: protection,
-             claims: [("recipe", recipe)] + (extra ? [("blas", "Zen")] : []))
+             claims: [("recipe", recipe)] + (extra ? [("arithmetic", "x86-64")] : []))
 }
 
 /// Two sides joined by a wire that a test may tamper with.
@@ -161,7 +161,7 @@ private func isStranger(_ outcome: Handshake.Outcome?) -> Bool {
             (identity(3, epoch: 2), "epoch", "0", "2"),
             (identity(3, protection: .sealed), "protection", "checked", "sealed"),
             (identity(3, recipe: "bb"), "recipe", "aa", "bb"),
-            (identity(3, extra: true), "blas", "nothing", "Zen"),
+            (identity(3, extra: true), "arithmetic", "nothing", "x86-64"),
         ]
         for (there, name, ours, theirs) in cases {
             var pair = Pair(there, to: 0, with: here)

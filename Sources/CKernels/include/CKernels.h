@@ -24,8 +24,9 @@ void skein_tile_gemm(size_t m, size_t n, size_t k,
 ///     C[m, n] = beta * C[m, n] + op(A)[m, k] op(B)[k, n]      beta is 0 or 1
 ///
 /// A is stored [m, k], or [k, m] where transpose_a is set; B [k, n], or [n, k] where transpose_b is set; rows begin
-/// a_row, b_row and c_row floats apart. The sums are skein_tile_gemm's: one chain over k for each element. Takes
-/// 0.7 MiB of the caller's stack and no other memory.
+/// a_row, b_row and c_row floats apart. Any m, n, k >= 0. C overlaps neither A nor B; with beta 0 it is not read. The
+/// sums are skein_tile_gemm's: one chain over k for each element, so k = 0 gives 0 or C as it was.
+/// Takes at most 640 KiB of the caller's stack and no other memory.
 void skein_gemm(size_t m, size_t n, size_t k, const float *a, size_t a_row, int transpose_a,
                 const float *b, size_t b_row, int transpose_b, float *c, size_t c_row, int beta);
 

@@ -3,14 +3,13 @@ import CKernels
 /// Single-precision matrix products on the calling thread; `Pool` cuts work into tiles, by shape alone.
 ///
 /// Each element of C is one chain of fused multiply-adds over the depth in ascending order, starting from 0 or from
-/// what C holds. So its bits depend on its own row of A and column of B and on nothing else: not on the matrix it
-/// lies in, on where work is cut, or on which vector unit the build uses.
+/// what C holds. So its bits depend on its own row of A and column of B (and on C, when adding) and on nothing else:
+/// not on the matrix it lies in, on where work is cut, or on which vector unit the build uses.
+///
+/// C overlaps neither A nor B. Where it is not added to, it is not read.
 public enum Gemm {
-    /// Bytes of the caller's stack that a product packs its operands into.
-    public static let stackBytes = 640 << 10
-
-    /// Rows of a token tile: large enough that packing the weights is a small part of the product.
-    public static let tileRows = 512
+    /// A product packs its operands into at most this much of the caller's stack.
+    static let stackBytes = 640 << 10
 
     /// C[m, n] = A[m, k] B[n, k]^T + beta C: activations by weights stored [out, in].
     public static func timesTransposed(_ c: Matrix, _ a: Matrix, _ b: Matrix, accumulate: Bool = false) {
@@ -51,8 +50,9 @@ public let compiledISA: String = {
     #endif
 }()
 
-/// What bits depend on in this build, which ranks compare before they train together. Sums have one order on every
-/// vector unit, but a product that is added is rounded once where the CPU has fused multiply-adds, else twice.
+/// What ranks compare before they train together. Sums have one order on every vector unit and every multiply-add is
+/// rounded once, which was held against each other for AVX2 and AVX-512; other architectures were not, and without
+/// fused multiply-adds in the CPU each is a call of the C library, for which all other ranks would wait.
 public let compiledArithmetic: String = {
     #if arch(x86_64)
     return skein_compiled_features & (1 << 1) != 0 ? "x86-64 with FMA" : "x86-64 without FMA"

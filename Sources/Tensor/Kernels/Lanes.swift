@@ -1,7 +1,7 @@
 import CKernels
 
-/// Arithmetic on sixteen lanes. `fma` is one instruction where the target has it, which `SKEIN_MARCH`
-/// guarantees; a sum over lanes always folds halves (8, 4, 2, 1), so its rounding is fixed.
+/// Arithmetic on sixteen lanes. `fma` is one instruction where the target has it, as nearly every CPU of the last ten
+/// years; a sum over lanes always folds halves (8, 4, 2, 1), so its rounding is fixed.
 extension SIMD16<Float> {
     /// a * b + self, rounded once.
     @inline(__always) func fma(_ a: Lanes, _ b: Lanes) -> Lanes { skein_fma(a, b, self) }

@@ -94,7 +94,7 @@ public typealias Lanes = SIMD16<Float>
         unsafe UnsafeMutableBufferPointer(start: base, count: count)
     }
 
-    /// The address, for C interfaces (BLAS, the tile kernels). Only this module may use it.
+    /// The address, for C interfaces (`CKernels`, OpenBLAS). Only this module may use it.
     @usableFromInline package var pointer: UnsafeMutablePointer<Float> { unsafe base }
 }
 

@@ -164,10 +164,17 @@ public protocol PoolObserver: AnyObject, Sendable {
         unsafe pthread_mutex_unlock(lock)
     }
 
+    /// Twice what a product packs on the stack, and room for all else: the system's default may be a few pages.
+    private static let stackBytes = 2 * Gemm.stackBytes + 1 << 20
+
     private func start(_ worker: Int) {
         var thread = pthread_t()
+        var attributes = pthread_attr_t()
+        unsafe pthread_attr_init(&attributes)
+        defer { unsafe pthread_attr_destroy(&attributes) }
+        unsafe pthread_attr_setstacksize(&attributes, Self.stackBytes)
         let box = unsafe Unmanaged.passRetained(Start(pool: self, worker: worker))
-        let status = unsafe pthread_create(&thread, nil, { argument in
+        let status = unsafe pthread_create(&thread, &attributes, { argument in
             guard let argument = unsafe argument else { return nil }
             let start = unsafe Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
             start.pool.serve(start.worker)

@@ -4,7 +4,7 @@ import Crypto
 /// What this process is, and what it says the job is. Two ranks may only exchange frames when everything
 /// but the rank is equal.
 package struct Identity: Sendable {
-    /// More than this is not worth sending; a claim is a hash, a name, a list of CPU features.
+    /// More than this is not worth sending; a claim is a hash, a name, a kind of arithmetic.
     package static let maximumRecordByteCount = 8192
 
     package let rank: Int
