@@ -85,6 +85,10 @@ struct Experiment: ParsableCommand {
     private static func sources(_ texts: [String]) throws -> [String] {
         let sources = Array(texts.prefix { !$0.hasPrefix("--") })
         guard !sources.isEmpty else { throw BadInput("no texts; name files or folders after the options") }
+        // They become a list on a command line, whose commas separate.
+        if let path = sources.first(where: { $0.contains(",") }) {
+            throw BadInput("\(path) has a comma in its name; rename it, or name the folder it lies in")
+        }
         return sources
     }
 

@@ -89,7 +89,8 @@ import Testing
         for arguments in [["--out", "file", "text.txt"], ["--out", "new"],
                           ["--out", "new", "--tokens", "0", "text.txt"],
                           ["--out", "new", "--arms", "concat,other", "text.txt"],
-                          ["--out", "new", "--seeds", "0,x", "text.txt"], ["--out", "new", "missing.txt"]] {
+                          ["--out", "new", "--seeds", "0,x", "text.txt"], ["--out", "new", "missing.txt"],
+                          ["--out", "new", "with,comma.txt"]] {
             let outcome = try Program.run(["experiment", "lengths"] + arguments, in: place.path)
             #expect(outcome.code == 2, "\(arguments): \(outcome.error)")
             #expect(try place.contents() == before, "\(arguments)")
