@@ -44,7 +44,7 @@ INLINE void tile(const int rows, const int vectors, size_t k,
         for (int i = 0; i < rows; i++) {
             lanes left = a[i * a_row];
 #pragma clang loop unroll(full)
-            for (int j = 0; j < vectors; j++) sum[i][j] = __builtin_elementwise_fma(left, right[j], sum[i][j]);
+            for (int j = 0; j < vectors; j++) sum[i][j] = SKEIN_MULTIPLY_ADD(left, right[j], sum[i][j]);
         }
         a += a_column;
         b += b_row;
@@ -85,7 +85,7 @@ static void columns_rest(size_t m, size_t n, size_t k, const float *a, size_t a_
         for (size_t j = 0; j < n; j++) {
             float sum = beta ? c[i * c_row + j] : 0;
             for (size_t p = 0; p < k; p++)
-                sum = __builtin_fmaf(a[i * a_row + p * a_column], b[p * b_row + j], sum);
+                sum = SKEIN_MULTIPLY_ADD(a[i * a_row + p * a_column], b[p * b_row + j], sum);
             c[i * c_row + j] = sum;
         }
 }

@@ -19,11 +19,11 @@ void skein_copy_with_dots(size_t rows, size_t columns, const float *x, size_t x_
             memcpy(&a, x + i * x_row + j, sizeof a);
             memcpy(&b, y + i * y_row + j, sizeof b);
             memcpy(copy + i * copy_row + j, &a, sizeof a);
-            chains = __builtin_elementwise_fma(a, b, chains);
+            chains = SKEIN_MULTIPLY_ADD(a, b, chains);
         }
         for (size_t lane = 0; j + lane < columns; lane++) {
             float a = copy[i * copy_row + j + lane] = x[i * x_row + j + lane];
-            chains[lane] = __builtin_fmaf(a, y[i * y_row + j + lane], chains[lane]);
+            chains[lane] = SKEIN_MULTIPLY_ADD(a, y[i * y_row + j + lane], chains[lane]);
         }
         dots[i] = skein_total(chains);
     }

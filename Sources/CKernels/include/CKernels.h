@@ -6,6 +6,15 @@
 /// One bit for each CPU feature that this build was compiled to use; the order is cpu_check.c's.
 extern const uint32_t skein_compiled_features;
 
+/// a * b + c of floats or vectors of them, rounded once where the target has fused multiply-adds. An x86-64 without
+/// them would call the C library for each, a hundred times slower; there it is rounded twice, and such builds do not
+/// train together with others.
+#if defined(__x86_64__) && !defined(__FMA__)
+#define SKEIN_MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
+#else
+#define SKEIN_MULTIPLY_ADD(a, b, c) __builtin_elementwise_fma(a, b, c)
+#endif
+
 /// A small matrix product on operands that are in cache, without packing: the inner tile of attention.
 ///
 ///     C[m, n] = beta * C[m, n] + A[m, k] B[k, n]         beta is 0 or 1
@@ -52,9 +61,9 @@ static inline __attribute__((always_inline)) skein_lanes skein_smaller(skein_lan
     return a < b ? a : b;
 }
 
-/// a * b + c, rounded once.
+/// a * b + c, rounded as SKEIN_MULTIPLY_ADD.
 static inline __attribute__((always_inline)) skein_lanes skein_fma(skein_lanes a, skein_lanes b, skein_lanes c) {
-    return __builtin_elementwise_fma(a, b, c);
+    return SKEIN_MULTIPLY_ADD(a, b, c);
 }
 
 /// Each lane's square root, correctly rounded; NaN of a negative one.

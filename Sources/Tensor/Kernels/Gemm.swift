@@ -50,9 +50,9 @@ public let compiledISA: String = {
     #endif
 }()
 
-/// What ranks compare before they train together. Sums have one order on every vector unit and every multiply-add is
-/// rounded once, which was held against each other for AVX2 and AVX-512; other architectures were not, and without
-/// fused multiply-adds in the CPU each is a call of the C library, for which all other ranks would wait.
+/// What ranks compare before they train together. Sums have one order on every vector unit, and AVX2 and AVX-512 were
+/// found to give the same bits; other architectures were not tried, and without fused multiply-adds in the CPU each is
+/// rounded twice.
 public let compiledArithmetic: String = {
     #if arch(x86_64)
     return skein_compiled_features & (1 << 1) != 0 ? "x86-64 with FMA" : "x86-64 without FMA"

@@ -3,7 +3,7 @@ import CKernels
 /// Arithmetic on sixteen lanes. `fma` is one instruction where the target has it, as nearly every CPU of the last ten
 /// years; a sum over lanes always folds halves (8, 4, 2, 1), so its rounding is fixed.
 extension SIMD16<Float> {
-    /// a * b + self, rounded once.
+    /// a * b + self, rounded once where the target fuses the two.
     @inline(__always) func fma(_ a: Lanes, _ b: Lanes) -> Lanes { skein_fma(a, b, self) }
 
     @inline(__always) func fma(_ a: Lanes, _ b: Float) -> Lanes { skein_fma(a, Lanes(repeating: b), self) }
