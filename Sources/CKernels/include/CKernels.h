@@ -7,7 +7,7 @@
 extern const uint32_t skein_compiled_features;
 
 /// a * b + c of floats or vectors of them, rounded once where the target has fused multiply-adds. An x86-64 without
-/// them would call the C library for each, a hundred times slower; there it is rounded twice, and such builds do not
+/// them would call the C library for each, fifty times slower; there it is rounded twice, and such builds do not
 /// train together with others.
 #if defined(__x86_64__) && !defined(__FMA__)
 #define SKEIN_MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
