@@ -1,9 +1,9 @@
 import Base
 import Tensor
 
-/// Single-precision products through the same call that training makes, and OpenBLAS's beside them, timed in turn:
-/// `openblas_ratio` is its time over ours.
-/// With several threads, each thread computes its own m x n product against one shared right operand.
+/// Single-precision products through the same call that training makes, and OpenBLAS's beside them, timed in turn
+/// (`openblas_ratio`: its time over ours). With several threads, each thread computes its own m x n product against one
+/// shared right operand.
 public func benchGemm(m: Int, n: Int, k: Int, threads: Int, rounds: Int) throws -> BenchLine {
     let pool = Pool(threads: threads)
     defer { pool.close() }

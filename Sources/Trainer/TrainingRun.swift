@@ -126,10 +126,8 @@ public final class TrainingRun {
         }
         moment = try Moment(bytes: runner.world.gather(moment.bytes)[0])
         let state = runner.state
-        if moment.position.step == 0 {
-            state.weights.initialize(seed: recipe.debug.seed)
-        }
-        // Fresh ones too: a normal number's logarithm is the C library's, and another version may round it otherwise.
+        // Only rank 0 draws: that takes the C library's logarithm, which another version may round otherwise.
+        if isFirst, moment.position.step == 0 { state.weights.initialize(seed: recipe.debug.seed) }
         try runner.world.broadcast(state.weights.flat)
         if moment.position.step > 0 {
             for part in [state.momentum, state.variance] { try runner.world.broadcast(part.flat) }

@@ -68,6 +68,7 @@ import Testing
         let place = try Workplace()
         #expect(try experiment(place, arms: ["concat"]).code == 0)
         try place.write("file", "of no use as a folder")
+        try place.write("with,comma.txt", String(repeating: "the name is the only fault ", count: 200))
         let before = try place.contents()
         let cases: [(tokens: Int, flags: [String], words: [String])] = [
             // Another recipe in the same folder.
@@ -89,12 +90,14 @@ import Testing
         for arguments in [["--out", "file", "text.txt"], ["--out", "new"],
                           ["--out", "new", "--tokens", "0", "text.txt"],
                           ["--out", "new", "--arms", "concat,other", "text.txt"],
-                          ["--out", "new", "--seeds", "0,x", "text.txt"], ["--out", "new", "missing.txt"],
-                          ["--out", "new", "with,comma.txt"]] {
+                          ["--out", "new", "--seeds", "0,x", "text.txt"], ["--out", "new", "missing.txt"]] {
             let outcome = try Program.run(["experiment", "lengths"] + arguments, in: place.path)
             #expect(outcome.code == 2, "\(arguments): \(outcome.error)")
             #expect(try place.contents() == before, "\(arguments)")
         }
+        let comma = try Program.run(["experiment", "lengths", "--out", "new", "with,comma.txt"], in: place.path)
+        #expect(comma.code == 2 && comma.error.contains("with,comma.txt has a comma"), "\(comma.error)")
+        #expect(try place.contents() == before)
     }
 }
 

@@ -21,9 +21,6 @@ enum Program {
         process.executableURL = URL(fileURLWithPath: path)
         process.arguments = arguments
         process.currentDirectoryURL = URL(fileURLWithPath: folder)
-        var environment = ProcessInfo.processInfo.environment
-        environment["OPENBLAS_CORETYPE"] = nil
-        process.environment = environment
         // Files and not pipes: a full pipe would stop a talkative program for ever.
         let files = ["out", "err"].map { folder + "/.\(UUID().uuidString).\($0)" }
         let handles = try files.map { name -> FileHandle in

@@ -31,7 +31,6 @@ final class Ranks {
             process.arguments = arguments + flags(rank)
             process.currentDirectoryURL = URL(fileURLWithPath: folder)
             var environment = ProcessInfo.processInfo.environment
-            environment["OPENBLAS_CORETYPE"] = nil
             environment["RANK"] = "\(rank)"
             environment["WORLD_SIZE"] = "\(count)"
             environment["LOCAL_RANK"] = "\(rank)"
