@@ -1,5 +1,6 @@
 import Base
 import Crypto
+import Storage
 
 /// A tensor's name, element type and shape: what must agree before bytes are moved.
 public struct TensorSpec: Equatable, Sendable, CustomStringConvertible {

@@ -1,4 +1,5 @@
 import Base
+import Storage
 
 /// Why a checkpoint could not be written or used. One line each.
 public enum CheckpointError: Fault, Equatable {

@@ -1,4 +1,5 @@
 import Base
+import Storage
 
 /// The checkpoints of one run: `outputs/NAME/checkpoint/step-N`.
 public struct CheckpointFolder: Sendable {
@@ -22,8 +23,10 @@ public struct CheckpointFolder: Sendable {
     }
 
     /// The newest checkpoint of which every byte is as it was written. For each newer one that was passed
-    /// over there is a warning that says what is wrong with it.
-    /// - Throws: `.notFound` if there is none, with the same reasons.
+    /// over, because it is damaged or was never finished, there is a warning that says what is wrong with it.
+    /// - Throws: `.notFound` if there is none, with the same reasons. Whatever else keeps a newer one from being read
+    ///   (an I/O error, another version's format) is thrown as it is: to go back for it would cost steps that are
+    ///   there.
     public func latest() throws(CheckpointError) -> (checkpoint: Checkpoint, warnings: [String]) {
         var reasons: [String] = []
         for step in try steps() {
@@ -32,7 +35,10 @@ public struct CheckpointFolder: Sendable {
                 try checkpoint.requireWhole()
                 return (checkpoint, reasons.map { "\($0); going back to step \(step)" })
             } catch {
-                reasons.append(error.description)
+                switch error {
+                case .damaged, .notFound: reasons.append(error.description)
+                case .disk, .notWritten, .exists, .mismatch: throw error
+                }
             }
         }
         let why = reasons.isEmpty ? "there is no step-N folder in it" : reasons.joined(separator: "; ")

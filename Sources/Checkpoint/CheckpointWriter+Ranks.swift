@@ -1,5 +1,6 @@
 import Base
 import Foundation
+import Storage
 
 /// What one rank has written of a step: the entries that the manifest will hold. It travels to rank 0 as JSON.
 struct PartRecord: Codable, Equatable {

@@ -1,5 +1,6 @@
 import Base
 import Crypto
+import Storage
 
 /// A tensor to be saved: `bytes` are its elements, row-major, dense, little-endian. The memory is read
 /// during `write` only.

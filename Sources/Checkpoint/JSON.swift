@@ -1,4 +1,5 @@
 import Foundation
+import Storage
 
 /// `text` as a JSON string with its quotes.
 package func jsonString(_ text: String) -> String {

@@ -1,6 +1,7 @@
 import Base
 import Crypto
 import Foundation
+import Storage
 
 extension Manifest {
     /// The file's bytes. Their number depends on neither hashes nor checksums, so that room for the manifest

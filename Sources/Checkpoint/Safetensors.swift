@@ -1,5 +1,6 @@
 import Base
 import Foundation
+import Storage
 
 /// The safetensors format (github.com/huggingface/safetensors): a header that says where each tensor is,
 /// then the tensors.

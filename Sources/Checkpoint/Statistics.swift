@@ -1,4 +1,5 @@
 import Base
+import Storage
 
 /// What `skein inspect` says about a tensor's values. Non-finite ones are counted and else left out.
 public struct TensorStatistics: Equatable, Sendable {

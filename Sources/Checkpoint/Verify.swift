@@ -1,5 +1,7 @@
 import Base
 import Crypto
+import Glibc
+import Storage
 
 extension Checkpoint {
     /// Reads every byte and returns each place that is not as it was written; empty means whole. Never
@@ -17,9 +19,19 @@ extension Checkpoint {
         return damages
     }
 
-    /// Throws `.damaged` with everything that `verify` finds.
+    /// Throws `.damaged` with everything that is not as it was written. What is only not to be read now (an I/O
+    /// error, no permission, too many open files) is `.disk`: it says nothing about the bytes.
     public func requireWhole() throws(CheckpointError) {
-        let damages = verify()
+        var damages: [Damage] = []
+        for file in manifest.files {
+            let path = joined(self.path, file.name)
+            do throws(DiskError) {
+                damages += try verify(file, path)
+            } catch {
+                guard error.code == 0 || error.code == ENOENT else { throw .disk(error) }
+                damages.append(Damage(path: path, evidence: error.description))
+            }
+        }
         guard damages.isEmpty else { throw .damaged(damages) }
     }
 

@@ -90,6 +90,8 @@ public struct Recipe: Sendable, Equatable {
         public var maxTokensPerTask = 0
         /// Gradients are scaled down to this global norm; 0 means never.
         public var maxNorm = 1.0
+        /// Steps in a row whose loss or gradient may be not finite before the run ends; 0 means any number.
+        public var maxNonfiniteSteps = 3
         public var lengthWarmup = LengthSchedule()
     }
 
@@ -128,6 +130,9 @@ public struct Recipe: Sendable, Equatable {
     public struct Schedule: Sendable, Equatable {
         public var warmupSteps = 50
         public var decay = Decay.cosine
+        /// The share of all steps, at the end, in which the rate decays; 1: from the end of the warm-up on. With less
+        /// than 1 the rate stands still before (warmup-stable-decay), so that the end can still be moved.
+        public var decayRatio = 1.0
         /// The last step's learning rate as a share of the highest.
         public var minimumFactor = 0.1
     }

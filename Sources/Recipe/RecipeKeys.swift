@@ -41,6 +41,8 @@ extension Recipe {
                  "compute threads; 0: the cores this process may use"),
         .number("training.max_norm", \.training.maxNorm, 0...Double.infinity,
                 "clip the gradient's global norm; 0: never"),
+        .integer("training.max_nonfinite_steps", \.training.maxNonfiniteSteps, 0...Int.max,
+                 "end after so many steps in a row whose loss or gradient is not finite; 0: never"),
         .choice("training.length_warmup", \.training.lengthWarmup.method, "how short contexts are made at the start"),
         .choice("training.length_warmup_growth", \.training.lengthWarmup.growth, "how their length grows"),
         .integer("training.length_warmup_steps", \.training.lengthWarmup.steps, 1...10_000_000,
@@ -64,6 +66,8 @@ extension Recipe {
 
         .integer("lr_scheduler.warmup_steps", \.schedule.warmupSteps, 0...Int.max, "steps of linear warm-up"),
         .choice("lr_scheduler.decay_type", \.schedule.decay, "shape of the decay after warm-up"),
+        .number("lr_scheduler.decay_ratio", \.schedule.decayRatio, 0...1,
+                "the last share of the steps, in which the rate decays; 1: all after the warm-up"),
         .number("lr_scheduler.min_lr_factor", \.schedule.minimumFactor, 0...1, "the last rate over the highest"),
 
         .choice("precision.recipe", \.precision.recipe, "number formats of the step"),

@@ -77,14 +77,17 @@ extension Recipe {
         }
     }
 
-    /// The learning rate of a step (0 is the first): linear warm-up by steps, then the decay by tokens down to
-    /// `min_lr_factor` (2108.06084, section 3). `inputs`: how many tokens the first so many steps take, in any
-    /// unit; where all steps take as many, the steps themselves will do.
+    /// The learning rate of a step (0 is the first): linear warm-up by steps, then, over the last `decay_ratio` of the
+    /// steps, the decay by tokens down to `min_lr_factor` (2108.06084, section 3). `inputs`: how many tokens the first
+    /// so many steps take, in any unit; where all steps take as many, the steps themselves will do.
     public func learningRate(at step: Int, inputs: (Int) -> Int = { $0 }) -> Double {
         let peak = optimizer.learningRate
         if step < schedule.warmupSteps { return peak * Double(step + 1) / Double(schedule.warmupSteps) }
-        let begin = inputs(schedule.warmupSteps)
-        let decaying = max(1, inputs(max(schedule.warmupSteps, training.steps - 1)) - begin)
+        let stable = training.steps - Int((schedule.decayRatio * Double(training.steps)).rounded())
+        let first = max(schedule.warmupSteps, stable)
+        if step < first || stable == training.steps { return peak }
+        let begin = inputs(first)
+        let decaying = max(1, inputs(max(first, training.steps - 1)) - begin)
         let progress = min(1, Double(inputs(step) - begin) / Double(decaying))
         let low = schedule.minimumFactor
         switch schedule.decay {

@@ -77,7 +77,7 @@ func clock(_ seconds: Double) -> String {
 }
 
 /// "3.00e-04": always eight columns, for rates that move over decades.
-func scientific(_ value: Double) -> String {
+public func scientific(_ value: Double) -> String {
     guard value.isFinite else { return padded("\(value)", 8) }
     var mantissa = value.magnitude, exponent = 0
     guard mantissa > 0 else { return "0.00e+00" }

@@ -11,6 +11,8 @@ public struct RunSummary: Sendable {
     public var arguments: [String]
     /// The folder of the last checkpoint; nil if none was written.
     public var checkpoint: String?
+    /// The learning rate fell towards the last step, so that more steps need a word about it.
+    public var decays = false
     /// Nil where it was not measured.
     public var memory: Memory?
 
@@ -64,8 +66,7 @@ public struct RunSummary: Sendable {
             rows.append(("validation", bits + "loss \(Units.fixed(validation.loss, 4)) nats/token"))
         }
         if let memory {
-            rows.append(("memory", "\(Units.grouped(memory.peak)) bytes at most, "
-                + "planned \(Units.grouped(memory.planned))"))
+            rows.append(("memory", "\(Units.bytes(memory.peak)) at most, planned \(Units.bytes(memory.planned))"))
         }
         rows.append(("checkpoint", checkpoint ?? "none was written"))
         let table = rows.map { name, value in
@@ -80,9 +81,14 @@ public struct RunSummary: Sendable {
         // What is said anew below is not said twice.
         var kept = without("--checkpoint.load", arguments)
         if done { kept = without("--training.steps", kept) }
+        if done, decays { for flag in ["--optimizer.lr", "--lr_scheduler.decay_type"] { kept = without(flag, kept) } }
         var resume = start + kept + ["--checkpoint.load", "latest"]
         // A finished run goes on only if it gets more steps.
         if done { resume += ["--training.steps", "\(2 * last.totalSteps)"] }
+        // A longer schedule would lift the rate that has just come down, so the advice is to stay where it is.
+        if done, decays {
+            resume += ["--lr_scheduler.decay_type", "none", "--optimizer.lr", scientific(last.learningRate)]
+        }
         func without(_ flag: String, _ words: [String]) -> [String] {
             guard let place = words.firstIndex(of: flag) else { return words }
             return without(flag, Array(words[..<place] + words[min(place + 2, words.count)...]))

@@ -49,6 +49,7 @@ struct Reporter {
                              start: setting.ranks == 1 ? ["train"] : ["launch", "-n", "\(setting.ranks)"],
                              arguments: setting.commandLine)
         log = try MetricsLog("\(setting.folder)/metrics.jsonl", resumingAfter: setting.firstStep)
+        summary.decays = recipe.schedule.decay != .none
         for text in setting.resolved.translations { Reporter.warn(text) }
         greet(corpus)
     }
@@ -104,10 +105,16 @@ struct Reporter {
         }
     }
 
+    /// Makes the log of the steps so far durable.
+    func sync() { log.sync() }
+
     mutating func saved(_ path: String, seconds: Double) {
         summary.checkpoint = path
         line.message("saved \(path) in \(Units.duration(seconds))")
     }
+
+    /// What was saved later than `path` is of no use.
+    mutating func goesBack(to path: String) { summary.checkpoint = path }
 
     mutating func traced(_ trace: StepTrace.Result, _ path: String) {
         line.message("traced \(path); open it in https://ui.perfetto.dev")

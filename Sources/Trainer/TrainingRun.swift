@@ -4,6 +4,7 @@ import Collectives
 import Corpus
 import Model
 import Recipe
+import Storage
 import Telemetry
 import Tensor
 
@@ -29,6 +30,7 @@ public final class TrainingRun {
     public init(_ resolved: ResolvedRecipe, commandLine: [String] = [], ranks: RankSetting? = nil,
                 stopAfter: Int? = nil, beginsWhereNothingIsSaved: Bool = false, output: Int32 = 1) {
         self.resolved = resolved
+        folder = RunFolder(resolved.recipe)
         self.commandLine = commandLine
         self.ranks = ranks
         self.stopAfter = stopAfter
@@ -38,16 +40,16 @@ public final class TrainingRun {
 
     /// Rank 0 reads and writes the run's folder, and speaks.
     private var isFirst: Bool { (ranks?.rank ?? 0) == 0 }
-    private var folder: String { "\(recipe.job.dumpFolder)/\(recipe.job.name)" }
-    private var checkpoints: CheckpointFolder { CheckpointFolder("\(folder)/checkpoint") }
+    private let folder: RunFolder
 
     public func run() throws {
         try recipe.requireRows(worldSize: ranks?.worldSize ?? 1)
         let memory = try PlannedMemory(recipe, ranks: ranks?.worldSize ?? 1, localRanks: ranks?.localWorldSize ?? 1)
         try memory.requireRoom()
-        if isFirst { try requireFolders() }
+        if isFirst { try folder.requirePlace() }
         let corpus = try openCorpus(recipe)
-        let start = isFirst ? try findStart() : nil
+        let start = isFirst ? try folder.open(silently: beginsWhereNothingIsSaved) : nil
+        defer { folder.leave() }
         let cores = max(1, Machine.cores() / (ranks?.localWorldSize ?? 1))
         let threads = recipe.training.threads == 0 ? cores : recipe.training.threads
         let pool = Pool(threads: threads, spin: threads <= cores)
@@ -81,35 +83,35 @@ public final class TrainingRun {
         let peak = try world.sum(peak)
         var reporter: Reporter?
         if isFirst {
-            try prepareFolder(resumingAfter: start.map(\.step))
+            try folder.prepare(resumingAfter: start.map(\.step))
+            if let start { try sayRates(start, runner.schedule) }
             reporter = try Reporter(
-                Reporter.Setting(resolved: resolved, commandLine: commandLine, folder: folder, output: output,
+                Reporter.Setting(resolved: resolved, commandLine: commandLine, folder: folder.path, output: output,
                                  peak: peak, threads: runner.pool.threads, ranks: world.size,
                                  firstStep: Int(moment.position.step),
                                  plannedBytes: planned),
                 corpus: corpus, table: runner.state.table, schedule: runner.schedule)
         }
         try world.barrier()
-        try requireSharedFolder(world)
-        try loop(runner, snapshot, &reporter, corpus, trace, from: moment)
-    }
-
-    /// Leaves a trace in the run's folder, and says in the summary where the time went.
-    private func write(_ trace: StepTrace.Result, _ reporter: inout Reporter?) throws {
-        let disk = RealDisk()
-        if try disk.kind("\(folder)/traces") == nil { try disk.createFolder("\(folder)/traces") }
-        let path = "\(folder)/traces/steps-\(trace.steps.lowerBound)-\(trace.steps.upperBound).json"
-        try replace(path, with: trace.json, disk)
-        reporter?.traced(trace, path)
-    }
-
-    /// Ranks that save together must see what rank 0 has just made; better to say so now than at the first save.
-    private func requireSharedFolder(_ world: World) throws {
-        guard world.size > 1, !isFirst, recipe.checkpoint.enable, recipe.checkpoint.shared else { return }
-        if try RealDisk().kind(folder) == nil {
-            throw BadInput("\(folder), which rank 0 made, is not on rank \(world.rank)'s disk; let all ranks share "
-                + "job.dump_folder, or let rank 0 save everything by --checkpoint.shared false")
+        if world.size > 1, !isFirst, recipe.checkpoint.enable, recipe.checkpoint.shared {
+            try folder.requireVisible(to: world.rank)
         }
+        var good = LastGood(limit: recipe.training.maxNonfiniteSteps)
+        if let start { good.saved(step: start.step, path: start.path) }
+        try loop(runner, snapshot, &reporter, corpus, trace, &good, from: moment)
+    }
+
+    /// The schedule is a function of the recipe, so another end of the run, say, moves all rates before it. Whoever
+    /// goes on with other rates than the checkpoint's recipe would have given hears of it before the first step.
+    private func sayRates(_ start: Checkpoint, _ schedule: StepSchedule) throws {
+        let before = try ResolvedRecipe.load(text: start.recipe(), name: "\(start.path)/config.toml").recipe
+        let old = StepSchedule(before, worldSize: start.manifest.worldSize).learningRate(at: max(start.step - 1, 0))
+        let new = schedule.learningRate(at: start.step)
+        guard new > old * 1.1 || new < old * 0.9, start.step >= recipe.schedule.warmupSteps else { return }
+        Reporter.warn("the learning rate goes from \(scientific(old)) at step \(Units.grouped(start.step)), by "
+            + "\(start.path)'s recipe, to \(scientific(new)) at the next; if that is not meant, keep the schedule "
+            + "(training.steps, optimizer.lr, lr_scheduler), or go on at one rate by --lr_scheduler.decay_type none "
+            + "--optimizer.lr \(scientific(old))")
     }
 
     /// Fresh weights, or a checkpoint's: rank 0 draws or reads them and hands them to all, so that the others need not
@@ -135,64 +137,8 @@ public final class TrainingRun {
         return moment
     }
 
-    /// The checkpoint to begin with, if any. Refuses an existing output folder, unless this run goes on in it.
-    private func findStart() throws -> Checkpoint? {
-        let load = recipe.checkpoint.load
-        if load == "latest" {
-            if beginsWhereNothingIsSaved, try checkpoints.steps().isEmpty { return nil }
-            let (checkpoint, warnings) = try checkpoints.latest()
-            for warning in warnings { Reporter.warn(warning) }
-            return checkpoint
-        }
-        if try RealDisk().kind(folder) != nil {
-            throw BadInput("\(folder) exists; go on with it by --checkpoint.load latest, or begin another run with "
-                + "--job.name NAME")
-        }
-        guard !load.isEmpty else { return nil }
-        let (checkpoint, warnings) = try Checkpoint.locate(load)
-        for warning in warnings { Reporter.warn(warning) }
-        return checkpoint
-    }
-
-    /// Makes the run's folder and leaves the resolved recipe in it. A run that goes back to an earlier step moves
-    /// later checkpoints aside, so that `latest` means this run.
-    private func prepareFolder(resumingAfter step: Int?) throws {
-        let disk = RealDisk()
-        for path in foldersOnTheWay where try disk.kind(path) == nil { try disk.createFolder(path) }
-        if let step, recipe.checkpoint.load == "latest" {
-            for moved in try checkpoints.setAside(after: step) { Reporter.warn("\(moved): a later step was set aside") }
-        }
-        try replace("\(folder)/config.toml", with: Array(recipe.toml.utf8), disk)
-    }
-
-    /// The run's folder and those it lies in, the outermost first.
-    private var foldersOnTheWay: [String] {
-        folder.indices.filter { folder[$0] == "/" && $0 > folder.startIndex }.map { String(folder[..<$0]) } + [folder]
-    }
-
-    /// A file where a folder has to be is said before the data are read.
-    private func requireFolders() throws {
-        for path in foldersOnTheWay {
-            switch try RealDisk().kind(path) {
-            case .file, .other: throw BadInput("\(path) is no folder; give another job.dump_folder or job.name")
-            case .folder, nil: break
-            }
-        }
-    }
-
-    /// A new file under a name that may be taken: written beside it, then renamed over it.
-    private func replace(_ path: String, with bytes: [UInt8], _ disk: RealDisk) throws {
-        let temporary = path + ".tmp"
-        if try disk.kind(temporary) != nil { try disk.remove(temporary) }
-        let file = try disk.create(temporary, size: bytes.count)
-        defer { disk.close(file) }
-        try unsafe bytes.withUnsafeBytes { unsafe try disk.write($0, to: file, at: 0) }
-        try disk.sync(file)
-        try disk.rename(temporary, to: path)
-    }
-
     private func loop(_ runner: StepRunner, _ snapshot: Snapshot, _ reporter: inout Reporter?, _ corpus: Corpus,
-                      _ trace: StepTrace?, from begin: Moment) throws {
+                      _ trace: StepTrace?, _ good: inout LastGood, from begin: Moment) throws {
         Interrupt.install()
         var moment = begin
         var trace = trace
@@ -211,30 +157,59 @@ public final class TrainingRun {
                 ? try runner.phase("validate") { try validate(runner, corpus, step: done, isLast: isLast) } : nil
             reporter?.step(done, result, tokens: moment.tokens, lossRatio: lossRatio, seconds: seconds,
                            validation: validation)
-            if recipe.checkpoint.enable, isLast || due(recipe.checkpoint.interval, done) {
-                try runner.phase("checkpoint") { try save(runner, snapshot, moment, &reporter) }
+            if good.add(step: done, updated: result.updated) { try retire() }
+            if good.isLost { try giveUp(good, &reporter) }
+            // Weights that a step could do nothing with are not worth a place beside those before, but at the end.
+            if recipe.checkpoint.enable, isLast || good.skipped == 0 && due(recipe.checkpoint.interval, done) {
+                try runner.phase("checkpoint") { try save(runner, snapshot, moment, &reporter, &good) }
+                if isLast, good.skipped == 0 { try retire() }
             }
-            if let traced = try trace?.end(step, isLast: isLast, runner) { try write(traced, &reporter) }
+            if let traced = try trace?.end(step, isLast: isLast, runner) {
+                let path = try folder.write(traced)
+                reporter?.traced(traced, path)
+            }
             if isLast { break }
         }
         reporter?.finish()
     }
 
+    /// Ends a run that loss or gradient have left for good. Later checkpoints than the last good one, whose weights
+    /// led here, are set aside: neither `latest` nor whoever uses the model should take them.
+    private func giveUp(_ good: LastGood, _ reporter: inout Reporter?) throws {
+        if isFirst, let confirmed = good.confirmed {
+            try folder.setAside(after: confirmed.step)
+            reporter?.goesBack(to: confirmed.path)
+        }
+        reporter?.finish()
+        throw good.fault(folder.path)
+    }
+
+    /// Removes checkpoints beyond those that are kept. Called once the newest has shown that training can go on from
+    /// it, or at the end.
+    private func retire() throws {
+        guard isFirst, recipe.checkpoint.enable else { return }
+        for warning in try folder.checkpoints.retain(last: recipe.checkpoint.keepLatest) { Reporter.warn(warning) }
+    }
+
     private func due(_ interval: Int, _ step: Int) -> Bool { interval > 0 && step % interval == 0 }
 
     private func save(_ runner: StepRunner, _ snapshot: Snapshot, _ moment: Moment,
-                      _ reporter: inout Reporter?) throws {
+                      _ reporter: inout Reporter?, _ good: inout LastGood) throws {
         try runner.requireEqualWeights(step: Int(moment.position.step))
         let started = MonotonicClock.seconds()
-        let writer = CheckpointWriter(folder: checkpoints.path)
+        let writer = CheckpointWriter(folder: folder.checkpoints.path)
+        // A checkpoint that outlives a power cut must not know of steps that the log has lost.
+        reporter?.sync()
         let path: String?
         if runner.world.size > 1, recipe.checkpoint.shared {
             path = try snapshot.save(moment, with: writer, by: runner.world)
         } else {
             path = isFirst ? try snapshot.save(moment, with: writer) : nil
         }
+        let step = Int(moment.position.step)
+        good.saved(step: step, path: joined(folder.checkpoints.path, "step-\(step)"))
+        for warning in StorageWarnings.take() { Reporter.warn(warning) }
         guard let path else { return }
-        for warning in try checkpoints.retain(last: recipe.checkpoint.keepLatest) { Reporter.warn(warning) }
         reporter?.saved(path, seconds: MonotonicClock.seconds() - started)
     }
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Base
 import Corpus
+import Storage
 import Telemetry
 import Trainer
 
@@ -61,6 +62,7 @@ struct DataCommand: ParsableCommand {
                 line.update(done: progress.bytes, total: progress.totalBytes, detail: detail)
             }
             line.finish()
+            for warning in StorageWarnings.take() { printError("skein: warning: \(warning)") }
             report(summary, seconds: MonotonicClock.seconds() - started)
         }
 

@@ -1,6 +1,7 @@
 import Base
 import Checkpoint
 import Glibc
+import Storage
 import Testing
 
 /// Every operation of a save and of the removal of old checkpoints fails once, in every way.

@@ -1,6 +1,7 @@
 import Base
 import Checkpoint
 import Glibc
+import Storage
 import Synchronization
 
 /// A disk in memory that knows what was synced. It fails at the operation it is told to, and after a crash

@@ -1,5 +1,6 @@
 import Base
 import Checkpoint
+import Storage
 import Testing
 
 /// A checkpoint small enough to try every byte of. Its values are a function of the step.

@@ -1,5 +1,6 @@
 import Base
 import Checkpoint
+import Glibc
 import Testing
 
 @Suite struct FolderTests {
@@ -97,6 +98,39 @@ import Testing
         #expect(found.checkpoint.step == 10)
         #expect(found.warnings == ["/run/checkpoint/step-20 is not a finished checkpoint: it has no "
             + "manifest.json; going back to step 10"])
+    }
+
+    /// Only damage sends a run back. A disk that fails now, or has no descriptor left, says nothing about the bytes; to
+    /// go back for that would throw steps away.
+    @Test(arguments: [EIO, EMFILE, EACCES, ENOMEM]) func aFailingDiskIsNoDamage(code: Int32) throws {
+        for step in [10, 20] { try Fixture(step: step).save(on: disk) }
+        disk.fail(at: .max, .crash)
+        _ = try folder.latest()
+        let operations = disk.operations
+        #expect(operations > 10)
+        for operation in 0..<operations {
+            disk.fail(at: operation, .error(code))
+            let error = #expect(throws: CheckpointError.self) { _ = try folder.latest() }
+            guard case .disk(let cause)? = error else {
+                Issue.record("operation \(operation): \(String(describing: error))")
+                continue
+            }
+            #expect(cause.code == code)
+        }
+        disk.disarm()
+        #expect(try folder.latest().checkpoint.step == 20)
+    }
+
+    /// A newer program's checkpoint is no damage either.
+    @Test func anotherFormatIsSaid() throws {
+        for step in [10, 20] { try Fixture(step: step).save(on: disk) }
+        disk.tamper("/run/checkpoint/step-20/manifest.json") { bytes in
+            let text = String(decoding: bytes, as: UTF8.self)
+            bytes = Array(text.replacing("\"version\":1", with: "\"version\":2").utf8)
+            #expect(text.utf8.count == bytes.count && text != String(decoding: bytes, as: UTF8.self))
+        }
+        let error = #expect(throws: CheckpointError.self) { _ = try folder.latest() }
+        #expect(error?.description.contains("use the version of skein that wrote it") == true)
     }
 
     @Test func goingOnFromAnEarlierStep() throws {

@@ -2,6 +2,7 @@ import Base
 import Checkpoint
 import Crypto
 import Foundation
+import Storage
 import Testing
 
 @Suite struct ManifestTests {

@@ -1,5 +1,6 @@
 import Base
 import Checkpoint
+import Storage
 import Testing
 
 @Suite struct StatisticsTests {

@@ -221,7 +221,7 @@ import Testing
         #expect(complaint { try prepare([source], "mine") }
             == "\(folder.path)/mine holds notes.md, which is no prepared data; name a new folder")
         #expect(complaint { try prepare([source], "no/such") }
-            == "cannot make the folder \(folder.path)/no/such: No such file or directory")
+            == "cannot create the folder \(folder.path)/no/such: No such file or directory")
         #expect(complaint { try prepare([source], "text.txt") }?.contains("\(folder.path)/text.txt") == true)
         let tokens = try folder.write("t.bin", [1, 0, 2, 0])
         #expect(complaint { try prepare([tokens], "out") }

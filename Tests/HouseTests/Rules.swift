@@ -22,10 +22,11 @@ enum Plan {
             ("Wire", ["Base", "CUV", "Crypto"]),
             ("Collectives", ["Base", "Wire", "Tensor"]),
             ("Planner", ["Base", "Recipe", "CCbc"]),
-            ("Corpus", ["Base", "Recipe", "Compression"]),
+            ("Storage", ["Base"]),
+            ("Corpus", ["Base", "Recipe", "Compression", "Storage"]),
             ("Model", ["Base", "Tensor", "Recipe"]),
             ("Parallel", ["Base", "Model", "Collectives", "Tensor", "Recipe"]),
-            ("Checkpoint", ["Base", "Recipe", "Tensor", "Compression", "Crypto"]),
+            ("Checkpoint", ["Base", "Recipe", "Tensor", "Compression", "Storage", "Crypto"]),
             ("Telemetry", ["Base", "Recipe"]),
         ]
         rows.append(("Trainer", Set(rows.map(\.name))))

@@ -81,6 +81,31 @@ import Testing
         }
     }
 
+    /// With a share of the steps to decay in, the rate stands still until then whatever the end, and what comes before
+    /// the decay does not change when the end is moved.
+    @Test(arguments: Recipe.Decay.allCases) func theEndCanBeMoved(decay: Recipe.Decay) {
+        var short = Recipe()
+        short.training.steps = 1000
+        short.schedule.warmupSteps = 10
+        short.schedule.decay = decay
+        short.schedule.decayRatio = 0.2
+        var long = short
+        long.training.steps = 4000
+        for step in 0..<800 { #expect(short.learningRate(at: step) == long.learningRate(at: step), "\(step)") }
+        #expect(short.learningRate(at: 800) == short.optimizer.learningRate)
+        let last = short.learningRate(at: 999) / short.optimizer.learningRate
+        #expect(abs(last - (decay == .none ? 1 : 0.1)) < 1e-12)
+        #expect(decay == .none || short.learningRate(at: 801) < short.optimizer.learningRate)
+        // No share: no decay. A share that reaches into the warm-up: all after it, as without one.
+        short.schedule.decayRatio = 0
+        #expect(short.learningRate(at: 999) == short.optimizer.learningRate)
+        var (whole, nearly) = (long, long)
+        (whole.schedule.decayRatio, nearly.schedule.decayRatio) = (1, 0.999)
+        for step in stride(from: 0, to: 4000, by: 97) {
+            #expect(whole.learningRate(at: step) == nearly.learningRate(at: step))
+        }
+    }
+
     @Test func theShortestRuns() {
         for steps in 1...3 {
             for warmup in 0...steps {

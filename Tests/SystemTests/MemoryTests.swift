@@ -3,11 +3,12 @@ import Testing
 
 /// The plan against what the kernel says of a run.
 @Suite struct MemoryTests {
-    /// "1,234" in `pattern`'s only group.
+    /// "36.8 MiB" in bytes, good to a tenth of the unit.
     private func number(_ text: String, _ pattern: String) throws -> Int {
-        let regex = try Regex("\(pattern) ([0-9,]+)", as: (Substring, Substring).self)
+        let regex = try Regex("\(pattern) ([0-9.]+) ([KMG])iB", as: (Substring, Substring, Substring).self)
         let match = try #require(try regex.firstMatch(in: text))
-        return try #require(Int(match.1.replacing(",", with: "")))
+        let unit = try #require(["K": 1 << 10, "M": 1 << 20, "G": 1 << 30][match.2])
+        return Int(try #require(Double(match.1)) * Double(unit))
     }
 
     static let shapes: [[String]] = [

@@ -48,6 +48,24 @@ import Testing
             """)
     }
 
+    /// A schedule twice as long would lift a rate that has come down; the command that is offered keeps it.
+    @Test func trainingOnAtTheLastRate() {
+        var summary = RunSummary(program: "skein", arguments: ["c.toml", "--optimizer.lr", "0.01"])
+        var report = StepReport.example(10, of: 10)
+        report.learningRate = 3e-4
+        summary.add(report)
+        summary.checkpoint = "c"
+        summary.memory = RunSummary.Memory(peak: 251_424_768, planned: 264_241_152)
+        summary.decays = true
+        let text = summary.text(seconds: 1, tokens: 9)
+        #expect(text.hasSuffix("train on  skein train c.toml --checkpoint.load latest --training.steps 20 "
+            + "--lr_scheduler.decay_type none --optimizer.lr 3.00e-04"))
+        #expect(text.contains("memory      239.8 MiB at most, planned 252.0 MiB\n"))
+        summary.decays = false
+        #expect(summary.text(seconds: 1, tokens: 9).hasSuffix(
+            "train on  skein train c.toml --optimizer.lr 0.01 --checkpoint.load latest --training.steps 20"))
+    }
+
     @Test func nothingToShow() {
         #expect(RunSummary(program: "skein", arguments: []).text(seconds: 1, tokens: 0) == "no step was done")
         var summary = run(1...1, of: 1)

@@ -1,6 +1,6 @@
 import Base
-import Checkpoint
 import Recipe
+import Storage
 import Telemetry
 import Trainer
 

@@ -1,4 +1,5 @@
 import Base
+import Storage
 
 /// How far a preparation is.
 public struct PreparationProgress: Sendable, Equatable {
@@ -42,7 +43,7 @@ public struct Preparation {
         self.shardBytes = shardBytes
     }
 
-    /// Throws `BadInput` for sources that cannot be read and for a folder with something else in it, `WriteFault`
+    /// Throws `BadInput` for sources that cannot be read and for a folder with something else in it, `DiskError`
     /// when the disk fails, and whatever `progress` throws, which ends the work as a kill would.
     public func run(_ tokenizer: any Tokenizer,
                     progress: (PreparationProgress) throws -> Void) throws -> PreparationSummary {
@@ -51,33 +52,46 @@ public struct Preparation {
                 + "the most; name the folders that they are in")
         }
         let listings = try listing(sources)
-        let folder = try LockedFolder(folder)
-        try requireOurs(folder)
+        let disk = RealDisk()
+        try makeFolder(disk)
+        // Before the lock, whose file would be the first thing of ours in somebody else's folder.
+        try requireOurs()
+        let lock = try FolderLock(folder, orSay: "another process is writing to \(folder)")
+        defer { withExtendedLifetime(lock) {} }
         var pulse = Pulse()
         let plan = try PreparationPlan(listings, tokenizer: tokenizer, shardBytes: shardBytes) { bytes in
             guard pulse.isDue() else { return }
             // What is only shown must not end the reading.
             try? progress(PreparationProgress(phase: .reading, bytes: bytes, shards: 0, totalShards: 0))
         }
-        try writeDurably([tokenizer.json], to: folder.path + "/tokenizer.json")
-        var writer = ShardWriter(folder: folder.path, plan: plan, tokenizer: tokenizer, threads: threads)
+        try disk.replace(folder + "/tokenizer.json", with: [tokenizer.json])
+        var writer = ShardWriter(folder: folder, plan: plan, tokenizer: tokenizer, threads: threads)
         try writer.keepWhatIsThere()
         try writer.write(listings, progress)
         let index = writer.index(sources: sources.map(baseName))
         let shards = Set(plan.shards.indices.map(ShardHeader.fileName))
-        for name in try entries(of: folder.path) where isForeign(name, shards) { folder.remove(name) }
-        try writeDurably([index.bytes], to: folder.path + "/" + PreparedIndex.fileName)
+        for name in try entries(of: folder) where isForeign(name, shards) { try disk.remove(folder + "/" + name) }
+        try disk.replace(folder + "/" + PreparedIndex.fileName, with: [index.bytes])
         return PreparationSummary(documents: index.documents.count, textBytes: index.textBytes,
                                   tokens: index.tokenCount - index.documents.count, shards: index.shards.count,
                                   keptShards: writer.kept)
     }
 
+    /// The folder itself, not those above it, unless it is there.
+    private func makeFolder(_ disk: RealDisk) throws(BadInput) {
+        do throws(DiskError) {
+            if try disk.kind(folder) == nil { try disk.createFolder(folder) }
+        } catch {
+            throw BadInput(error.description)
+        }
+    }
+
     /// Refuses a folder that holds anything that a preparation would not have left there.
-    private func requireOurs(_ folder: LockedFolder) throws {
-        for name in try entries(of: folder.path) {
+    private func requireOurs() throws {
+        for name in try entries(of: folder) where name != FolderLock.fileName {
             let plain = name.hasSuffix(".tmp") ? String(name.dropLast(4)) : name
             guard plain == PreparedIndex.fileName || plain == "tokenizer.json" || ShardHeader.isFileName(plain) else {
-                throw BadInput("\(folder.path) holds \(name), which is no prepared data; name a new folder")
+                throw BadInput("\(folder) holds \(name), which is no prepared data; name a new folder")
             }
         }
     }

@@ -1,4 +1,5 @@
 import Base
+import Storage
 
 /// Writes the shards of a plan that are not there yet.
 struct ShardWriter {
@@ -98,13 +99,13 @@ struct ShardWriter {
         BadInput("\(path) changed while it was prepared; start again when nothing writes to it")
     }
 
-    private mutating func finish(_ number: Int, _ text: ShardText) throws(WriteFault) {
+    private mutating func finish(_ number: Int, _ text: ShardText) throws(DiskError) {
         let encoded = encode(text, tokenizer, threads: threads)
         let tokens = encoded.counts.reduce(0, +) + encoded.counts.count
         let header = ShardHeader(isWide: tokenizer.vocabularySize > 1 << 16, tokenCount: tokens, plan: plan.plan,
                                  number: number, documentCount: encoded.counts.count,
                                  tokensChecksum: CRC32C.checksum(encoded.bytes))
-        try writeDurably([header.bytes, encoded.bytes], to: path(number))
+        try RealDisk().replace(path(number), with: [header.bytes, encoded.bytes])
         for (document, count) in zip(plan.shards[number], encoded.counts) { counts[document] = count }
         shards[number] = shard(number, tokens: tokens, checksum: header.tokensChecksum)
     }

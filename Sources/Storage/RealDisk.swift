@@ -47,7 +47,12 @@ public struct RealDisk: Disk {
         guard descriptor >= 0 else { throw DiskError("create", path, code: errno) }
         // Unlike its neighbours it returns the error and refuses a length of 0. Where the file system has
         // no such call, the C library writes to every block instead.
-        let code = size == 0 ? 0 : posix_fallocate(descriptor, 0, size)
+        var code = size == 0 ? 0 : posix_fallocate(descriptor, 0, size)
+        if Self.cannot(code) {
+            StorageWarnings.add("\(path): this file system cannot reserve room; a full disk will show only in the "
+                + "middle of a save, which then fails", once: "reserve")
+            code = ftruncate(descriptor, size) == 0 ? 0 : errno
+        }
         guard code == 0 else {
             _ = Glibc.close(descriptor)
             throw DiskError("reserve \(Units.bytes(size)) for", path, code: code)
@@ -95,8 +100,16 @@ public struct RealDisk: Disk {
         let descriptor = unsafe Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0 else { throw DiskError("sync the folder", path, code: errno) }
         defer { _ = Glibc.close(descriptor) }
-        guard fsync(descriptor) == 0 else { throw DiskError("sync the folder", path, code: errno) }
+        if fsync(descriptor) == 0 { return }
+        let code = errno
+        guard Self.cannot(code) else { throw DiskError("sync the folder", path, code: code) }
+        StorageWarnings.add("\(path): this file system cannot sync a folder (\(errorText(code))); what is saved is on "
+            + "the disk, but after a power cut its name may not be", once: "sync a folder")
     }
+
+    /// Whether the file system does not know the operation at all, as CIFS and FUSE do not know the sync of a folder.
+    /// What is left is as safe as that file system can be; a device that fails (EIO) or is full (ENOSPC) is not this.
+    private static func cannot(_ code: Int32) -> Bool { [EINVAL, EOPNOTSUPP, ENOSYS].contains(code) }
 
     public func rename(_ old: String, to new: String) throws(DiskError) {
         guard unsafe Glibc.rename(old, new) == 0 else { throw DiskError("rename", old, code: errno) }

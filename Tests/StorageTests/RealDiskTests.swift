@@ -1,5 +1,5 @@
 import Base
-import Checkpoint
+import Storage
 import Foundation
 import Glibc
 import Testing
@@ -67,22 +67,6 @@ import Testing
             // More than any disk has: refused while reserving, and nothing was written.
             let error = #expect(throws: DiskError.self) { try disk.create(folder + "/big", size: 1 << 62) }
             #expect(error?.description.hasPrefix("cannot reserve 4194304.0 TiB for \(folder)/big: ") == true)
-        }
-    }
-
-    @Test func aRunOfCheckpoints() throws {
-        try inFolder { run in
-            let folder = CheckpointFolder(run + "/checkpoint")
-            for step in [10, 20, 30] {
-                try Fixture(step: step).save(on: disk, in: folder.path)
-                #expect(try folder.retain(last: 2) == [])
-            }
-            #expect(try folder.steps() == [30, 20])
-            let found = try Checkpoint.locate(run)
-            #expect(found.warnings == [])
-            try Fixture(step: 30).expectEqual(found.checkpoint)
-            #expect(try Safetensors(reading: found.checkpoint.path + "/model.safetensors", disk: disk)
-                .tensors.map(\.name) == found.checkpoint.model.map(\.name))
         }
     }
 

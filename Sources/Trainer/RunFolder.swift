@@ -1,0 +1,145 @@
+import Base
+import Checkpoint
+import Recipe
+import Storage
+import Telemetry
+
+/// The folder of a run, `outputs/NAME`: what may begin in it, who owns it, and what lies there. Rank 0's, except for
+/// `requireVisible`.
+///
+/// One process at a time works in it. It holds a `FolderLock` from `open` until it ends; for `latest` before it looks
+/// which checkpoint is the newest, so that nobody saves another one behind its back.
+final class RunFolder {
+    let path: String
+    private let recipe: Recipe
+    private let disk = RealDisk()
+    private var lock: FolderLock?
+    private var madeFolder = false
+
+    init(_ recipe: Recipe) {
+        self.recipe = recipe
+        path = "\(recipe.job.dumpFolder)/\(recipe.job.name)"
+    }
+
+    var checkpoints: CheckpointFolder { CheckpointFolder("\(path)/checkpoint") }
+    var metrics: String { "\(path)/metrics.jsonl" }
+
+    /// What can be said before the data are read: a file where a folder has to be, and a run that is there already.
+    func requirePlace() throws {
+        for path in foldersOnTheWay {
+            switch try disk.kind(path) {
+            case .file, .other: throw BadInput("\(path) is no folder; give another job.dump_folder or job.name")
+            case .folder, nil: break
+            }
+        }
+        if recipe.checkpoint.load != "latest" { try requireUnused() }
+    }
+
+    /// A folder that holds nothing of worth is begun in: a start that failed early must not stand in the way of the
+    /// next. Steps that were reported, or anything that is not ours, are not touched.
+    private func requireUnused() throws {
+        guard try disk.kind(path) != nil else { return }
+        guard try checkpoints.steps().isEmpty else {
+            throw BadInput("\(path) exists; go on with it by --checkpoint.load latest, or begin another run with "
+                + "--job.name NAME")
+        }
+        let ours = ["checkpoint", "traces", "config.toml", "config.toml.tmp", "metrics.jsonl", FolderLock.fileName]
+        let stranger = try disk.list(path).sorted().first { !ours.contains($0) }
+        if let stranger {
+            throw BadInput("\(path) exists, and holds \(stranger), which is no run's; begin another run with "
+                + "--job.name NAME")
+        }
+        if case .file(let size)? = try disk.kind(metrics), size > 0 {
+            throw BadInput("\(path) exists: a run that ended before it saved anything; begin again in it by "
+                + "--checkpoint.load latest, or begin another run with --job.name NAME")
+        }
+    }
+
+    /// Takes the folder for this process and finds the checkpoint to begin with; nil begins at step 0. `silently`:
+    /// `latest` may find that nothing was saved yet without a word.
+    func open(silently: Bool) throws -> Checkpoint? {
+        guard recipe.checkpoint.load == "latest" else {
+            let start = try named()
+            try claim()
+            return start
+        }
+        // A name that was mistyped must not become a folder.
+        if try silently || disk.kind(path) != nil { try claim() }
+        return try latest(silently)
+    }
+
+    /// Makes the folder and locks it.
+    private func claim() throws {
+        let wasThere = try disk.kind(path) != nil
+        for path in foldersOnTheWay where try disk.kind(path) == nil { try createFolder(path) }
+        madeFolder = !wasThere
+        lock = try FolderLock(path, orSay: "another process is training in \(path); let it end, or begin another run "
+            + "with --job.name NAME")
+        // Another process may have been here since the first look, and have left again.
+        if recipe.checkpoint.load != "latest" { try requireUnused() }
+    }
+
+    /// Another process may make the same folder at the same time, which is as good.
+    private func createFolder(_ path: String) throws(DiskError) {
+        do throws(DiskError) { try disk.createFolder(path) } catch {
+            guard try disk.kind(path) == .folder else { throw error }
+        }
+    }
+
+    /// Takes back a folder that this run has made and not used: a start that failed leaves nothing.
+    func leave() {
+        guard madeFolder, lock != nil, (try? disk.list(path)) == [FolderLock.fileName] else { return }
+        try? disk.remove(joined(path, FolderLock.fileName))
+        try? disk.removeFolder(path)
+    }
+
+    private func named() throws -> Checkpoint? {
+        guard !recipe.checkpoint.load.isEmpty else { return nil }
+        let (checkpoint, warnings) = try Checkpoint.locate(recipe.checkpoint.load)
+        for warning in warnings { Reporter.warn(warning) }
+        return checkpoint
+    }
+
+    private func latest(_ silently: Bool) throws -> Checkpoint? {
+        let isRun = try disk.kind("\(path)/config.toml") != nil
+        if silently || isRun, try checkpoints.steps().isEmpty {
+            if !silently { Reporter.warn("\(path) holds no checkpoint yet; beginning at step 0") }
+            return nil
+        }
+        let (checkpoint, warnings) = try checkpoints.latest()
+        for warning in warnings { Reporter.warn(warning) }
+        return checkpoint
+    }
+
+    /// Leaves the resolved recipe in the folder. A run that goes back to an earlier step moves later checkpoints
+    /// aside, so that `latest` means this run.
+    func prepare(resumingAfter step: Int?) throws {
+        if let step, recipe.checkpoint.load == "latest" { try setAside(after: step) }
+        try disk.replace("\(path)/config.toml", with: [Array(recipe.toml.utf8)])
+    }
+
+    func setAside(after step: Int) throws {
+        for moved in try checkpoints.setAside(after: step) { Reporter.warn("\(moved): a later step was set aside") }
+    }
+
+    /// Leaves a trace. Returns its path.
+    func write(_ trace: StepTrace.Result) throws -> String {
+        if try disk.kind("\(path)/traces") == nil { try disk.createFolder("\(path)/traces") }
+        let file = "\(path)/traces/steps-\(trace.steps.lowerBound)-\(trace.steps.upperBound).json"
+        try disk.replace(file, with: [trace.json])
+        return file
+    }
+
+    /// Ranks that save together must see what rank 0 has made; better to say so now than at the first save.
+    func requireVisible(to rank: Int) throws {
+        if try disk.kind(path) == nil {
+            throw BadInput("\(path), which rank 0 made, is not on rank \(rank)'s disk; let all ranks share "
+                + "job.dump_folder, or let rank 0 save everything by --checkpoint.shared false")
+        }
+    }
+
+    /// The run's folder and those it lies in, the outermost first.
+    private var foldersOnTheWay: [String] {
+        path.indices.filter { path[$0] == "/" && $0 > path.startIndex }.map { String(path[..<$0]) } + [path]
+    }
+}
