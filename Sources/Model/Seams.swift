@@ -1,6 +1,6 @@
 import Tensor
 
-/// Who computes attention over the tokens of a task: this rank alone, or several that share a sequence. Called
+/// Who computes attention over the tokens of a micro-batch: this rank alone, or several that share a sequence. Called
 /// once a layer, so an existential costs nothing that could be measured.
 public protocol AttentionStrategy: AnyObject {
     /// out: [T, H * headDim], overwritten. logSum: [H, T], overwritten, for the backward.
@@ -14,7 +14,7 @@ public protocol AttentionStrategy: AnyObject {
 
 /// Whoever reduces gradients over ranks, or nobody. Blocks are those of `ParameterTable`.
 public protocol GradientSink: AnyObject {
-    /// The gradient of `block` holds this task's contribution in full and is not written again by it. Called
+    /// The gradient of `block` holds this micro-batch's contribution in full and is not written again by it. Called
     /// last block first, from the thread that runs the backward, which goes on at once: the sink must not block.
     func ready(_ block: Int)
 }

@@ -3,7 +3,7 @@ import Recipe
 import Tensor
 
 /// The tokens of one forward and backward: whole rows of one length, laid out one after the other.
-public struct Task: Sendable {
+public struct MicroBatch: Sendable {
     public let inputs: Targets
     public let targets: Targets
     public let segments: Segments
@@ -14,7 +14,7 @@ public struct Task: Sendable {
     /// inputs, targets: T ids each (a negative target is none). segments: where documents begin, and rows do.
     /// sequence: tokens of a row; positions start again at 0 with each row.
     public init(inputs: Targets, targets: Targets, segments: Segments, sequence: Int) {
-        precondition(inputs.count == targets.count && inputs.count % sequence == 0, "a task is whole rows")
+        precondition(inputs.count == targets.count && inputs.count % sequence == 0, "a batch is whole rows")
         self.inputs = inputs
         self.targets = targets
         self.segments = segments
@@ -36,7 +36,7 @@ public final class Transformer {
     private let pool: Pool
     private let recomputation: Recipe.Recomputation
     package let arena: Arena
-    /// Views for the tokens of the task at hand.
+    /// Views for the tokens of the micro-batch at hand.
     private var views: (saved: Saved, scratch: Scratch)
 
     /// Memory for tasks of up to `maxTokens` tokens in rows of up to `sequence`. `attention` replaces the local
@@ -67,41 +67,41 @@ public final class Transformer {
     }
 
     private func views(_ tokens: Int) -> (Saved, Scratch) {
-        precondition(tokens <= maxTokens, "a task of \(tokens) tokens, but memory for \(maxTokens)")
+        precondition(tokens <= maxTokens, "a batch of \(tokens) tokens, but memory for \(maxTokens)")
         if views.saved.finalInverse.count != tokens { workspace.resize(&views, to: tokens) }
         return views
     }
 
     /// The residual stream through all layers. What the backward needs stays in this model's memory until the
     /// next forward.
-    public func forward(_ task: Task, weights: Parameters) {
-        let (saved, scratch) = views(task.tokens)
-        let tiles = Tiles(tokens: task.tokens)
+    public func forward(_ batch: MicroBatch, weights: Parameters) {
+        let (saved, scratch) = views(batch.tokens)
+        let tiles = Tiles(tokens: batch.tokens)
         let first = saved.layers[0].input
         pool.run(tiles.count, stage: "embedding") { tile, _ in
             let (start, count) = tiles.range(tile)
-            gatherRows(first.rows(start, count), table: weights.embedding, tokens: task.inputs.slice(start, count))
+            gatherRows(first.rows(start, count), table: weights.embedding, tokens: batch.inputs.slice(start, count))
         }
         for (index, layer) in saved.layers.enumerated() {
-            attentionLayer.forward(layer, weights.layers[index], task, scratch)
+            attentionLayer.forward(layer, weights.layers[index], batch, scratch)
             let out = index + 1 < saved.layers.count ? saved.layers[index + 1].input : saved.final
             feedForward.forward(out, layer, weights.layers[index], scratch)
         }
     }
 
-    /// The sum of the token losses in nats, after `forward` of the same task.
-    public func loss(_ task: Task, weights: Parameters) -> Double {
-        head(task, weights, weights, nil)
+    /// The sum of the token losses in nats, after `forward` of the same micro-batch.
+    public func loss(_ batch: MicroBatch, weights: Parameters) -> Double {
+        head(batch, weights, weights, nil)
     }
 
     /// The sum of the token losses, and all gradients of scale * loss, added to `gradients`, after `forward` of
-    /// the same task. `scale` is 1 over the step's count of targets on all ranks. `sink` hears of each block
+    /// the same micro-batch. `scale` is 1 over the step's count of targets on all ranks. `sink` hears of each block
     /// when it is complete, last block first. A forward's backward can be asked for once: it writes over what the
     /// forward left.
-    public func backward(_ task: Task, weights: Parameters, gradients: Parameters, scale: Float,
+    public func backward(_ batch: MicroBatch, weights: Parameters, gradients: Parameters, scale: Float,
                          into sink: (any GradientSink)? = nil) -> Double {
-        let (saved, scratch) = views(task.tokens)
-        let loss = head(task, weights, gradients, scale)
+        let (saved, scratch) = views(batch.tokens)
+        let loss = head(batch, weights, gradients, scale)
         let layers = saved.layers.count
         sink?.ready(layers + 1)
         for index in (0..<layers).reversed() {
@@ -109,29 +109,29 @@ public final class Transformer {
             // What layers share holds the last layer's values still.
             let isMissing = index + 1 < layers
             if isMissing, recomputation == .full {
-                attentionLayer.forward(layer, weights.layers[index], task, scratch)
+                attentionLayer.forward(layer, weights.layers[index], batch, scratch)
             }
             feedForward.backward(layer, weights.layers[index], gradients.layers[index], scratch,
                                  makingAgain: isMissing && recomputation != .none)
-            attentionLayer.backward(layer, weights.layers[index], gradients.layers[index], task, scratch)
+            attentionLayer.backward(layer, weights.layers[index], gradients.layers[index], batch, scratch)
             sink?.ready(index + 1)
         }
-        embeddingBackward(task, gradients, scratch)
+        embeddingBackward(batch, gradients, scratch)
         sink?.ready(0)
         return loss
     }
 
-    private func head(_ task: Task, _ weights: Parameters, _ gradients: Parameters, _ scale: Float?) -> Double {
-        let (saved, scratch) = views(task.tokens)
-        return headLayer.run(saved, weights, gradients, task, scratch, chunkRows: workspace.slots.logitRows,
+    private func head(_ batch: MicroBatch, _ weights: Parameters, _ gradients: Parameters, _ scale: Float?) -> Double {
+        let (saved, scratch) = views(batch.tokens)
+        return headLayer.run(saved, weights, gradients, batch, scratch, chunkRows: workspace.slots.logitRows,
                              gradientScale: scale)
     }
 
     /// Two tokens of a tile may be the same, so the work is cut by columns and not by tokens.
-    private func embeddingBackward(_ task: Task, _ gradients: Parameters, _ scratch: Scratch) {
+    private func embeddingBackward(_ batch: MicroBatch, _ gradients: Parameters, _ scratch: Scratch) {
         let width = table.shape.dim
         pool.run((width + 63) / 64, stage: "embedding backward") { tile, _ in
-            scatterRows(gradients.embedding, dOut: scratch.dResidual, tokens: task.inputs,
+            scatterRows(gradients.embedding, dOut: scratch.dResidual, tokens: batch.inputs,
                         columns: (tile * 64)..<min(width, tile * 64 + 64))
         }
     }

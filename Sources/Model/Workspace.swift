@@ -1,7 +1,7 @@
 import Recipe
 import Tensor
 
-/// What a forward leaves for its backward in one layer. T tokens of the task at hand. With recomputation, layers
+/// What a forward leaves for its backward in one layer. T tokens of the micro-batch at hand. With recomputation, layers
 /// share the slots that the backward makes again.
 struct LayerSaved {
     let input: Matrix            // [T, D] the residual stream before the layer
@@ -33,7 +33,7 @@ struct Scratch {
     let logits: Row              // logitRows x V
 }
 
-/// The activations' memory, carved once for the largest task; a task of fewer tokens uses the first rows.
+/// The activations' memory, carved once for the largest micro-batch; a micro-batch of fewer tokens uses the first rows.
 struct Workspace {
     let slots: ActivationSlots
     private let saved: Saved
@@ -81,13 +81,13 @@ struct Workspace {
             logits: matrix(once["logits"], 1, slots.floats("logits")).row(0))
     }
 
-    /// Views of everything, for the largest task.
+    /// Views of everything, for the largest micro-batch.
     var whole: (Saved, Scratch) {
         (Saved(layers: saved.layers.map { $0.first(slots.tokens) }, final: saved.final,
                finalInverse: saved.finalInverse), scratch)
     }
 
-    /// Makes the views those of a task of `tokens` tokens. Allocates nothing as long as nobody else holds `views`:
+    /// Makes the views those of a micro-batch of `tokens` tokens. Allocates nothing as long as nobody else holds `views`:
     /// lengths may change from step to step.
     func resize(_ views: inout (saved: Saved, scratch: Scratch), to tokens: Int) {
         for layer in saved.layers.indices { views.saved.layers[layer] = saved.layers[layer].first(tokens) }

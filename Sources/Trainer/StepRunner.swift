@@ -96,7 +96,7 @@ public final class StepRunner {
         phase("clear") { optimizer.clear(state.gradients, pool: pool) }
         var loss = 0.0
         for index in 0..<count {
-            loss += batches[index].withTask { task in
+            loss += batches[index].withMicroBatch { task in
                 phase("forward") { model.forward(task, weights: state.weights) }
                 reducer?.begin(isLast: index == count - 1)
                 return phase("backward") {
@@ -176,7 +176,7 @@ public final class StepRunner {
             let batch = batches[0]
             corpus.fillValidation(batch, rows: start..<min(start + size, share.upperBound), of: rows)
             targets += batch.targetCount
-            nats += batch.withTask { task in
+            nats += batch.withMicroBatch { task in
                 model.forward(task, weights: state.weights)
                 return model.loss(task, weights: state.weights)
             }
@@ -187,12 +187,12 @@ public final class StepRunner {
 }
 
 extension Batch {
-    /// The batch as a task for the model. The views into its arrays are good for the time of `body`.
-    func withTask<Result>(_ body: (Model.Task) throws -> Result) rethrows -> Result {
+    /// The batch as the model takes it. The views into its arrays are good for the time of `body`.
+    func withMicroBatch<Result>(_ body: (MicroBatch) throws -> Result) rethrows -> Result {
         try Targets.lend(inputs, count: tokenCount) { inputs in
             try Targets.lend(targets, count: tokenCount) { targets in
                 try Targets.lend(documentStarts, count: documentStartCount) { starts in
-                    try body(Model.Task(inputs: inputs, targets: targets, segments: Segments(starts),
+                    try body(MicroBatch(inputs: inputs, targets: targets, segments: Segments(starts),
                                         sequence: sequence))
                 }
             }

@@ -1,5 +1,6 @@
 import Base
 import Checkpoint
+import Crypto
 import Glibc
 import Testing
 
@@ -126,8 +127,11 @@ import Testing
         for step in [10, 20] { try Fixture(step: step).save(on: disk) }
         disk.tamper("/run/checkpoint/step-20/manifest.json") { bytes in
             let text = String(decoding: bytes, as: UTF8.self)
-            bytes = Array(text.replacing("\"version\":1", with: "\"version\":2").utf8)
-            #expect(text.utf8.count == bytes.count && text != String(decoding: bytes, as: UTF8.self))
+            let opening = "{\n\"self_sha256\":\"", closing = "\",\n"
+            let body = Array(text.replacing("\"version\":1", with: "\"version\":2").utf8)
+                .dropFirst(opening.utf8.count + 64 + closing.utf8.count)
+            #expect(!text.hasSuffix(String(decoding: body, as: UTF8.self)))
+            bytes = Array((opening + hex(SHA256.hash(data: body)) + closing).utf8) + body
         }
         let error = #expect(throws: CheckpointError.self) { _ = try folder.latest() }
         #expect(error?.description.contains("use the version of skein that wrote it") == true)

@@ -33,7 +33,7 @@ import TestSupport
         var losses: [Double] = []
         for step in 1...100 {
             let tokens = (0..<rows).map { row in (0...sequence).map { text[(row * 9 + step * 5 + $0) % text.count] } }
-            let task = Task(inputs: targets(tokens.flatMap { $0.dropLast() }),
+            let task = MicroBatch(inputs: targets(tokens.flatMap { $0.dropLast() }),
                             targets: targets(tokens.flatMap { $0.dropFirst() }),
                             segments: Segments(starts), sequence: sequence)
             gradients.flat.fill(0)

@@ -49,8 +49,8 @@ struct Batch: Sendable {
         }
     }
 
-    var task: Task {
-        Task(inputs: TestSupport.targets(inputs), targets: TestSupport.targets(targets),
+    var task: MicroBatch {
+        MicroBatch(inputs: TestSupport.targets(inputs), targets: TestSupport.targets(targets),
              segments: Segments(TestSupport.targets(starts)), sequence: sequence)
     }
 }

@@ -142,7 +142,7 @@ import TestSupport
         }
         await #expect(processExitsWith: .failure) {
             let ids = targets([1, 2, 3])
-            _ = Task(inputs: ids, targets: ids, segments: Segments(targets([0, 3])), sequence: 2)
+            _ = MicroBatch(inputs: ids, targets: ids, segments: Segments(targets([0, 3])), sequence: 2)
         }
     }
 }

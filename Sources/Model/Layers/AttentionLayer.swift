@@ -10,10 +10,10 @@ struct AttentionLayer {
     let strategy: any AttentionStrategy
 
     /// Reads saved.input; writes the other attention slots of `saved`, and saved.middle.
-    func forward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ task: Task, _ scratch: Scratch) {
-        let tiles = Tiles(tokens: task.tokens)
-        let (shape, table, epsilon, period) = (shape, rotaryTable, epsilon, task.sequence)
-        pool.run(tiles.count, stage: "qkv", flops: weights.qkv.flops(tokens: task.tokens)) { tile, _ in
+    func forward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ batch: MicroBatch, _ scratch: Scratch) {
+        let tiles = Tiles(tokens: batch.tokens)
+        let (shape, table, epsilon, period) = (shape, rotaryTable, epsilon, batch.sequence)
+        pool.run(tiles.count, stage: "qkv", flops: weights.qkv.flops(tokens: batch.tokens)) { tile, _ in
             let (start, count) = tiles.range(tile)
             let normed = scratch.normed.rows(start, count), qkv = saved.qkv.rows(start, count)
             rmsNorm(normed, inverse: saved.inputInverse.slice(start, count), x: saved.input.rows(start, count),
@@ -22,8 +22,8 @@ struct AttentionLayer {
             rotary(qkv.columns(0, (shape.heads + shape.keyHeads) * shape.headDim), table: table,
                    headDim: shape.headDim, firstPosition: start, period: period)
         }
-        strategy.forward(saved.attended, logSum: saved.logSum, qkv: saved.qkv, shape: shape, segments: task.segments)
-        pool.run(tiles.count, stage: "attention output", flops: weights.output.flops(tokens: task.tokens)) { tile, _ in
+        strategy.forward(saved.attended, logSum: saved.logSum, qkv: saved.qkv, shape: shape, segments: batch.segments)
+        pool.run(tiles.count, stage: "attention output", flops: weights.output.flops(tokens: batch.tokens)) { tile, _ in
             let (start, count) = tiles.range(tile)
             let middle = saved.middle.rows(start, count)
             middle.copy(saved.input.rows(start, count))
@@ -33,9 +33,9 @@ struct AttentionLayer {
 
     /// scratch.dResidual holds d(middle) and becomes d(input). Weight gradients are added to `gradients`.
     func backward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ gradients: Parameters.Layer,
-                  _ task: Task, _ scratch: Scratch) {
-        let tiles = Tiles(tokens: task.tokens)
-        let (shape, table, period) = (shape, rotaryTable, task.sequence)
+                  _ batch: MicroBatch, _ scratch: Scratch) {
+        let tiles = Tiles(tokens: batch.tokens)
+        let (shape, table, period) = (shape, rotaryTable, batch.sequence)
         let output = WeightGradient(dW: gradients.output, dY: scratch.dResidual, x: saved.attended)
         pool.run(tiles.count + output.tiles, stage: "attention output backward", flops: 2 * output.flops) { tile, _ in
             guard tile < tiles.count else { return output.run(tile - tiles.count) }
@@ -43,8 +43,8 @@ struct AttentionLayer {
             Gemm.times(scratch.dAttended.rows(start, count), scratch.dResidual.rows(start, count), weights.output)
         }
         strategy.backward(scratch.dQKV, dOut: scratch.dAttended, out: saved.attended, logSum: saved.logSum,
-                          qkv: saved.qkv, shape: shape, segments: task.segments)
-        pool.run(tiles.count, stage: "qkv backward", flops: weights.qkv.flops(tokens: task.tokens)) { tile, _ in
+                          qkv: saved.qkv, shape: shape, segments: batch.segments)
+        pool.run(tiles.count, stage: "qkv backward", flops: weights.qkv.flops(tokens: batch.tokens)) { tile, _ in
             let (start, count) = tiles.range(tile)
             let dQKV = scratch.dQKV.rows(start, count), input = saved.input.rows(start, count)
             let inverse = saved.inputInverse.slice(start, count)

@@ -13,12 +13,12 @@ struct HeadLayer {
 
     /// Returns the sum of the losses in nats, unscaled. With `gradientScale`, also overwrites scratch.dResidual
     /// with d(final), and adds to the gradients of the final gain and the head.
-    func run(_ saved: Saved, _ weights: Parameters, _ gradients: Parameters, _ task: Task, _ scratch: Scratch,
+    func run(_ saved: Saved, _ weights: Parameters, _ gradients: Parameters, _ batch: MicroBatch, _ scratch: Scratch,
              chunkRows: Int, gradientScale: Float?) -> Double {
         var loss = 0.0
-        for start in stride(from: 0, to: task.tokens, by: chunkRows) {
-            let chunk = Chunk(start: start, count: min(chunkRows, task.tokens - start), saved: saved,
-                              weights: weights, gradients: gradients, targets: task.targets, scratch: scratch)
+        for start in stride(from: 0, to: batch.tokens, by: chunkRows) {
+            let chunk = Chunk(start: start, count: min(chunkRows, batch.tokens - start), saved: saved,
+                              weights: weights, gradients: gradients, targets: batch.targets, scratch: scratch)
             loss += run(chunk, gradientScale)
         }
         return loss
