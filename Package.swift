@@ -70,7 +70,7 @@ let package = Package(
         room("Telemetry", ["Base"]),
         room("Trainer", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Parallel", "Storage",
                          "Checkpoint", "Telemetry"]),
-        room("Launch", ["Base", "Recipe"]),
+        room("Launch", ["Base", "Recipe", "Telemetry"]),
         room("Bench", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Storage", "Telemetry",
                        "Trainer"]),
         .executableTarget(name: "skein",

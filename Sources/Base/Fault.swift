@@ -21,9 +21,14 @@ public struct BadInput: Fault, Equatable {
     public init(_ description: String) { self.description = description }
 }
 
-/// The text of the C library's `errno` value, for example "No such file or directory".
+/// The text of the C library's `errno` value, for example "No such file or directory". Where it is this process's limit
+/// of open files, the limit, and how it is raised.
 public func errorText(_ code: Int32) -> String {
-    unsafe String(cString: strerror(code))
+    let text = unsafe String(cString: strerror(code))
+    guard code == EMFILE else { return text }
+    var limit = rlimit()
+    _ = unsafe getrlimit(__rlimit_resource_t(UInt32(RLIMIT_NOFILE.rawValue)), &limit)
+    return "\(text) (the limit of this process is \(limit.rlim_cur); raise it, for example by ulimit -n 4096)"
 }
 
 #if canImport(Glibc)

@@ -1,4 +1,5 @@
 import Base
+import Telemetry
 
 #if canImport(Glibc)
 import Glibc
@@ -27,7 +28,7 @@ public struct Launcher {
         package var patience = 1.0
         package init() {}
 
-        func say(_ line: String) { writeAll(Array("skein: \(line)\n".utf8), to: errors) }
+        func say(_ line: String) { OutputQueue.shared(errors).write("skein: \(line)\n") }
     }
 
     /// makeSecret: writes the job's secret to a new file of that name.
@@ -43,6 +44,7 @@ public struct Launcher {
 
     /// The exit code: 0 done, 2 when the first failure was bad input, else 1. Throws when the job cannot be started.
     public func run() throws -> Int32 {
+        try OwnProcess.requireFiles(launching: job.ranks)
         let folder = try job.ranks == 1 ? nil : SecretFolder(makeSecret)
         defer { folder?.remove() }
         var outcome = try attempt(folder)

@@ -1,4 +1,5 @@
 import Base
+import Telemetry
 
 #if canImport(Glibc)
 import Glibc
@@ -92,7 +93,16 @@ final class RunningJob {
         group.end()
         for rank in ranks.indices { drain(rank) }
         closeStreams()
+        flush()
         return outcome()
+    }
+
+    /// Waits for whoever reads the output, who may have paused, until asked to stop once more.
+    private func flush() {
+        let queues = [channels.output, channels.errors].map(OutputQueue.shared)
+        while !queues.allSatisfy({ $0.isEmpty }), channels.requests().count <= max(heeded, 1) {
+            for queue in queues { queue.flush(within: 0.05) }
+        }
     }
 
     // MARK: Output
@@ -133,7 +143,7 @@ final class RunningJob {
         if stream.isErrors {
             for line in lines { ranks[stream.rank].lastError.see(String(decoding: line, as: UTF8.self)) }
         }
-        writeAll(lines.flatMap { stream.prefix + $0 + [UInt8(ascii: "\n")] }, to: stream.target)
+        OutputQueue.shared(stream.target).write(lines.flatMap { stream.prefix + $0 + [UInt8(ascii: "\n")] })
     }
 
     private func closeStreams() {

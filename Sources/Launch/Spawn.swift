@@ -31,7 +31,8 @@ func spawn(_ command: [String], environment: [String: String], descriptors: [Int
     var mask = sigset_t()
     _ = unsafe blocksSignals ? sigfillset(&mask) : sigemptyset(&mask)
     unsafe posix_spawnattr_setsigmask(&attributes, &mask)
-    // A shell starts background jobs with SIGINT ignored, and the launcher ignores SIGPIPE: ranks shall not.
+    // A shell starts background jobs with SIGINT ignored, and this program ignores SIGPIPE. SIGHUP stays as it is:
+    // under nohup it is ignored on purpose.
     var standard = sigset_t()
     unsafe sigemptyset(&standard)
     for number in [SIGINT, SIGTERM, SIGPIPE, SIGCHLD] { unsafe sigaddset(&standard, number) }
@@ -64,15 +65,4 @@ func makePipe() throws(LaunchError) -> (read: Int32, write: Int32) {
     guard unsafe pipe(&ends) == 0 else { throw .refused(what: "make a pipe", problem: errorText(errno)) }
     for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
     return (ends[0], ends[1])
-}
-
-/// Writes all bytes, or gives up in silence: what a closed terminal refuses must not end a job.
-func writeAll(_ bytes: [UInt8], to descriptor: Int32) {
-    var offset = 0
-    while offset < bytes.count {
-        let count = unsafe bytes[offset...].withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
-        if count < 0, errno == EINTR { continue }
-        guard count > 0 else { return }
-        offset += count
-    }
 }

@@ -23,18 +23,29 @@ public final class Decoder {
     private let scores: Row              // [capacity]
     private let arena: Arena
 
-    /// Room for `capacity` tokens. `weights` are only read.
+    /// Floats that a decoder of `capacity` tokens takes; nil where the number itself is too large.
+    public static func floats(_ table: ParameterTable, capacity: Int) -> Int? {
+        let shape = table.shape, headDim = shape.headDim
+        // Far beyond any machine, and still far from the largest Int in every product below.
+        guard capacity >= 0, capacity < 1 << 40 / max(shape.layers * shape.keyHeads * headDim, 1) else { return nil }
+        let keyWidth = shape.keyHeads * headDim, heads = shape.heads * headDim
+        let widths = [shape.dim, shape.dim, shape.hiddenDim, heads, heads + 2 * keyWidth, 2 * shape.hiddenDim,
+                      table.vocabulary, 1, capacity]
+        return widths.reduce(0) { $0 + Arena.padded($1) } + 2 * shape.layers * Arena.padded(capacity * keyWidth)
+            + RotaryTable.floats(positions: capacity, headDim: headDim)
+    }
+
+    /// Room for `capacity` tokens, of which there must be a number of `floats`. `weights` are only read.
     public init(_ weights: Parameters, capacity: Int) throws(OutOfMemory) {
         self.weights = weights
         self.capacity = capacity
         let shape = weights.table.shape
         self.shape = shape
         let keyWidth = shape.keyHeads * shape.headDim, heads = shape.heads * shape.headDim
-        let widths = [shape.dim, shape.dim, shape.hiddenDim, heads, heads + 2 * keyWidth, 2 * shape.hiddenDim,
-                      weights.table.vocabulary, 1, capacity]
-        arena = try Arena(name: "decoder", capacity: widths.reduce(0) { $0 + Arena.padded($1) }
-            + 2 * shape.layers * Arena.padded(capacity * keyWidth)
-            + RotaryTable.floats(positions: capacity, headDim: shape.headDim))
+        guard let floats = Decoder.floats(weights.table, capacity: capacity) else {
+            preconditionFailure("no machine holds \(capacity) tokens")
+        }
+        arena = try Arena(name: "decoder", capacity: floats)
         let memory = arena
         (residual, normed) = (memory.take(rows: 1, columns: shape.dim), memory.take(rows: 1, columns: shape.dim))
         hidden = memory.take(rows: 1, columns: shape.hiddenDim)

@@ -10,6 +10,8 @@ import Base
 /// `logFrequency`-th step. The caller hands in every step and every message; this type decides what is seen.
 public struct ProgressLine {
     private let descriptor: Int32
+    /// Takes what is written without waiting for the reader; nil writes at once.
+    private let queue: OutputQueue?
     private let terminal: Terminal
     /// Whether the width is the kernel's to say, each time anew: people resize windows.
     private let asksWidth: Bool
@@ -23,8 +25,9 @@ public struct ProgressLine {
     private static let interval = 0.1
 
     /// `terminal` is found out from the descriptor unless it is given.
-    public init(descriptor: Int32, logFrequency: Int, terminal: Terminal? = nil) {
+    public init(descriptor: Int32, logFrequency: Int, terminal: Terminal? = nil, queue: OutputQueue? = nil) {
         self.descriptor = descriptor
+        self.queue = queue
         self.terminal = terminal ?? Terminal(descriptor: descriptor)
         asksWidth = terminal == nil
         self.logFrequency = max(1, logFrequency)
@@ -47,10 +50,10 @@ public struct ProgressLine {
     /// Prints a line (or several) above the progress line, which stays the last.
     public mutating func message(_ text: String) {
         guard terminal.columns != nil, latest != nil else {
-            writeAll(text + "\n", to: descriptor)
+            write(text + "\n")
             return
         }
-        writeAll(ProgressLine.erase + text + "\n", to: descriptor)
+        write(ProgressLine.erase + text + "\n")
         draw()
     }
 
@@ -61,15 +64,19 @@ public struct ProgressLine {
             if !latestIsShown { writePlain() }
         } else {
             draw()
-            writeAll("\n", to: descriptor)
+            write("\n")
         }
         latest = nil
         lastDraw = nil
     }
 
+    private func write(_ text: String) {
+        if let queue { queue.write(text) } else { writeAll(text, to: descriptor) }
+    }
+
     private mutating func writePlain() {
         guard let latest else { return }
-        writeAll(ProgressLine.plain(latest) + "\n", to: descriptor)
+        write(ProgressLine.plain(latest) + "\n")
         latestIsShown = true
     }
 
@@ -77,7 +84,7 @@ public struct ProgressLine {
         guard let latest, let known = terminal.columns else { return }
         let columns = asksWidth ? Terminal.width(of: descriptor) : known
         let line = ProgressLine.render(latest, columns, terminal)
-        writeAll("\r" + line + ProgressLine.eraseRest, to: descriptor)
+        write("\r" + line + ProgressLine.eraseRest)
         latestIsShown = true
     }
 

@@ -45,14 +45,3 @@ public struct Terminal: Equatable, Sendable {
         unsafe getenv(name).map { unsafe String(cString: $0) }
     }
 }
-
-/// Writes all of `text`, or gives up in silence: a closed pipe must not end a training run.
-func writeAll(_ text: String, to descriptor: Int32) {
-    var bytes = Array(text.utf8)[...]
-    while !bytes.isEmpty {
-        let count = unsafe bytes.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
-        if count < 0, errno == EINTR { continue }
-        guard count > 0 else { return }
-        bytes = bytes.dropFirst(count)
-    }
-}

@@ -25,7 +25,10 @@ public struct WorkLine {
         guard isEnd || now - (lastDraw ?? (terminal.columns == nil ? started : -1)) >= interval else { return }
         lastDraw = now
         let text = WorkLine.render(done: done, total: total, detail: detail, seconds: now - started, terminal)
-        if terminal.columns == nil { return writeAll(text + "\n", to: descriptor) }
+        guard terminal.columns != nil else {
+            writeAll(text + "\n", to: descriptor)
+            return
+        }
         writeAll("\r" + text + "\u{1B}[K", to: descriptor)
         isOpen = true
     }

@@ -12,7 +12,7 @@ public enum Machine {
     /// Cores in the affinity mask, but no more than the cgroup's quota of processor time pays for. At least 1.
     public static func cores() -> Int {
         let allowed = affinityCores() ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-        return max(1, min(allowed, cgroupCores() ?? allowed))
+        return max(1, min(allowed, ControlGroups(root: "").cores ?? allowed))
     }
 
     /// `/proc/self/status` has the mask as a list: "Cpus_allowed_list: 0-3,8".
@@ -27,26 +27,22 @@ public enum Machine {
         return count == 0 ? nil : count
     }
 
-    /// cgroup v2's `cpu.max` is "QUOTA PERIOD" in microseconds, or "max PERIOD". Rounded up: a part of a core is
-    /// still a core that threads can run on.
-    private static func cgroupCores() -> Int? {
-        guard let text = line(of: "/sys/fs/cgroup/cpu.max", beginning: "") else { return nil }
-        let parts = text.split(separator: " ")
-        guard parts.count == 2, let quota = Int(parts[0]), let period = Int(parts[1]), period > 0 else { return nil }
-        return (quota + period - 1) / period
-    }
-
     /// The first line of a file that begins so.
     static func line(of path: String, beginning: String) -> String? {
-        guard let file = unsafe fopen(path, "r") else { return nil }
+        lines(of: path).first { $0.hasPrefix(beginning) }
+    }
+
+    /// The lines of a small file of the kernel's; none where there is no such file.
+    static func lines(of path: String) -> [String] {
+        guard let file = unsafe fopen(path, "r") else { return [] }
         defer { unsafe fclose(file) }
+        var lines: [String] = []
         var buffer = [CChar](repeating: 0, count: 4_096)
         while unsafe fgets(&buffer, Int32(buffer.count), file) != nil {
             let bytes = buffer.prefix { $0 != 0 && $0 != 10 }.map { UInt8(bitPattern: $0) }
-            let text = String(decoding: bytes, as: UTF8.self)
-            if text.hasPrefix(beginning) { return text }
+            lines.append(String(decoding: bytes, as: UTF8.self))
         }
-        return nil
+        return lines
     }
 
     /// How this program can be called from here: its path, relative where it lies below the current folder.

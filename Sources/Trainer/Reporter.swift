@@ -25,6 +25,8 @@ struct Reporter {
     private let table: ParameterTable
     private let schedule: StepSchedule
     private let tokensPerByte: Double
+    /// Whoever reads the output may pause; the training does not.
+    private let queue: OutputQueue
     private var line: ProgressLine
     private var summary: RunSummary
     private let log: MetricsLog
@@ -44,7 +46,8 @@ struct Reporter {
         let recipe = setting.resolved.recipe
         tokensPerByte = corpus.validationByteCount == 0 ? 1
             : Double(corpus.validationTokenCount) / Double(corpus.validationByteCount)
-        line = ProgressLine(descriptor: setting.output, logFrequency: recipe.metrics.logInterval)
+        queue = OutputQueue.shared(setting.output)
+        line = ProgressLine(descriptor: setting.output, logFrequency: recipe.metrics.logInterval, queue: queue)
         summary = RunSummary(program: Machine.programName(),
                              start: setting.ranks == 1 ? ["train"] : ["launch", "-n", "\(setting.ranks)"],
                              arguments: setting.commandLine)
@@ -72,7 +75,7 @@ struct Reporter {
             \(Units.grouped(schedule.tokensPerStep)) tokens each; in \(setting.folder)
 
             """
-        writeAll(Array(text.utf8), to: setting.output)
+        queue.write(text)
     }
 
     /// After an optimizer step. `seconds` is the step's alone; `tokens` counts since step 0.
@@ -146,6 +149,6 @@ struct Reporter {
         }
         summary.memory = RunSummary.Memory(peak: Machine.peakResidentBytes, planned: setting.plannedBytes)
         let text = summary.text(seconds: MonotonicClock.seconds() - started, tokens: trained)
-        writeAll(Array(("\n" + text + "\n" + traceText).utf8), to: setting.output)
+        queue.write("\n" + text + "\n" + traceText)
     }
 }

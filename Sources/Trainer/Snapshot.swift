@@ -209,17 +209,36 @@ public struct LoadedModel {
     }
 
     /// Continues `prompt` by up to `count` tokens, handing each to `emit` as it is chosen; ends early at an
-    /// end-of-document. The text is preceded by an end-of-document token, as in training.
-    public func generate(prompt: String, count: Int, sampler: Sampler, emit: (Int) -> Void) throws {
+    /// end-of-document, or when `emit` says that nobody listens. The text is preceded by an end-of-document token, as in
+    /// training.
+    public func generate(prompt: String, count: Int, sampler: Sampler, emit: (Int) -> Bool) throws {
         let prefix = [Int(tokenizer.endOfDocument)] + tokenizer.encode(prompt).map(Int.init)
-        let decoder = try Decoder(weights, capacity: prefix.count + count)
+        let decoder = try self.decoder(prefix.count, count)
         var logits = decoder.next(prefix[0])
         for token in prefix.dropFirst() { logits = decoder.next(token) }
         for index in 0..<count {
             let token = sampler.choose(logits, counter: index)
             if token == Int(tokenizer.endOfDocument) { return }
-            emit(token)
+            guard emit(token) else { return }
             if index + 1 < count { logits = decoder.next(token) }
         }
+    }
+
+    /// Room for the prompt and what is to follow; refused in time where the machine has less.
+    private func decoder(_ prompt: Int, _ count: Int) throws -> Decoder {
+        let (capacity, overflows) = prompt.addingReportingOverflow(count)
+        let floats = overflows ? nil : Decoder.floats(weights.table, capacity: capacity)
+        let room = Machine.availableMemory()?.bytes ?? .max
+        guard let floats, floats < room / 4 else {
+            let needed = floats.map { Units.bytes($0 * 4) + " of memory" } ?? "more memory than any machine has"
+            throw BadInput("--tokens \(count) behind a prompt of \(Units.grouped(prompt)) would take \(needed) for keys "
+                + "and values, and \(Units.bytes(room)) are free; lower --tokens")
+        }
+        let length = recipe.training.sequenceLength
+        if prompt > length {
+            Reporter.warn("the prompt has \(Units.grouped(prompt)) tokens, and the model was trained on rows of "
+                + "\(Units.grouped(length)) (training.seq_len): what lies further back may confuse it")
+        }
+        return try Decoder(weights, capacity: capacity)
     }
 }

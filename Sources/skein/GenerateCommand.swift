@@ -37,5 +37,6 @@ struct Generate: ParsableCommand {
     }
 
     /// Bytes as they are: a token may be a part of a character.
-    private func write(_ bytes: [UInt8]) { writeAll(bytes, to: 1) }
+    @discardableResult
+    private func write(_ bytes: [UInt8]) -> Bool { writeAll(bytes, to: 1) }
 }

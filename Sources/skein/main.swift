@@ -1,5 +1,6 @@
 import ArgumentParser
 import Base
+import Launch
 import Telemetry
 
 #if canImport(Glibc)
@@ -22,6 +23,7 @@ struct Skein: ParsableCommand {
 
 /// Ends the process with one line on standard error. The parser's own errors are bad input, too.
 func finish(with error: any Error) -> Never {
+    OutputQueue.flushAll(within: 2)
     if let fault = error as? any Fault {
         printError("skein: \(fault)")
         exit(fault.kind.exitCode)
@@ -37,9 +39,11 @@ func finish(with error: any Error) -> Never {
     exit(code == .failure ? 1 : 2)
 }
 
+OwnProcess.prepare()
 do {
     var command = try Skein.parseAsRoot()
     try command.run()
+    OutputQueue.flushAll()
 } catch {
     finish(with: error)
 }

@@ -30,7 +30,7 @@ enum Plan {
             ("Telemetry", ["Base", "Recipe"]),
         ]
         rows.append(("Trainer", Set(rows.map(\.name))))
-        rows.append(("Launch", ["Base", "Recipe"]))
+        rows.append(("Launch", ["Base", "Recipe", "Telemetry"]))
         rows.append(("Bench", Set(rows.map(\.name))))
         rows.append(("skein", Set(rows.map(\.name)).union(["ArgumentParser"])))
         return rows

@@ -48,6 +48,43 @@ import Trainer
         #expect(Machine.availableMemory(files)?.limit == "this process's cgroup")
     }
 
+    /// Quotas of processor time: the least on the way up, in both versions, whole cores.
+    @Test func quotas() throws {
+        let (two, one) = ("/sys/fs/cgroup", "/sys/fs/cgroup/cpu,cpuacct")
+        let cases: [([String: String], Int?)] = [
+            (["/proc/self/cgroup": "0::/a/b\n"], nil),
+            (["/proc/self/cgroup": "0::/a/b\n", "\(two)/a/b/cpu.max": "max 100000\n"], nil),
+            (["/proc/self/cgroup": "0::/a/b\n", "\(two)/a/b/cpu.max": "400000 100000\n",
+              "\(two)/a/cpu.max": "100000 100000\n"], 1),
+            (["/proc/self/cgroup": "0::/\n", "\(two)/cpu.max": "150000 100000\n"], 2),
+            (["/proc/self/cgroup": "3:cpu,cpuacct:/a/b\n", "\(one)/a/b/cpu.cfs_quota_us": "-1\n",
+              "\(one)/a/b/cpu.cfs_period_us": "100000\n", "\(one)/a/cpu.cfs_quota_us": "300000\n",
+              "\(one)/a/cpu.cfs_period_us": "100000\n"], 3),
+            // A machine with both: version 1 has the controller, whatever the other tree says.
+            (["/proc/self/cgroup": "3:cpu:/a\n0::/b\n", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000\n",
+              "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+              "/sys/fs/cgroup/unified/b/cpu.max": "700000 100000\n"], 2),
+            (["/proc/self/cgroup": "4:memory:/x\n"], nil),
+        ]
+        for (contents, cores) in cases {
+            let (root, files) = try files(contents)
+            defer { try? FileManager.default.removeItem(atPath: root) }
+            #expect(files.cores == cores, "\(contents)")
+        }
+    }
+
+    /// Machines of version 1 alone have no line that begins with "0::".
+    @Test func theFirstVersionAlone() throws {
+        let group = "/sys/fs/cgroup/memory"
+        let (root, files) = try files([
+            "/proc/self/cgroup": "4:memory:/jobs/train\n",
+            "\(group)/jobs/train/memory.limit_in_bytes": "9223372036854771712\n",
+            "\(group)/jobs/memory.limit_in_bytes": "40000\n",
+        ])
+        defer { try? FileManager.default.removeItem(atPath: root) }
+        #expect(files.group == 40_000)
+    }
+
     @Test func theFirstVersionOfCgroups() throws {
         let group = "/sys/fs/cgroup/memory"
         let (root, files) = try files(processFiles.merging([
