@@ -14,7 +14,7 @@ public enum OwnProcess {
     ///     lines would go into `metrics.jsonl`. They become /dev/null.
     ///   - A reader that goes away (`| head`) must not end a run: SIGPIPE is ignored, and the write says it.
     ///   - With SIGCHLD ignored the kernel would forget how ranks ended.
-    ///   - SIGUSR2 means nothing here.
+    ///   - SIGUSR2 means nothing here, and SIGQUIT ends, also where a shell in the background has it ignored.
     ///   - A blocked mask would keep every Ctrl-C away.
     ///   - The soft limit of open files is raised to the hard one: 1,024 are few for hundreds of ranks.
     public static func prepare() {
@@ -24,6 +24,7 @@ public enum OwnProcess {
         _ = signal(SIGPIPE, SIG_IGN)
         _ = signal(SIGUSR2, SIG_IGN)
         _ = signal(SIGCHLD, SIG_DFL)
+        _ = signal(SIGQUIT, SIG_DFL)
         var none = sigset_t()
         unsafe sigemptyset(&none)
         unsafe pthread_sigmask(SIG_SETMASK, &none, nil)

@@ -87,7 +87,7 @@ struct Workspace {
                finalInverse: saved.finalInverse), scratch)
     }
 
-    /// Makes the views those of a micro-batch of `tokens` tokens. Allocates nothing as long as nobody else holds `views`:
+    /// Makes the views those of `tokens` tokens. Allocates nothing as long as nobody else holds `views`:
     /// lengths may change from step to step.
     func resize(_ views: inout (saved: Saved, scratch: Scratch), to tokens: Int) {
         for layer in saved.layers.indices { views.saved.layers[layer] = saved.layers[layer].first(tokens) }

@@ -48,7 +48,8 @@ struct ControlGroups {
             }
             let parts = group.isFirstVersion ? numbers("cpu.cfs_quota_us") + numbers("cpu.cfs_period_us")
                 : numbers("cpu.max")
-            guard parts.count == 2, let quota = parts[0], let period = parts[1], quota > 0, period > 0 else { return nil }
+            guard parts.count == 2, let quota = parts[0], let period = parts[1], quota > 0, period > 0
+            else { return nil }
             return quota / period + (quota % period == 0 ? 0 : 1)
         }.min()
     }

@@ -209,8 +209,8 @@ public struct LoadedModel {
     }
 
     /// Continues `prompt` by up to `count` tokens, handing each to `emit` as it is chosen; ends early at an
-    /// end-of-document, or when `emit` says that nobody listens. The text is preceded by an end-of-document token, as in
-    /// training.
+    /// end-of-document, or when `emit` says that nobody listens. The text is preceded by an end-of-document token, as
+    /// in training.
     public func generate(prompt: String, count: Int, sampler: Sampler, emit: (Int) -> Bool) throws {
         let prefix = [Int(tokenizer.endOfDocument)] + tokenizer.encode(prompt).map(Int.init)
         let decoder = try self.decoder(prefix.count, count)
@@ -231,8 +231,8 @@ public struct LoadedModel {
         let room = Machine.availableMemory()?.bytes ?? .max
         guard let floats, floats < room / 4 else {
             let needed = floats.map { Units.bytes($0 * 4) + " of memory" } ?? "more memory than any machine has"
-            throw BadInput("--tokens \(count) behind a prompt of \(Units.grouped(prompt)) would take \(needed) for keys "
-                + "and values, and \(Units.bytes(room)) are free; lower --tokens")
+            throw BadInput("--tokens \(count) behind a prompt of \(Units.grouped(prompt)) would take \(needed) for "
+                + "keys and values, and \(Units.bytes(room)) are free; lower --tokens")
         }
         let length = recipe.training.sequenceLength
         if prompt > length {

@@ -95,7 +95,11 @@ import Testing
     /// A reader that pauses for ever holds up neither the training nor whoever wants to end it.
     @Test(arguments: ["train", "launch -n 2"]) func aReaderThatPauses(_ command: String) throws {
         let place = try Workplace()
-        let job = try Job("mkfifo pipe; sleep 1000 < pipe & exec $S \(command) \(Self.endless) > pipe", in: place.path)
+        // This process is the reader, and never reads.
+        unsafe #expect(mkfifo(place.path + "/pipe", 0o600) == 0)
+        let reader = unsafe open(place.path + "/pipe", O_RDWR | O_CLOEXEC)
+        defer { close(reader) }
+        let job = try Job("exec $S \(command) \(Self.endless) > pipe", in: place.path)
         // Far more lines than a pipe and the queue hold.
         let metrics = place.path + "/outputs/tiny/metrics.jsonl"
         func steps() -> Int {
@@ -110,7 +114,6 @@ import Testing
         usleep(200_000)
         kill(job.pid, SIGINT)
         #expect(job.end(within: 20) != nil)
-        _ = try? Process.run(URL(fileURLWithPath: "/usr/bin/pkill"), arguments: ["-f", "sleep 1000"])
     }
 
     @Test func inheritedStates() throws {
