@@ -68,7 +68,7 @@ package struct BytePairTraining {
         wordCounts = counts.counts
         known = Set(tokens)
         for index in words.indices {
-            count(index, sign: 1)
+            count(index)
             for place in words[index].indices.dropFirst() {
                 list(index, under: Pair(left: words[index][place - 1], right: words[index][place]))
             }
@@ -100,17 +100,12 @@ package struct BytePairTraining {
         let id = Int32(tokens.count - 1)
         merges.append(.init(left: pair.left, right: pair.right, result: id))
         var grown: Set<Pair> = []
-        for word in candidates {
-            let index = Int(word)
-            let old = words[index]
-            let new = Self.joined(old, pair, id)
-            guard new.count < old.count else { continue }
-            count(index, sign: -1)
-            words[index] = new
-            count(index, sign: 1)
+        for word in candidates where replace(pair, by: id, in: Int(word)) {
+            let new = words[Int(word)]
             for place in new.indices.dropFirst() where new[place] == id || new[place - 1] == id {
                 let neighbours = Pair(left: new[place - 1], right: new[place])
-                list(index, under: neighbours)
+                pairs[neighbours, default: Occurrences()].count += wordCounts[Int(word)]
+                list(Int(word), under: neighbours)
                 grown.insert(neighbours)
             }
         }
@@ -118,23 +113,32 @@ package struct BytePairTraining {
         for neighbours in grown { queue.push(.init(count: pairs[neighbours]!.count, pair: neighbours)) }
     }
 
-    private static func joined(_ word: [Int32], _ pair: Pair, _ id: Int32) -> [Int32] {
-        var result: [Int32] = [], place = 0
-        result.reserveCapacity(word.count)
-        while place < word.count {
-            let matches = place + 1 < word.count && word[place] == pair.left && word[place + 1] == pair.right
-            result.append(matches ? id : word[place])
+    /// Joins `pair` in a word and takes the neighbours that are no more off the counts: those alone, since most
+    /// of a long word stays as it is. False when the word does not have the pair.
+    private mutating func replace(_ pair: Pair, by id: Int32, in index: Int) -> Bool {
+        let old = words[index]
+        var new: [Int32] = [], place = 0, wasJoined = false
+        new.reserveCapacity(old.count)
+        while place < old.count {
+            let matches = place + 1 < old.count && old[place] == pair.left && old[place + 1] == pair.right
+            if place > 0, matches || wasJoined {
+                pairs[Pair(left: old[place - 1], right: old[place])]!.count -= wordCounts[index]
+            }
+            new.append(matches ? id : old[place])
             place += matches ? 2 : 1
+            wasJoined = matches
         }
-        return result
+        guard new.count < old.count else { return false }
+        words[index] = new
+        return true
     }
 
-    /// Adds a word's pairs to the counts, or takes them away.
-    private mutating func count(_ index: Int, sign: Int) {
+    /// Adds a word's pairs to the counts.
+    private mutating func count(_ index: Int) {
         let word = words[index]
         for place in word.indices.dropFirst() {
             let pair = Pair(left: word[place - 1], right: word[place])
-            pairs[pair, default: Occurrences()].count += sign * wordCounts[index]
+            pairs[pair, default: Occurrences()].count += wordCounts[index]
         }
     }
 

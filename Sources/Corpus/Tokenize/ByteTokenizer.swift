@@ -29,8 +29,8 @@ public struct ByteTokenizer: Tokenizer, Equatable {
     /// the byte alphabet's letters to the bytes that they stand for.
     public var json: [UInt8] {
         var style = BytePairTokenizer.Style()
-        style.splitsWords = false
+        style.pattern = nil
         return tokenizerJSON(vocabulary: (0..<256).map { [UInt8($0)] } + [[]], merges: [],
-                             endOfDocument: endOfDocument, style: style)
+                             added: [.end(endOfDocument)], style: style, postProcessor: "null")
     }
 }

@@ -21,12 +21,12 @@ package struct PairTable: Sendable {
         UInt64(rank) << 32 | UInt64(UInt32(bitPattern: result))
     }
 
-    /// Keeps the first value of a pair.
+    /// Keeps the last value of a pair, as Hugging Face does with a merge that is listed twice.
     package mutating func insert(_ left: Int32, _ right: Int32, _ value: UInt64) {
         let key = Self.key(left, right)
         var slot = slot(of: key)
         while keys[slot] != Self.none {
-            if keys[slot] == key { return }
+            if keys[slot] == key { break }
             slot = (slot + 1) & (keys.count - 1)
         }
         keys[slot] = key

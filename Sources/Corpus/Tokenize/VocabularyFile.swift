@@ -6,24 +6,46 @@ struct VocabularyFile {
     let path: String
     private var tokens: [[UInt8]] = []
     private var ids: [[UInt8]: Int32] = [:]
-    private var special: Set<Int> = []
-    private var endOfDocument: Int32?
+    private var added: [Int: AddedToken] = [:]
+    private var endOfDocument: AddedToken?
+
+    /// What may stand between documents, best first.
+    private static let endNames = [endOfDocumentText, "<|end_of_text|>"]
 
     init(path: String) { self.path = path }
 
-    /// A token outside the byte alphabet. `<|endoftext|>` ends documents; so does the only special token
-    /// (`mayEnd`), whatever its name.
-    mutating func addSpecial(_ name: String, id: Int, mayEnd: Bool) throws(BadInput) {
-        try reserve(id, name)
-        special.insert(id)
-        if name == endOfDocumentText || (mayEnd && endOfDocument == nil) { endOfDocument = Int32(id) }
+    /// A token of `added_tokens`, before the model's tokens. One of `endNames` ends documents; so does the
+    /// only added token (`mayEnd`), whatever its name.
+    mutating func add(_ token: AddedToken, mayEnd: Bool) throws(BadInput) {
+        let id = Int(token.id)
+        try reserve(id, token.content)
+        if added.updateValue(token, forKey: id) != nil { throw BadInput("\(path): two tokens have the id \(id)") }
+        if !token.isSpecial { tokens[id] = Array(token.content.utf8) }
+        let rank = Self.endNames.firstIndex(of: token.content) ?? (mayEnd ? 2 : 3)
+        if token.isSpecial, rank < 3, rank < endOfDocument.map({ Self.endNames.firstIndex(of: $0.content) ?? 2 }) ?? 3 {
+            endOfDocument = token
+        }
     }
 
+    /// A token of the model.
     mutating func add(_ name: String, id: Int) throws(BadInput) {
-        if special.contains(id) { return }
-        if name == endOfDocumentText { return try addSpecial(name, id: id, mayEnd: true) }
+        let bytes = ByteAlphabet.bytes(of: name)
+        if let token = added[id] {
+            guard token.content == name else { throw BadInput("\(path): two tokens have the id \(id)") }
+            guard !token.isSpecial, let bytes else { return }
+            guard bytes == tokens[id] else {
+                throw BadInput("\(path): the added token `\(name)` is one of the model's with other bytes")
+            }
+            added[id]?.isWord = true
+            ids[bytes] = token.id
+            return
+        }
+        if name == endOfDocumentText {
+            guard let end = Int32(exactly: id) else { return try reserve(id, name) }
+            return try add(.end(end), mayEnd: true)
+        }
         try reserve(id, name)
-        guard let bytes = ByteAlphabet.bytes(of: name), !bytes.isEmpty else {
+        guard let bytes, !bytes.isEmpty else {
             throw BadInput("\(path): the token `\(name)` is not written in GPT-2's byte alphabet")
         }
         guard tokens[id].isEmpty else { throw BadInput("\(path): two tokens have the id \(id)") }
@@ -51,18 +73,41 @@ struct VocabularyFile {
         return BytePairTokenizer.Merge(left: leftID, right: rightID, result: result)
     }
 
-    func tokenizer(merges: [BytePairTokenizer.Merge],
-                   style: BytePairTokenizer.Style) throws(BadInput) -> any Tokenizer {
+    func tokenizer(merges: [BytePairTokenizer.Merge], style: BytePairTokenizer.Style,
+                   postProcessor: String = "null") throws(BadInput) -> any Tokenizer {
+        let added = added.values.sorted { $0.id < $1.id }
         guard let endOfDocument else {
-            throw BadInput("\(path) has no token \(endOfDocumentText), which stands between documents")
+            if let token = added.first(where: { Self.endNames.contains($0.content) }) {
+                throw BadInput("\(path): the added token `\(token.content)` is not special, so texts could hold "
+                    + "it; it stands between documents, so it must be special")
+            }
+            throw BadInput("\(path) has no special token \(endOfDocumentText), which stands between documents")
         }
         for byte in 0..<256 where ids[[UInt8(byte)]] == nil {
             throw BadInput("\(path) has no token for the byte \(byte)")
         }
-        let isBytes = merges.isEmpty && !style.addsPrefixSpace && tokens.count == 257 && endOfDocument == 256
-            && (0..<256).allSatisfy { tokens[$0] == [UInt8($0)] }
+        if style.ignoresMerges { try checkWords(added, style) }
+        let isBytes = merges.isEmpty && !style.addsPrefixSpace && tokens.count == 257 && added.count == 1
+            && endOfDocument.id == 256 && (0..<256).allSatisfy { tokens[$0] == [UInt8($0)] }
         if isBytes { return ByteTokenizer() }
-        return BytePairTokenizer(tokens: tokens, merges: merges, endOfDocument: endOfDocument, style: style)
+        return BytePairTokenizer(tokens: tokens, merges: merges, endOfDocument: endOfDocument.id, style: style,
+                                 added: added, postProcessor: postProcessor)
+    }
+
+    /// A special token in the model's vocabulary that is one word would be found there by `ignore_merges`,
+    /// though it should stay text.
+    private func checkWords(_ added: [AddedToken], _ style: BytePairTokenizer.Style) throws(BadInput) {
+        let classes = WordSplitter.classes
+        for token in added where token.isSpecial && token.isInModel {
+            guard let bytes = ByteAlphabet.bytes(of: token.content), !bytes.isEmpty else { continue }
+            let end = style.pattern.map {
+                WordSplitter.wordEnd(bytes.span, from: 0, classes: classes.span, pattern: $0)
+            } ?? bytes.count
+            if end == bytes.count {
+                throw BadInput("\(path): the special token `\(token.content)` is a word of the model, which "
+                    + "`ignore_merges` would find in texts; that is not supported")
+            }
+        }
     }
 }
 
@@ -81,6 +126,10 @@ public func loadTokenizer(_ path: String) throws(BadInput) -> any Tokenizer {
     for (encoder, merges) in [("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")] {
         let files = (path + "/" + encoder, path + "/" + merges)
         if manager.fileExists(atPath: files.0), manager.fileExists(atPath: files.1) {
+            if manager.fileExists(atPath: path + "/added_tokens.json") {
+                throw BadInput("\(path) has added_tokens.json, which is read within a tokenizer.json only: save "
+                    + "the tokenizer as that")
+            }
             return try originalTokenizer(encoder: files.0, merges: files.1)
         }
     }
@@ -89,19 +138,20 @@ public func loadTokenizer(_ path: String) throws(BadInput) -> any Tokenizer {
 
 /// GPT-2's original files: ids by token, and merges as lines of two tokens, most important first.
 private func originalTokenizer(encoder: String, merges: String) throws(BadInput) -> any Tokenizer {
-    let json = try contents(encoder)
+    let json = withoutByteOrderMark(try contents(encoder))
     guard let ids = (try? JSONSerialization.jsonObject(with: Data(json))) as? [String: Int] else {
         throw BadInput("\(encoder) is not a JSON object of token ids")
     }
     var vocabulary = VocabularyFile(path: encoder)
     for (name, id) in ids { try vocabulary.add(name, id: id) }
     var list: [BytePairTokenizer.Merge] = []
-    let lines = String(decoding: try contents(merges), as: UTF8.self).split(separator: "\n",
-                                                                            omittingEmptySubsequences: false)
-    for (index, line) in lines.enumerated() where !line.isEmpty {
-        if index == 0, line.hasPrefix("#version") { continue }
-        list.append(try vocabulary.merge(line.split(separator: " ").map(String.init),
-                                         where: "\(merges) line \(index + 1)"))
+    // Lines are cut as bytes: to Swift, CR and LF together are one character, which is no line feed.
+    let lines = withoutByteOrderMark(try contents(merges)).split(separator: UInt8(ascii: "\n"),
+                                                                 omittingEmptySubsequences: false)
+    for (index, bytes) in lines.enumerated() {
+        let line = String(decoding: bytes.last == UInt8(ascii: "\r") ? bytes.dropLast() : bytes, as: UTF8.self)
+        if line.isEmpty || line.hasPrefix("#version") { continue }
+        list.append(try vocabulary.merge(mergePair(line), where: "\(merges) line \(index + 1)"))
     }
     return try vocabulary.tokenizer(merges: list, style: BytePairTokenizer.Style())
 }

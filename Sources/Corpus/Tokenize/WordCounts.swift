@@ -17,10 +17,22 @@ package struct WordCounts {
     package mutating func add(_ text: Span<UInt8>, classes: Span<UInt8>) {
         var begin = 0
         while begin < text.count {
-            let end = min(WordSplitter.wordEnd(text, from: begin, classes: classes), begin + Self.longest)
-            add(word: text.extracting(begin..<end))
-            begin = end
+            let end = WordSplitter.wordEnd(text, from: begin, classes: classes)
+            while begin < end {
+                let next = Self.pieceEnd(text, from: begin, wordEnd: end)
+                add(word: text.extracting(begin..<next))
+                begin = next
+            }
         }
+    }
+
+    /// The end of a word's next piece, which is no place within a character.
+    private static func pieceEnd(_ text: Span<UInt8>, from begin: Int, wordEnd: Int) -> Int {
+        guard wordEnd - begin > longest else { return wordEnd }
+        for end in ((begin + longest - 3)...(begin + longest)).reversed() where text[end] & 0xC0 != 0x80 {
+            return end
+        }
+        return begin + longest
     }
 
     private mutating func add(word: Span<UInt8>) {

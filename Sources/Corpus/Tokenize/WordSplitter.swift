@@ -10,20 +10,8 @@ package enum WordSplitter {
         case other, letter, number, space
     }
 
-    /// The class of every scalar value, a byte each: Unicode's general categories L and N, and the property
-    /// White_Space.
-    package static let classes: [UInt8] = (0..<0x11_0000 as Range<UInt32>).map { value in
-        guard let properties = Unicode.Scalar(value)?.properties else { return ScalarClass.other.rawValue }
-        if properties.isWhitespace { return ScalarClass.space.rawValue }
-        switch properties.generalCategory {
-        case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter:
-            return ScalarClass.letter.rawValue
-        case .decimalNumber, .letterNumber, .otherNumber:
-            return ScalarClass.number.rawValue
-        default:
-            return ScalarClass.other.rawValue
-        }
-    }
+    /// The class of every scalar value, a byte each.
+    package static let classes: [UInt8] = UnicodeClasses.table()
 
     /// Where the word that begins at `begin` < text.count ends. `classes` is the table above, handed in
     /// because a look-up of a global costs as much as the rest.
@@ -48,25 +36,30 @@ package enum WordSplitter {
         return end
     }
 
-    private static func contractionEnd(_ text: Span<UInt8>, from begin: Int) -> Int? {
+    /// The end of `'s`, `'t`, `'re`, `'ve`, `'m`, `'ll` or `'d`, if one begins at `begin`. `folds`: in either
+    /// case, and with U+017F for s.
+    @inline(__always)
+    static func contractionEnd(_ text: Span<UInt8>, from begin: Int, folds: Bool = false) -> Int? {
         guard begin + 1 < text.count else { return nil }
+        // The bit that tells ASCII's cases apart makes a letter of no other byte than that letter's two.
+        let fold: UInt8 = folds ? 0x20 : 0
         let second = begin + 2 < text.count ? text[begin + 2] : 0
-        switch (text[begin + 1], second) {
+        switch (text[begin + 1] | fold, second | fold) {
         case (UInt8(ascii: "s"), _), (UInt8(ascii: "t"), _), (UInt8(ascii: "m"), _), (UInt8(ascii: "d"), _):
             return begin + 2
         case (UInt8(ascii: "r"), UInt8(ascii: "e")), (UInt8(ascii: "v"), UInt8(ascii: "e")),
              (UInt8(ascii: "l"), UInt8(ascii: "l")):
             return begin + 3
         default:
-            return nil
+            return folds && text[begin + 1] == 0xC5 && second == 0xBF ? begin + 3 : nil
         }
     }
 
     /// The class of the character at `position` and where it ends. A byte that begins no character counts as
     /// a character of its own, of no class.
     @inline(__always)
-    private static func scalar(_ text: Span<UInt8>, at position: Int,
-                               _ classes: Span<UInt8>) -> (kind: UInt8, end: Int) {
+    static func scalar(_ text: Span<UInt8>, at position: Int,
+                       _ classes: Span<UInt8>) -> (kind: UInt8, end: Int) {
         let first = text[position]
         if first < 0x80 { return (classes[Int(first)], position + 1) }
         return wideScalar(text, at: position, classes)
