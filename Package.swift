@@ -55,10 +55,11 @@ let package = Package(
         system("COpenBLAS", pkgConfig: "openblas", apt: "libopenblas-dev"),
         system("CUV", pkgConfig: "libuv", apt: "libuv1-dev"),
         system("CZstd", pkgConfig: "libzstd", apt: "libzstd-dev"),
+        system("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
 
         room("Base", ["CChecksum"]),
         room("Recipe", ["Base", tomlKit]),
-        room("Compression", ["Base", "CZstd"]),
+        room("Compression", ["Base", "CZstd", "CZlib"]),
         room("Tensor", ["Base", "COpenBLAS", "CKernels"]),
         room("Wire", ["Base", "CUV", crypto]),
         room("Collectives", ["Base", "Wire"]),

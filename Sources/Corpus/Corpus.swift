@@ -11,6 +11,8 @@ public enum RowLayout: Sendable, Equatable {
 public struct CorpusOptions: Sendable {
     /// Text files, folders of text, texts with document tables, JSON lines, token files; see `Corpus`.
     public var sources: [String]
+    /// Where texts are cut into documents; empty: nowhere.
+    public var separator = ""
     /// Inputs in a row, the longest one where lengths differ.
     public var sequence: Int
     /// Names the order of rows.
@@ -63,6 +65,8 @@ public final class Corpus {
     /// CRC-32C over the tokenizer's fingerprint and all sources with their names, lengths and tables: equal
     /// for equal data, wherever it lies. A resumed run compares it.
     public let fingerprint: UInt32
+    /// What was passed over or guessed while the sources were read, a line each.
+    public let notes: [String]
 
     /// Tokens that are targets in an epoch.
     public var trainTokenCount: Int { train.length }
@@ -90,7 +94,8 @@ public final class Corpus {
         precondition(options.sequence > 0, "sequence must be positive")
         self.options = options
         self.tokenizer = tokenizer
-        let source = try SourceDocuments(options.sources, tokenizer: tokenizer)
+        let source = try SourceDocuments(options.sources, tokenizer: tokenizer, separator: options.separator)
+        notes = source.notes.lines
         tokenFiles = source.tokenFiles
         var name = ByteWriter()
         name.append(tokenizer.fingerprint)

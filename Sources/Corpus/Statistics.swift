@@ -60,14 +60,17 @@ public struct DataStatistics {
     public private(set) var documents = (train: 0, valid: 0, test: 0)
     /// Bytes of text of the documents in `lengths`.
     public private(set) var textBytes = 0
+    /// What was passed over or guessed, a line each.
+    public private(set) var notes: [String] = []
     private let stream: TokenStream
 
     /// Which documents to look at.
     public enum Part: String, Sendable, CaseIterable { case all, train, valid }
 
     /// Reads `sources`, or only the index of prepared data. Throws as `Corpus` does.
-    public init(sources: [String], tokenizer: any Tokenizer, part: Part) throws(BadInput) {
-        let source = try SourceDocuments(sources, tokenizer: tokenizer), parts = DocumentParts(source)
+    public init(sources: [String], tokenizer: any Tokenizer, part: Part, separator: String = "") throws(BadInput) {
+        let source = try SourceDocuments(sources, tokenizer: tokenizer, separator: separator)
+        let parts = DocumentParts(source)
         let chosen: [SourceDocuments.Document] = switch part {
         case .all: source.documents
         case .train: parts.train
@@ -78,6 +81,7 @@ public struct DataStatistics {
         let splits = splits(of: source.documents.map { ($0.split, $0.hash) })
         documents = (parts.train.count, parts.validation.count, splits.count { $0 == .test })
         textBytes = builder.byteCount(chosen)
+        notes = source.notes.lines
     }
 
     package init(lengths: [Int]) {

@@ -49,6 +49,8 @@ public struct Recipe: Sendable, Equatable {
         public var weights: [String] = []
         /// `bytes`, or the path of a byte-level BPE's files.
         public var tokenizer = "bytes"
+        /// Texts are cut into documents where these bytes stand; empty: nowhere.
+        public var separator = ""
         /// Tokens see their own document only. Off: everything before them in the row.
         public var documentMask = true
         /// How documents become rows. All that follows belongs to `decompose`, and is not read without it.

@@ -19,6 +19,8 @@ extension Recipe {
               "shares of data.paths in the tokens; in phases as \"STEP: w1 w2\"; empty: all as it comes",
               takesNumbers: true),
         .text("data.tokenizer", \.data.tokenizer, "`bytes`, or a tokenizer.json or the folder with one"),
+        .text("data.separator", \.data.separator,
+              "texts and JSON lines are cut into documents where exactly this stands; empty: nowhere"),
         .bool("data.document_mask", \.data.documentMask, "tokens see their own document only"),
         .choice("data.layout", \.data.layout, "how documents become rows; decompose: buckets of powers of two"),
         .choice("data.decomposition", \.data.decomposition, "how decompose chooses the lengths of pieces"),

@@ -16,6 +16,7 @@ public func openCorpus(_ recipe: Recipe) throws(BadInput) -> Corpus {
                                 seed: UInt64(recipe.debug.seed), documentMask: recipe.data.documentMask,
                                 layout: recipe.rowLayout, validationLayout: recipe.validationPacking,
                                 validationMask: recipe.validationMask)
+    options.separator = recipe.data.separator
     options.weights = try sourceWeights(recipe)
     return try Corpus(options, tokenizer: openTokenizer(recipe))
 }

@@ -48,6 +48,7 @@ public final class TrainingRun {
         try memory.requireRoom()
         if isFirst { try folder.requirePlace() }
         let corpus = try openCorpus(recipe)
+        if isFirst { for note in corpus.notes { Reporter.warn(note) } }
         let start = isFirst ? try folder.open(silently: beginsWhereNothingIsSaved) : nil
         defer { folder.leave() }
         let cores = max(1, Machine.cores() / (ranks?.localWorldSize ?? 1))

@@ -20,7 +20,7 @@ struct DataCommand: ParsableCommand {
                 finished shards are checked and kept.
                 """)
 
-        @Argument(help: "Texts, folders, .jsonl, docs.txt beside docs.tsv; .txt.zst and .jsonl.zst.")
+        @Argument(help: "Texts, folders, JSON lines, docs.txt beside docs.tsv; .zst and .gz of them.")
         var sources: [String]
         @Option(help: "The folder to make.")
         var out: String
@@ -28,6 +28,8 @@ struct DataCommand: ParsableCommand {
         var tokenizer = "bytes"
         @Option(help: "Learn a byte-level BPE of so many tokens from the training documents first.")
         var vocabSize: Int?
+        @Option(help: "Texts are cut into documents where exactly this stands.")
+        var separator = ""
         @Option(help: "Threads that encode; 0: the cores this process may use.")
         var threads = 0
         @Option(help: "MiB of text after which a shard ends.")
@@ -36,7 +38,7 @@ struct DataCommand: ParsableCommand {
         var shardBytes: Int?
 
         func validate() throws {
-            guard threads >= 0 else { throw ValidationError("--threads must be 0 or more") }
+            guard (0...4_096).contains(threads) else { throw ValidationError("--threads must be from 0 to 4096") }
             guard (1...1_024).contains(shardMib), shardBytes ?? 1 > 0 else {
                 throw ValidationError("--shard-mib must be from 1 to 1024")
             }
@@ -48,9 +50,10 @@ struct DataCommand: ParsableCommand {
         func run() throws {
             let started = MonotonicClock.seconds()
             let chosen = try chosenTokenizer()
-            let preparation = Preparation(sources: sources, folder: out,
+            var preparation = Preparation(sources: sources, folder: out,
                                           threads: threads == 0 ? Machine.cores() : threads,
                                           shardBytes: shardBytes ?? shardMib << 20)
+            preparation.separator = separator
             var line = WorkLine(descriptor: 2), phase = PreparationProgress.Phase.reading
             let summary = try preparation.run(chosen) { progress in
                 if progress.phase != phase {
@@ -62,14 +65,14 @@ struct DataCommand: ParsableCommand {
                 line.update(done: progress.bytes, total: progress.totalBytes, detail: detail)
             }
             line.finish()
-            for warning in StorageWarnings.take() { printError("skein: warning: \(warning)") }
+            for warning in summary.notes + StorageWarnings.take() { printError("skein: warning: \(warning)") }
             report(summary, seconds: MonotonicClock.seconds() - started)
         }
 
         private func chosenTokenizer() throws -> any Tokenizer {
             if let vocabSize {
                 printError("learning \(Units.grouped(vocabSize)) tokens")
-                return try BytePairTokenizer.trained(on: sources, vocabularySize: vocabSize)
+                return try BytePairTokenizer.trained(on: sources, vocabularySize: vocabSize, separator: separator)
             }
             return tokenizer == "bytes" ? ByteTokenizer() : try loadTokenizer(tokenizer)
         }

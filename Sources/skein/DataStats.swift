@@ -2,6 +2,7 @@ import ArgumentParser
 import Base
 import Corpus
 import Recipe
+import Telemetry
 import Trainer
 
 extension DataCommand {
@@ -43,7 +44,9 @@ extension DataCommand {
             let (all, flags) = split
             let recipe = try ResolvedRecipe.load(file: config, flags: flags).recipe
             let tokenizer = try preparedTokenizer(all) ?? openTokenizer(recipe)
-            let data = try DataStatistics(sources: all, tokenizer: tokenizer, part: .init(rawValue: part) ?? .all)
+            let data = try DataStatistics(sources: all, tokenizer: tokenizer, part: .init(rawValue: part) ?? .all,
+                                          separator: recipe.data.separator)
+            for note in data.notes { printError("skein: warning: \(note)") }
             guard data.tokens > 0 else { throw BadInput("no documents for --part \(part) in \(all[0])") }
             let table = ParameterTable(recipe.model, vocabulary: tokenizer.vocabularySize)
             let width = recipe.model.layers * recipe.model.heads * recipe.model.headDim

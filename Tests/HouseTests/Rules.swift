@@ -17,7 +17,7 @@ enum Plan {
         var rows: [(name: String, imports: Set<String>)] = [
             ("Base", ["CChecksum"]),
             ("Recipe", ["Base", "TOMLKit"]),
-            ("Compression", ["Base", "CZstd"]),
+            ("Compression", ["Base", "CZstd", "CZlib"]),
             ("Tensor", ["Base", "COpenBLAS", "CKernels"]),
             ("Wire", ["Base", "CUV", "Crypto"]),
             ("Collectives", ["Base", "Wire", "Tensor"]),
@@ -41,7 +41,8 @@ enum Plan {
     /// Modules that one room alone (Crypto: two) may know.
     static let owners: [String: Set<String>] = [
         "CChecksum": ["Base"], "COpenBLAS": ["Tensor"], "CKernels": ["Tensor"], "CUV": ["Wire"], "CCbc": ["Planner"],
-        "CZstd": ["Compression"], "TOMLKit": ["Recipe"], "Crypto": ["Wire", "Checkpoint"], "ArgumentParser": ["skein"],
+        "CZstd": ["Compression"], "CZlib": ["Compression"],
+        "TOMLKit": ["Recipe"], "Crypto": ["Wire", "Checkpoint"], "ArgumentParser": ["skein"],
     ]
 
     /// What comes with the toolchain, or is a plain library that any room may use.

@@ -21,6 +21,8 @@ public struct PreparationSummary: Sendable, Equatable {
     public var shards: Int
     /// Shards that an earlier, interrupted preparation had finished.
     public var keptShards: Int
+    /// What was passed over or guessed, a line each.
+    public var notes: [String]
 }
 
 /// Makes token shards and an index of texts: see `PreparedIndex` for what is written.
@@ -34,6 +36,8 @@ public struct Preparation {
     public var threads: Int
     /// Bytes of text after which a shard ends.
     public var shardBytes: Int
+    /// Where texts are cut into documents, `data.separator`; empty: nowhere.
+    public var separator = ""
 
     public init(sources: [String], folder: String, threads: Int, shardBytes: Int = 1 << 25) {
         precondition(threads > 0 && shardBytes > 0, "no threads, or shards of nothing")
@@ -51,7 +55,7 @@ public struct Preparation {
             throw BadInput("\(Units.grouped(sources.count)) sources, \(Units.grouped(PreparedIndex.mostSources)) are "
                 + "the most; name the folders that they are in")
         }
-        let listings = try listing(sources)
+        let listings = try listing(sources, separator: separator)
         let disk = RealDisk()
         try makeFolder(disk)
         // Before the lock, whose file would be the first thing of ours in somebody else's folder.
@@ -74,7 +78,7 @@ public struct Preparation {
         try disk.replace(folder + "/" + PreparedIndex.fileName, with: [index.bytes])
         return PreparationSummary(documents: index.documents.count, textBytes: index.textBytes,
                                   tokens: index.tokenCount - index.documents.count, shards: index.shards.count,
-                                  keptShards: writer.kept)
+                                  keptShards: writer.kept, notes: plan.notes.lines)
     }
 
     /// The folder itself, not those above it, unless it is there.

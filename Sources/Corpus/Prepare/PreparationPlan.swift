@@ -20,6 +20,8 @@ struct PreparationPlan {
     /// CRC-32C over the sources' and the tokenizer's fingerprints and `shardBytes`: shards of an interrupted
     /// preparation are kept if they are of the same plan.
     let plan: UInt32
+    /// What was passed over or guessed.
+    private(set) var notes = ReadingNotes()
     /// A single training document is cut in two, as a corpus of its source would: the first part's document and its
     /// bytes.
     private(set) var cut: (document: Int, bytes: Int)?
@@ -41,8 +43,10 @@ struct PreparationPlan {
                     read(bytes)
                 }
             }
-            guard documents.count > before else { throw source.hasNoText }
+            notes.add(source.notes)
+            guard documents.count > before else { throw source.hasNoText(reader.notes) }
         }
+        notes.add(reader.notes)
         fingerprint = reader.fingerprint.value
         textBytes = bytes
         var name = ByteWriter()

@@ -19,7 +19,7 @@ package struct TableRow: Equatable, Sendable {
 package func documentTable(_ table: Span<UInt8>, path: String,
                            text: Span<UInt8>, textPath: String) throws(BadInput) -> [TableRow] {
     var rows: [TableRow] = []
-    var lineNumber = 0, begin = 0, offset = 0
+    var lineNumber = 0, begin = markLength(table), offset = 0
     while begin < table.count {
         var end = begin
         while end < table.count, table[end] != UInt8(ascii: "\n") { end += 1 }

@@ -17,6 +17,11 @@ package struct JSONLineReader {
     /// The begin of a line that goes on in the next part.
     private var pending: [UInt8] = []
     private var text: [UInt8] = []
+    /// Whether there was anything beside line ends and a byte order mark.
+    package private(set) var hasBytes = false
+
+    /// Nothing has been taken yet but blank lines.
+    package var isAtItsFirstLine: Bool { number <= 1 }
 
     package init(path: String, longest: Int) {
         self.path = path
@@ -60,6 +65,9 @@ package struct JSONLineReader {
 
     private mutating func take(_ line: Span<UInt8>, _ body: Body) throws(BadInput) {
         number += 1
+        if number == 1, markLength(line) > 0 { offset += 3 }
+        let line = number == 1 ? line.extracting(markLength(line)...) : line
+        if line.count > 0 { hasBytes = true }
         if let place = firstInvalidByte(line) {
             throw BadInput("\(path) is not UTF-8 text: line \(number), byte \(offset + place) begins no valid "
                 + "character")

@@ -23,17 +23,19 @@ package struct SourceDocuments {
     package private(set) var documents: [Document] = []
     /// See `SourceFingerprint`.
     package private(set) var fingerprint: UInt32 = 0
+    /// What was passed over or guessed.
+    package private(set) var notes = ReadingNotes()
     private let tokenizer: (any Tokenizer)?
 
     /// Reads `sources`: see `files(ofSource:)` for what they may be.
     ///
     /// A file that the user named must be text in UTF-8 and not empty; in a folder, files that are not
-    /// UTF-8, hold a zero byte or nothing at all are skipped. An empty document is an error where a line or a table
+    /// UTF-8, hold a zero byte or nothing at all are passed over, with a note. An empty document is an error where a line or a table
     /// names it, and nothing at all between two end-of-document tokens. Token files must fit `tokenizer`; without
     /// one they are an error.
-    package init(_ sources: [String], tokenizer: (any Tokenizer)? = nil,
+    package init(_ sources: [String], tokenizer: (any Tokenizer)? = nil, separator: String = "",
                  limits: ReadLimits = ReadLimits()) throws(BadInput) {
-        try self.init(listed: listing(sources), tokenizer: tokenizer, limits: limits)
+        try self.init(listed: listing(sources, separator: separator), tokenizer: tokenizer, limits: limits)
     }
 
     /// Reads the files of each source that `listing` found.
@@ -44,9 +46,11 @@ package struct SourceDocuments {
         for (number, source) in sources.enumerated() {
             let before = documents.count
             for file in source.files { try append(file, &reader) }
-            guard documents.count > before else { throw source.hasNoText }
+            notes.add(source.notes)
+            guard documents.count > before else { throw source.hasNoText(reader.notes) }
             for index in before..<documents.count { documents[index].source = number }
         }
+        notes.add(reader.notes)
         fingerprint = reader.fingerprint.value
     }
 
@@ -68,8 +72,8 @@ package struct SourceDocuments {
         guard let tokenizer else { throw holdsTokens(file.path) }
         let mapped = try MappedFile(listed: file), tokens = try TokenFile(mapped)
         // "val" as nanoGPT and llm.c name their files.
-        let name = baseName(file.path)
-        let split: Split? = name.contains("val") ? .valid : name.contains("train") ? .train : nil
+        let split = declaredSplit(baseName(file.path))
+        if split == .valid { notes.add(.heldOut, file.path) }
         for range in try tokens.documents(tokenizer) {
             let hash = CRC32C.checksum(Array("\(file.key):\(range.lowerBound)".utf8))
             documents.append(Document(file: tokenFiles.count, range: range, split: split, hash: hash))
@@ -98,6 +102,14 @@ public func readTexts(_ sources: [String]) throws(BadInput) -> [[UInt8]] {
     return source.documents.map { Array(source.text[$0.range]) }
 }
 
+/// "val" or "train" as a word of its own in a token file's name, as nanoGPT and llm.c have it: `val.bin`,
+/// `fineweb_val_000000.bin`, and not `retrieval.bin`.
+private func declaredSplit(_ name: String) -> Split? {
+    let words = Set(name.lowercased().split { !$0.isLetter })
+    if !words.isDisjoint(with: ["val", "valid", "validation"]) { return .valid }
+    return words.contains("train") ? .train : nil
+}
+
 private func holdsTokens(_ path: String) -> BadInput {
     BadInput("\(path) holds tokens, but a tokenizer learns from text; name text files")
 }
@@ -106,15 +118,27 @@ private func holdsTokens(_ path: String) -> BadInput {
 package struct SourceListing: Sendable {
     package var source: String
     package var files: [SourceFile]
+    /// What the walk passed over.
+    package var notes: ReadingNotes
 
-    var hasNoText: BadInput {
-        BadInput("no text in folder \(source): hidden files, build folders and files that are not UTF-8 were skipped")
+    /// reading: what was passed over in its files.
+    func hasNoText(_ reading: ReadingNotes) -> BadInput {
+        var all = notes
+        all.add(reading)
+        let why = all.lines.isEmpty ? "hidden files and build folders are passed over" : all.lines.joined(separator: "; ")
+        return BadInput("no text in \(source): \(why)")
     }
 }
 
-package func listing(_ sources: [String]) throws(BadInput) -> [SourceListing] {
+/// The files of each source, whose texts are cut into documents at `separator`.
+package func listing(_ sources: [String], separator: String = "") throws(BadInput) -> [SourceListing] {
     guard !sources.isEmpty else { throw BadInput("no data: name a text file or a folder of texts") }
     var listings: [SourceListing] = []
-    for source in sources { listings.append(SourceListing(source: source, files: try files(ofSource: source))) }
+    for source in sources {
+        var notes = ReadingNotes()
+        var found = try files(ofSource: source, &notes)
+        for index in found.indices { found[index].separator = Array(separator.utf8) }
+        listings.append(SourceListing(source: source, files: found, notes: notes))
+    }
     return listings
 }

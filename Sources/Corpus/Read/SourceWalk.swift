@@ -30,21 +30,39 @@ package struct SourceFile: Equatable, Sendable {
     package var kind: Kind
     /// Whether it must be usable. Plain files found in folders are skipped when they are not text.
     package var isNamed: Bool
+    /// Whether the user named it, and not a folder that it is in.
+    package var isGivenByName = false
 
-    /// Whether it is zstd frames.
-    package var isCompressed: Bool { isCompressedText(path) }
+    /// Where its texts are cut into documents: `data.separator`. Empty: nowhere.
+    package var separator: [UInt8] = []
+
+    package init(path: String, key: String, kind: Kind, isNamed: Bool) {
+        (self.path, self.key, self.kind, self.isNamed) = (path, key, kind, isNamed)
+    }
+
+    package enum Compression: String, Sendable { case zstd = ".zst", gzip = ".gz" }
+
+    /// How it is packed.
+    package var compression: Compression? { unpackedName(path).compression }
+    package var isCompressed: Bool { compression != nil }
 }
 
 /// The files of `source`, in an order that does not depend on the file system: a file is itself; a folder is
 /// walked recursively, names sorted by their bytes.
 ///
 /// `NAME.txt` with `NAME.docs.tsv`, or `docs.txt` with `docs.tsv`, is a text with a document table; `.jsonl`
-/// is JSON lines; either may be compressed as `.txt.zst` or `.jsonl.zst`; `.bin` is a token file (naming Megatron's
-/// `.idx` means its `.bin`); all else is plain text. A folder that `skein data prepare` made is one thing, and passed
-/// over below other folders. In those, hidden entries, symbolic links and the names in `skippedFolders` are passed
-/// over; a folder that holds a text with a table, or a token file called `train*.bin`, `val*.bin` or with an `.idx`,
+/// (as `.ndjson`, and `.json` with an object a line) is JSON lines; all texts may be compressed as `.zst` or `.gz`;
+/// `.bin` is a token file (naming Megatron's `.idx` means its `.bin`); all else is plain text. Upper and lower case are
+/// the same. A folder that `skein data prepare` made is one thing, and passed over below other folders. In those, hidden
+/// entries and the names in `skippedFolders` are passed over; links are followed, and what is reached a second time is
+/// taken once, with a note; a folder that holds a text with a table, or a token file called `train*.bin`, `val*.bin` or with an `.idx`,
 /// contributes those and nothing else.
 package func files(ofSource source: String) throws(BadInput) -> [SourceFile] {
+    var notes = ReadingNotes()
+    return try files(ofSource: source, &notes)
+}
+
+func files(ofSource source: String, _ notes: inout ReadingNotes) throws(BadInput) -> [SourceFile] {
     switch fileKind(source, following: true) {
     case nil:
         throw BadInput("cannot open \(source): \(errorText(errno))")
@@ -52,12 +70,15 @@ package func files(ofSource source: String) throws(BadInput) -> [SourceFile] {
         if try isPrepared(source) {
             return [SourceFile(path: source, key: baseName(source), kind: .prepared, isNamed: true)]
         }
-        var found: [SourceFile] = []
-        try walk(source, key: "", into: &found)
-        return found
+        var walk = SourceWalk()
+        try walk.enter(source, key: "")
+        notes.add(walk.notes)
+        return walk.found
     default:
         let path = dataBeside(index: source) ?? source
-        return [SourceFile(path: path, key: baseName(path), kind: kind(of: path), isNamed: true)]
+        var file = SourceFile(path: path, key: baseName(path), kind: kind(of: path), isNamed: true)
+        file.isGivenByName = true
+        return [file]
     }
 }
 
@@ -98,20 +119,25 @@ public func mappedData(ofSources sources: [String]) throws(BadInput) -> (tokens:
 /// of most texts.
 private func contentBytes(_ file: SourceFile) throws(BadInput) -> Int {
     let mapped = try MappedFile(listed: file)
-    return zstdContentSize(mapped.bytes) ?? 5 * mapped.count
+    return (file.compression == .zstd ? zstdContentSize(mapped.bytes) : nil) ?? 5 * mapped.count
 }
 
 private func kind(of path: String) -> SourceFile.Kind {
-    let path = isCompressedText(path) ? String(path.dropLast(4)) : path
-    if path.hasSuffix(".jsonl") { return .lines }
-    if path.hasSuffix(".bin") { return .tokens }
+    let (path, compression) = unpackedName(path)
+    let name = path.lowercased()
+    if [".jsonl", ".ndjson", ".json"].contains(where: name.hasSuffix) { return .lines }
+    if name.hasSuffix(".bin"), compression == nil { return .tokens }
     guard path.hasSuffix(".txt") else { return .text }
     let table = tablePath(ofText: path)
     return isFile(table) ? .table(table) : .text
 }
 
-private func isCompressedText(_ path: String) -> Bool {
-    path.hasSuffix(".txt.zst") || path.hasSuffix(".jsonl.zst")
+/// A path without the ending of its compression.
+private func unpackedName(_ path: String) -> (path: String, compression: SourceFile.Compression?) {
+    for compression in [SourceFile.Compression.zstd, .gzip] where path.lowercased().hasSuffix(compression.rawValue) {
+        return (String(path.dropLast(compression.rawValue.count)), compression)
+    }
+    return (path, nil)
 }
 
 func isGone(_ path: String) -> Bool { fileKind(path, following: true) == nil }
@@ -121,28 +147,66 @@ package func isFile(_ path: String) -> Bool { fileKind(path, following: true) ==
 /// Folders of build products and downloads, which nobody means by "train on this folder".
 package let skippedFolders: Set<String> = ["outputs", "build", "DerivedData", "node_modules", "__pycache__"]
 
-private func walk(_ folder: String, key: String, into found: inout [SourceFile]) throws(BadInput) {
-    let names = try entries(of: folder)
-    let indexed = names.filter { isIndexed($0, among: names) }
-    for name in indexed.isEmpty ? names : indexed {
-        let path = folder + "/" + name
-        let below = key.isEmpty ? name : key + "/" + name
-        switch fileKind(path, following: !indexed.isEmpty) {
-        case .folder? where indexed.isEmpty && !skippedFolders.contains(name):
-            guard try !isPrepared(path) else { continue }
-            try walk(path, key: below, into: &found)
-        case .file?:
-            let kind = indexed.isEmpty && name.hasSuffix(".bin") ? .text : kind(of: path)
-            found.append(SourceFile(path: path, key: below, kind: kind, isNamed: kind != .text))
-        default:
-            continue
+/// The walk through one source's folders.
+private struct SourceWalk {
+    var found: [SourceFile] = []
+    var notes = ReadingNotes()
+    /// What was reached already, by device and number: links may lead back, or twice to one place.
+    private var reached: Set<FileIdentity> = []
+
+    mutating func enter(_ folder: String, key: String) throws(BadInput) {
+        guard isNew(folder) else { return }
+        let names = try entries(of: folder, &notes)
+        let indexed = names.filter { isIndexed($0, among: names) }
+        for name in indexed.isEmpty ? names : indexed {
+            let path = folder + "/" + name
+            let below = key.isEmpty ? name : key + "/" + name
+            switch fileKind(path, following: true) {
+            case .folder? where indexed.isEmpty && !skippedFolders.contains(name):
+                guard try !isPrepared(path) else { continue }
+                try enter(path, key: below)
+            case .folder?: continue
+            case .file?:
+                guard isNew(path) else { continue }
+                let kind = indexed.isEmpty && name.hasSuffix(".bin") ? .text : kind(of: path)
+                // Of the JSON in a folder some may be settings.
+                let isNamed = kind != .text && !unpackedName(name).path.lowercased().hasSuffix(".json")
+                found.append(SourceFile(path: path, key: below, kind: kind, isNamed: isNamed))
+            case .other?, nil:
+                notes.add(.dangling, path)
+            }
         }
     }
+
+    private mutating func isNew(_ path: String) -> Bool {
+        guard let identity = FileIdentity(path) else { return true }
+        if reached.insert(identity).inserted { return true }
+        notes.add(.double, path)
+        return false
+    }
+}
+
+private struct FileIdentity: Hashable {
+    let device, number: UInt
+
+    init?(_ path: String) {
+        var status = stat()
+        guard unsafe stat(path, &status) == 0 else { return nil }
+        (device, number) = (UInt(status.st_dev), UInt(status.st_ino))
+    }
+}
+
+/// A name as a shell's $'...' has it.
+private func escaped(_ name: some Sequence<UInt8>) -> String {
+    name.map { byte in
+        (0x20..<0x7F).contains(byte) ? String(Unicode.Scalar(byte))
+            : "\\x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
+    }.joined()
 }
 
 /// Whether the file `name` is data whose documents or splits are known from beside it or from its name.
 private func isIndexed(_ name: String, among names: [String]) -> Bool {
-    let text = isCompressedText(name) ? String(name.dropLast(4)) : name
+    let text = unpackedName(name).path
     if text.hasSuffix(".txt") { return names.contains(tablePath(ofText: text)) }
     guard name.hasSuffix(".bin") else { return false }
     return name.hasPrefix("train") || name.hasPrefix("val") || names.contains(name.dropLast(4) + ".idx")
@@ -150,6 +214,12 @@ private func isIndexed(_ name: String, among names: [String]) -> Bool {
 
 /// The visible names in `folder`, sorted by their bytes.
 func entries(of folder: String) throws(BadInput) -> [String] {
+    var notes = ReadingNotes()
+    return try entries(of: folder, &notes)
+}
+
+/// The same; names that are not UTF-8 are noted.
+private func entries(of folder: String, _ notes: inout ReadingNotes) throws(BadInput) -> [String] {
     guard let stream = unsafe opendir(folder) else {
         throw BadInput("cannot read folder \(folder): \(errorText(errno))")
     }
@@ -159,7 +229,14 @@ func entries(of folder: String) throws(BadInput) -> [String] {
         let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { raw in
             unsafe String(validating: raw.prefix { $0 != 0 }, as: UTF8.self)
         }
-        if let name, !name.hasPrefix(".") { names.append(name) }
+        if let name {
+            if !name.hasPrefix(".") { names.append(name) }
+        } else {
+            let text = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { raw in
+                unsafe escaped(raw.prefix { $0 != 0 })
+            }
+            notes.add(.unreadableName, folder + "/" + text)
+        }
     }
     return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
 }
@@ -189,7 +266,7 @@ private func dataBeside(index path: String) -> String? {
     let isTable = path.hasSuffix(".docs.tsv"), isDocuments = baseName(path) == "docs.tsv"
     guard isTable || isDocuments else { return nil }
     let text = String(path.dropLast(isTable ? 9 : 4)) + ".txt"
-    return isFile(text) || !isFile(text + ".zst") ? text : text + ".zst"
+    return [text, text + ".zst", text + ".gz"].first(where: isFile) ?? text
 }
 
 package func baseName(_ path: String) -> String {

@@ -34,61 +34,104 @@ package struct TextReader {
 
     package init(_ limits: ReadLimits = ReadLimits()) { self.limits = limits }
 
+    /// What was passed over, and what is ambiguous in what was read.
+    package private(set) var notes = ReadingNotes()
+
     /// Hands the documents of `file` to `body`, in their order. Throws `BadInput`, naming the file and the byte, for
     /// text that is not UTF-8 or not what its name says, and for what is beyond the limits. A file that was only
-    /// found in a folder and is no text is passed over.
+    /// found in a folder and is no text is passed over, with a note. A byte order mark is no text.
     package mutating func read(_ file: SourceFile, _ body: Body) throws(BadInput) {
         let mapped = try MappedFile(listed: file)
         let isUsed: Bool
         if file.kind == .lines {
             isUsed = try readLines(file, mapped, body)
         } else if file.isCompressed {
-            let text = try decompressed(mapped)
+            let text = try decompressed(mapped, file)
             isUsed = try readText(file, text.span, body)
         } else {
             isUsed = try readText(file, mapped.bytes, body)
         }
-        if isUsed { fingerprint.add(file, mapped) }
+        guard isUsed else { return }
+        if !file.separator.isEmpty { fingerprint.add(file.separator.span) }
+        fingerprint.add(file, mapped)
     }
 
-    private func readLines(_ file: SourceFile, _ mapped: MappedFile, _ body: Body) throws(BadInput) -> Bool {
-        if mapped.count == 0 { throw BadInput("\(file.path) is empty: there is nothing to train on") }
-        var lines = JSONLineReader(path: file.path, longest: limits.line)
+    /// Hands on one text, cut at the file's separator, whose parts are documents of their own. What stands between two
+    /// separators and is blank is none.
+    private mutating func hand(_ text: Span<UInt8>, _ name: String, _ file: SourceFile,
+                               _ body: Body) throws(BadInput) {
+        guard !file.separator.isEmpty else {
+            notes.look(at: text, file.path)
+            return try body(TextDocument(hash: CRC32C.checksum(Array(name.utf8))), text)
+        }
+        var begin = 0, number = 0
+        for end in occurrences(of: file.separator, in: text) + [text.count] {
+            let part = text.extracting(begin..<end)
+            begin = end + file.separator.count
+            guard !isBlank(part) else { continue }
+            let partName = number == 0 ? name : "\(name)#\(number)"
+            number += 1
+            try body(TextDocument(hash: CRC32C.checksum(Array(partName.utf8))), part)
+        }
+    }
+
+    /// False when the file is passed over.
+    private mutating func readLines(_ file: SourceFile, _ mapped: MappedFile,
+                                    _ body: Body) throws(BadInput) -> Bool {
+        var lines = JSONLineReader(path: file.path, longest: limits.line), isEmpty = true
+        // A file of settings in a folder of data is seen by its first line.
+        let isSure = file.isNamed
         func document(_ number: Int, _ text: Span<UInt8>) throws(BadInput) {
-            try body(TextDocument(hash: CRC32C.checksum(Array("\(file.key):\(number)".utf8))), text)
+            isEmpty = false
+            try hand(text, "\(file.key):\(number)", file, body)
         }
-        if file.isCompressed {
-            try decompress(mapped) { part throws(BadInput) in try lines.read(part, document) }
-        } else {
-            try lines.read(mapped.bytes, document)
+        do {
+            if file.isCompressed {
+                try decompress(mapped, file) { part throws(BadInput) in try lines.read(part, document) }
+            } else {
+                try lines.read(mapped.bytes, document)
+            }
+            try lines.finish(document)
+        } catch {
+            guard !isSure, isEmpty, lines.isAtItsFirstLine else { throw error }
+            notes.add(.plainJSON, file.path)
+            return false
         }
-        try lines.finish(document)
+        guard lines.hasBytes else {
+            guard !file.isGivenByName else { throw BadInput("\(file.path) is empty: there is nothing to train on") }
+            notes.add(.empty, file.path)
+            return false
+        }
         return true
     }
 
     /// False when the file is passed over.
-    private mutating func readText(_ file: SourceFile, _ text: Span<UInt8>, _ body: Body) throws(BadInput) -> Bool {
-        if let error = textError(text, isNamed: file.isNamed) {
-            guard file.isNamed else { return false }
-            throw BadInput("\(file.path) \(error)")
+    private mutating func readText(_ file: SourceFile, _ bytes: Span<UInt8>, _ body: Body) throws(BadInput) -> Bool {
+        if let problem = textProblem(bytes, isNamed: file.isNamed) {
+            guard file.isNamed, problem.reason != .empty || file.isGivenByName else {
+                notes.add(problem.reason, file.path)
+                return false
+            }
+            throw BadInput("\(file.path) \(problem.text)")
         }
         guard case .table(let path) = file.kind else {
-            try body(TextDocument(hash: CRC32C.checksum(Array(file.key.utf8))), text)
+            try hand(bytes.extracting(markLength(bytes)...), file.key, file, body)
             return true
         }
         let table = try MappedFile(path)
-        for row in try documentTable(table.bytes, path: path, text: text, textPath: file.path) {
+        for row in try documentTable(table.bytes, path: path, text: bytes, textPath: file.path) {
             let document = TextDocument(split: row.split, hash: CRC32C.checksum(Array(row.name.utf8)))
-            try body(document, text.extracting(row.range))
+            let text = bytes.extracting(row.range)
+            try body(document, text.extracting(markLength(text)...))
         }
         // The splits are part of what the data is, so they are part of its fingerprint.
         fingerprint.add(table.bytes)
         return true
     }
 
-    private func decompressed(_ mapped: MappedFile) throws(BadInput) -> [UInt8] {
+    private func decompressed(_ mapped: MappedFile, _ file: SourceFile) throws(BadInput) -> [UInt8] {
         var text: [UInt8] = []
-        try decompress(mapped) { part throws(BadInput) in
+        try decompress(mapped, file) { part throws(BadInput) in
             guard part.count <= limits.text - text.count else {
                 throw BadInput("\(mapped.path) decompresses to more than \(Units.bytes(limits.text)), too much for one "
                     + "text; make it .jsonl.zst, with a document on each line")
@@ -98,9 +141,9 @@ package struct TextReader {
         return text
     }
 
-    private func decompress(_ mapped: MappedFile,
+    private func decompress(_ mapped: MappedFile, _ file: SourceFile,
                             _ body: (Span<UInt8>) throws(BadInput) -> Void) throws(BadInput) {
-        let stream = ZstdDecompressor()
+        let stream: any Decompressor = file.compression == .gzip ? GzipDecompressor() : ZstdDecompressor()
         var position = 0, part: [UInt8] = []
         func next() throws(BadInput) -> Bool {
             do {
@@ -157,12 +200,30 @@ package func checksum(_ bytes: Span<UInt8>, from crc: UInt32) -> UInt32 {
     unsafe bytes.withUnsafeBytes { unsafe CRC32C.checksum($0, from: crc) }
 }
 
-/// Why `text` cannot be used, as the end of a sentence that begins with its path; nil when it can.
-private func textError(_ text: Span<UInt8>, isNamed: Bool) -> String? {
-    if text.isEmpty { return "is empty: there is nothing to train on" }
-    if let place = firstInvalidByte(text) { return "is not UTF-8 text: byte \(place) begins no valid character" }
+/// Why `text` cannot be used: for a note, and as the end of a sentence that begins with its path. Nil when it can.
+private func textProblem(_ text: Span<UInt8>, isNamed: Bool) -> (reason: ReadingNotes.Reason, text: String)? {
+    if text.count <= markLength(text) { return (.empty, "is empty: there is nothing to train on") }
+    if text.count > 1, (text[0], text[1]) == (0xFF, 0xFE) || (text[0], text[1]) == (0xFE, 0xFF) {
+        return (.utf16, "is in UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
+    }
+    if let place = firstInvalidByte(text) {
+        // Text has no zero bytes, and programs and pictures have them early.
+        return (contains(text, 0) ? .binary : .notUTF8,
+                "is not UTF-8 text: byte \(place) begins no valid character; if it is Latin-1, convert it: "
+                    + "iconv -f ISO-8859-1 -t UTF-8")
+    }
     // A zero byte is valid UTF-8 but a sure sign of a binary file.
-    return !isNamed && contains(text, 0) ? "is binary" : nil
+    return !isNamed && contains(text, 0) ? (.binary, "is binary") : nil
+}
+
+/// Bytes of the byte order mark that some editors put before UTF-8: 3, or 0.
+func markLength(_ text: Span<UInt8>) -> Int {
+    text.count >= 3 && text[0] == 0xEF && text[1] == 0xBB && text[2] == 0xBF ? 3 : 0
+}
+
+private func isBlank(_ text: Span<UInt8>) -> Bool {
+    for index in text.indices where ![0x20, 0x09, 0x0A, 0x0D].contains(text[index]) { return false }
+    return true
 }
 
 /// Where `text` stops being UTF-8; nil when all of it is.

@@ -7,12 +7,12 @@ extension BytePairTokenizer {
     /// smallest pair of ids among equals; nothing else decides, so the result repeats.
     ///
     /// Throws when the sources cannot be read, or hold too few pairs for so many tokens.
-    public static func trained(on sources: [String],
-                               vocabularySize: Int) throws(BadInput) -> BytePairTokenizer {
+    public static func trained(on sources: [String], vocabularySize: Int,
+                               separator: String = "") throws(BadInput) -> BytePairTokenizer {
         guard (257...65_536).contains(vocabularySize) else {
             throw BadInput("a vocabulary of \(vocabularySize) tokens: choose 257 to 65536")
         }
-        let source = try SourceDocuments(sources)
+        let source = try SourceDocuments(sources, separator: separator)
         let classes = WordSplitter.classes
         var words = WordCounts()
         for document in DocumentParts(source).train {

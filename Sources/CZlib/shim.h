@@ -1,0 +1,2 @@
+// What Compression uses of zlib: inflating gzip members.
+#include <zlib.h>
