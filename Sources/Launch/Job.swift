@@ -13,12 +13,16 @@ public struct Job: Sendable {
     /// environment: what the ranks inherit, beside the variables that tell them their rank.
     public init(ranks: Int, command: [String], environment: [String: String]) throws(BadInput) {
         precondition(!command.isEmpty, "a job without a program")
-        guard (1...Job.maximumRanks).contains(ranks) else {
-            throw BadInput("-n \(ranks): the number of ranks must be from 1 to \(Job.maximumRanks)")
-        }
+        try Job.require(ranks: ranks)
         self.ranks = ranks
         self.command = command
         inherited = environment
+    }
+
+    public static func require(ranks: Int) throws(BadInput) {
+        guard (1...maximumRanks).contains(ranks) else {
+            throw BadInput("-n \(ranks): the number of ranks must be from 1 to \(maximumRanks)")
+        }
     }
 
     /// `PROGRAM train CONFIG FLAGS` on every rank.

@@ -52,6 +52,10 @@ public struct ResolvedRecipe: Sendable {
     }
 
     private mutating func read(file path: String, text: String) throws(BadInput) {
+        // A byte order mark is no text, and CRLF is a line end.
+        var text = text.replacing("\r\n", with: "\n")
+        if text.unicodeScalars.first == "\u{FEFF}" { text.unicodeScalars.removeFirst() }
+        try checkSyntax(text, path: path)
         let table: TOMLTable
         do {
             table = try TOMLTable(string: text)

@@ -10,7 +10,7 @@ extension Recipe {
         .integer("model.n_heads", \.model.heads, 1...1_024, "query heads; must divide model.dim into even heads"),
         .integer("model.n_kv_heads", \.model.keyValueHeads, 0...1_024, "key/value heads; 0: as many as n_heads"),
         .integer("model.ffn_dim", \.model.ffnDim, 0...1_048_576, "width of the gated MLP; 0: 8/3 dim"),
-        .number("model.norm_eps", \.model.normEpsilon, 0...1, "added inside RMSNorm's root"),
+        .number("model.norm_eps", \.model.normEpsilon, 1e-30...1, "added inside RMSNorm's root"),
         .number("model.rope_theta", \.model.ropeTheta, 1...1e12, "base of the rotary frequencies"),
         .bool("model.tie_embeddings", \.model.tieEmbeddings, "the output head is the embedding"),
 
@@ -32,7 +32,7 @@ extension Recipe {
         .numbers("data.odds", \.data.odds, 0...1e30, "for free: the odds of each bucket, the shortest first"),
         .integer("data.cycles", \.data.cycles, 1...1_000_000, "times that the curriculum runs in an epoch"),
 
-        .integer("training.steps", \.training.steps, 1...Int.max, "optimizer steps"),
+        .integer("training.steps", \.training.steps, 1...1_000_000_000_000, "optimizer steps"),
         .integer("training.seq_len", \.training.sequenceLength, 2...16_777_216, "tokens in a row"),
         .integer("training.local_batch_size", \.training.localBatchSize, 1...1_000_000, "rows a rank computes at once"),
         .integer("training.global_batch_size", \.training.globalBatchSize, 0...1_000_000,
@@ -63,10 +63,10 @@ extension Recipe {
         .number("optimizer.lr", \.optimizer.learningRate, 0...1_000, "the highest learning rate"),
         .number("optimizer.beta1", \.optimizer.beta1, 0...0.999_999, "decay of the first moment"),
         .number("optimizer.beta2", \.optimizer.beta2, 0...0.999_999_99, "decay of the second moment"),
-        .number("optimizer.eps", \.optimizer.epsilon, 0...1, "added to the root of the second moment"),
+        .number("optimizer.eps", \.optimizer.epsilon, 1e-30...1, "added to the root of the second moment"),
         .number("optimizer.weight_decay", \.optimizer.weightDecay, 0...1_000, "decoupled decay of matrices"),
 
-        .integer("lr_scheduler.warmup_steps", \.schedule.warmupSteps, 0...Int.max, "steps of linear warm-up"),
+        .integer("lr_scheduler.warmup_steps", \.schedule.warmupSteps, 0...1_000_000_000_000, "steps of linear warm-up"),
         .choice("lr_scheduler.decay_type", \.schedule.decay, "shape of the decay after warm-up"),
         .number("lr_scheduler.decay_ratio", \.schedule.decayRatio, 0...1,
                 "the last share of the steps, in which the rate decays; 1: all after the warm-up"),

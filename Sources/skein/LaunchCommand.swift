@@ -24,9 +24,10 @@ struct LaunchCommand: ParsableCommand {
     var overrides: [String] = []
 
     func run() throws {
+        try Job.require(ranks: ranks)
         // What is wrong with the config is said once, here, and not by every rank.
         let recipe = try ResolvedRecipe.load(file: config, flags: overrides).recipe
-        if ranks > 0 { try recipe.requireRows(worldSize: ranks) }
+        try recipe.requireRows(worldSize: ranks)
         let job = try Job.training(
             ranks: ranks, program: ProcessEnvironment.program(), config: config, flags: overrides, recipe: recipe,
             environment: ProcessEnvironment.current())

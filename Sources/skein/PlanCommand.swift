@@ -30,7 +30,9 @@ struct Plan: ParsableCommand {
 
     func validate() throws {
         guard flops ?? 1 > 0 else { throw ValidationError("--flops must be more than 0") }
-        guard linkGbit ?? 1 > 0 else { throw ValidationError("--link-gbit must be more than 0") }
+        guard (1e-6...1e6).contains(linkGbit ?? 1) else {
+            throw ValidationError("--link-gbit must be from 0.000001 to 1000000")
+        }
         guard (1...4_096).contains(ranks) else { throw ValidationError("--ranks must be from 1 to 4,096") }
     }
 
