@@ -60,9 +60,9 @@ public struct ResolvedRecipe: Sendable {
         do {
             table = try TOMLTable(string: text)
         } catch let error as TOMLParseError {
-            throw BadInput("\(path):\(error.source.begin.line): not valid TOML: \(error.description)")
+            throw BadInput("\(path):\(error.source.begin.line): not valid TOML: \(oneLine(error.description))")
         } catch {
-            throw BadInput("\(path): not valid TOML: \(error)")
+            throw BadInput("\(path): not valid TOML: \(oneLine("\(error)"))")
         }
         let lines = KeyLines(text)
         for (section, value) in table {
@@ -221,3 +221,6 @@ func readText(_ path: String) throws(BadInput) -> String {
     guard let text = String(validating: bytes, as: UTF8.self) else { throw BadInput("\(path): not UTF-8 text") }
     return text
 }
+
+/// The library quotes what it found, line ends included.
+private func oneLine(_ text: String) -> String { text.split(whereSeparator: \.isNewline).joined(separator: " ") }

@@ -24,7 +24,8 @@ func checkSyntax(_ text: String, path: String) throws(BadInput) {
         guard !isInText, trimmed.first == "[" else { continue }
         guard trimmed.wholeMatch(of: /\[[ \t]*[A-Za-z0-9_\-]+([ \t]*\.[ \t]*[A-Za-z0-9_\-]+)*[ \t]*\][ \t]*\r?(#.*)?/)
             != nil else {
-            throw BadInput("\(place): not valid TOML here: a line that begins with [ must be a section, like [training]")
+            throw BadInput("\(place): not valid TOML: a line that begins with [ must be a section, "
+                + "like [training]")
         }
     }
 }

@@ -32,7 +32,7 @@ extension Recipe {
         .numbers("data.odds", \.data.odds, 0...1e30, "for free: the odds of each bucket, the shortest first"),
         .integer("data.cycles", \.data.cycles, 1...1_000_000, "times that the curriculum runs in an epoch"),
 
-        .integer("training.steps", \.training.steps, 1...1_000_000_000_000, "optimizer steps"),
+        .integer("training.steps", \.training.steps, 1...Int.max, "optimizer steps"),
         .integer("training.seq_len", \.training.sequenceLength, 2...16_777_216, "tokens in a row"),
         .integer("training.local_batch_size", \.training.localBatchSize, 1...1_000_000, "rows a rank computes at once"),
         .integer("training.global_batch_size", \.training.globalBatchSize, 0...1_000_000,
@@ -66,7 +66,7 @@ extension Recipe {
         .number("optimizer.eps", \.optimizer.epsilon, 1e-30...1, "added to the root of the second moment"),
         .number("optimizer.weight_decay", \.optimizer.weightDecay, 0...1_000, "decoupled decay of matrices"),
 
-        .integer("lr_scheduler.warmup_steps", \.schedule.warmupSteps, 0...1_000_000_000_000, "steps of linear warm-up"),
+        .integer("lr_scheduler.warmup_steps", \.schedule.warmupSteps, 0...Int.max, "steps of linear warm-up"),
         .choice("lr_scheduler.decay_type", \.schedule.decay, "shape of the decay after warm-up"),
         .number("lr_scheduler.decay_ratio", \.schedule.decayRatio, 0...1,
                 "the last share of the steps, in which the rate decays; 1: all after the warm-up"),

@@ -57,7 +57,8 @@ import Testing
             for bit in 0..<8 {
                 var damaged = file
                 damaged[place] ^= 1 << bit
-                #expect(throws: BadInput.self) { try decompressed(damaged) }
+                // The last bits of a block's last byte mean nothing.
+                #expect((try? decompressed(damaged)) ?? text == text)
             }
         }
         #expect(throws: BadInput.self) { try decompressed(file + [1, 2, 3]) }

@@ -61,9 +61,10 @@ import Testing
         #expect(message(empty) == "\(empty) is empty: there is nothing to train on")
         #expect(message(folder.path + "/e")?.hasPrefix("no text in folder \(folder.path)/e:") == true)
         let broken = try folder.write("broken.txt", Array("abc é".utf8) + [0xC3, 0x28])
-        #expect(message(broken) == "\(broken) is not UTF-8 text: byte 6 begins no valid character")
+        let advice = "begins no valid character; if it is Latin-1, convert it: iconv -f ISO-8859-1 -t UTF-8"
+        #expect(message(broken) == "\(broken) is not UTF-8 text: byte 6 \(advice)")
         let cut = try folder.write("cut.txt", Array("abc".utf8) + [0xE2, 0x82])
-        #expect(message(cut) == "\(cut) is not UTF-8 text: byte 3 begins no valid character")
+        #expect(message(cut) == "\(cut) is not UTF-8 text: byte 3 \(advice)")
         #expect(message("/dev/null") == "/dev/null is not a regular file; name a text file or a folder")
         #expect(complaint { _ = try SourceDocuments([]) } == "no data: name a text file or a folder of texts")
     }

@@ -115,7 +115,7 @@ func refusal(text: String = "", flags: [String] = []) -> String? {
         for number in [0, 1e-300, Double.leastNonzeroMagnitude, 0.1 + 0.2, 1, 123_456_789_012, 1e22, .infinity] {
             var recipe = Recipe()
             recipe.training.maxNorm = number
-            recipe.optimizer.epsilon = min(number, 1)
+            recipe.optimizer.epsilon = max(1e-30, min(number, 1))
             recipe.debug.seed = number < 1e18 ? Int(number) : Int.max
             try readsBack(recipe)
         }

@@ -33,7 +33,9 @@ import Testing
                 case 0: bytes[place] = UInt8(draw(256))
                 case 1: bytes.removeSubrange(place..<min(bytes.count, place + 1 + draw(40)))
                 case 2: bytes.insert(contentsOf: pieces[draw(pieces.count)], at: place)
-                default: bytes.insert(contentsOf: bytes[place..<min(bytes.count, place + draw(60))], at: draw(place + 1))
+                default:
+                    let piece = Array(bytes[place..<min(bytes.count, place + draw(60))])
+                    bytes.insert(contentsOf: piece, at: draw(place + 1))
                 }
             }
             guard let line = load(String(decoding: bytes, as: UTF8.self)) else { continue }
@@ -51,9 +53,11 @@ import Testing
 
     /// A byte order mark and CRLF line ends change nothing, nor do brackets within texts.
     @Test func marksAndLineEnds() throws {
-        let text = "[job] # a comment\nname = \"a-b\"\n\n[ training ]\nsteps = 7\n[data]\nseparator = \"\"\"\n[x\n\"\"\"\n"
+        let text = "[job] # a comment\nname = \"a-b\"\n\n[ training ]\nsteps = 7\n"
+            + "[data]\nseparator = \"\"\"\n[x\n\"\"\"\n"
         let plain = try ResolvedRecipe.load(text: text, name: "x.toml").recipe
-        let other = try ResolvedRecipe.load(text: "\u{FEFF}" + text.replacing("\n", with: "\r\n"), name: "x.toml").recipe
+        let marked = "\u{FEFF}" + text.replacing("\n", with: "\r\n")
+        let other = try ResolvedRecipe.load(text: marked, name: "x.toml").recipe
         #expect(plain == other && plain.training.steps == 7 && plain.data.separator == "[x\n")
     }
 }

@@ -30,9 +30,9 @@ package struct SourceDocuments {
     /// Reads `sources`: see `files(ofSource:)` for what they may be.
     ///
     /// A file that the user named must be text in UTF-8 and not empty; in a folder, files that are not
-    /// UTF-8, hold a zero byte or nothing at all are passed over, with a note. An empty document is an error where a line or a table
-    /// names it, and nothing at all between two end-of-document tokens. Token files must fit `tokenizer`; without
-    /// one they are an error.
+    /// UTF-8, hold a zero byte or nothing at all are passed over, with a note. An empty document is an error where a
+    /// line or a table names it, and nothing at all between two end-of-document tokens. Token files must fit
+    /// `tokenizer`; without one they are an error.
     package init(_ sources: [String], tokenizer: (any Tokenizer)? = nil, separator: String = "",
                  limits: ReadLimits = ReadLimits()) throws(BadInput) {
         try self.init(listed: listing(sources, separator: separator), tokenizer: tokenizer, limits: limits)
@@ -125,8 +125,9 @@ package struct SourceListing: Sendable {
     func hasNoText(_ reading: ReadingNotes) -> BadInput {
         var all = notes
         all.add(reading)
-        let why = all.lines.isEmpty ? "hidden files and build folders are passed over" : all.lines.joined(separator: "; ")
-        return BadInput("no text in \(source): \(why)")
+        let why = all.lines.isEmpty ? "hidden files and build folders are passed over"
+            : all.lines.joined(separator: "; ")
+        return BadInput("no text in folder \(source): \(why)")
     }
 }
 

@@ -53,10 +53,10 @@ package struct SourceFile: Equatable, Sendable {
 /// `NAME.txt` with `NAME.docs.tsv`, or `docs.txt` with `docs.tsv`, is a text with a document table; `.jsonl`
 /// (as `.ndjson`, and `.json` with an object a line) is JSON lines; all texts may be compressed as `.zst` or `.gz`;
 /// `.bin` is a token file (naming Megatron's `.idx` means its `.bin`); all else is plain text. Upper and lower case are
-/// the same. A folder that `skein data prepare` made is one thing, and passed over below other folders. In those, hidden
-/// entries and the names in `skippedFolders` are passed over; links are followed, and what is reached a second time is
-/// taken once, with a note; a folder that holds a text with a table, or a token file called `train*.bin`, `val*.bin` or with an `.idx`,
-/// contributes those and nothing else.
+/// the same. A folder that `skein data prepare` made is one thing, and passed over below other folders. In those,
+/// hidden entries and the names in `skippedFolders` are passed over; links are followed, and what is reached a second
+/// time is taken once, with a note; a folder that holds a text with a table, or a token file called `train*.bin`,
+/// `val*.bin` or with an `.idx`, contributes those and nothing else.
 package func files(ofSource source: String) throws(BadInput) -> [SourceFile] {
     var notes = ReadingNotes()
     return try files(ofSource: source, &notes)
