@@ -105,7 +105,7 @@ private struct Reader {
         guard size.number > 1 else { return nil }
         let known = try localSize(size)
         let address = try masterAddress(isLocal: known == size.number)
-        let isHere = address == "localhost" || address == "::1" || address.hasPrefix("127.")
+        let isHere = isLoopback(host: address)
         let local = try number(source.localRank)
         let localSize = known ?? (isHere ? size.number : 1 + (local?.number ?? 0))
         let localRank = local?.number ?? (isHere ? rank.number : 0)
@@ -115,7 +115,7 @@ private struct Reader {
         }
         return RankEnvironment(
             rank: rank.number, worldSize: size.number, localRank: localRank, localWorldSize: localSize,
-            masterAddress: address, masterPort: try masterPort(), secretFile: try secretFile(size.number))
+            masterAddress: address, masterPort: try masterPort(), secretFile: try secretFile(size))
     }
 
     private typealias Found = (name: String, number: Int)
@@ -187,10 +187,11 @@ private struct Reader {
         return found.number
     }
 
-    private func secretFile(_ worldSize: Int) throws(BadInput) -> String {
+    private func secretFile(_ size: Found) throws(BadInput) -> String {
         guard let path = values["SKEIN_SECRET_FILE"] else {
-            throw BadInput("SKEIN_SECRET_FILE is not set: \(worldSize) ranks need one secret; make it by "
-                + "skein secret new FILE, carry the file to every rank's machine, and set SKEIN_SECRET_FILE to it")
+            throw BadInput("SKEIN_SECRET_FILE is not set, and \(size.name) says that this is one of \(size.number) "
+                + "ranks: they need one secret; make it by skein secret new FILE, carry the file to every rank's "
+                + "machine, and set SKEIN_SECRET_FILE to it. To train alone, set RANK=0 WORLD_SIZE=1")
         }
         return path
     }

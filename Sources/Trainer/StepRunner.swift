@@ -159,11 +159,15 @@ public final class StepRunner {
         return (rows.reduce(0) { $0 + $1[0] }, rows[0][3], rows.contains { $0[2] != 0 })
     }
 
-    /// Checks that all ranks hold the same weights, bit for bit.
-    public func requireEqualWeights(step: Int) throws {
+    /// Checks that all ranks hold the same weights and moments, bit for bit: a checkpoint has each tensor from one of
+    /// them.
+    public func requireEqualState(step: Int) throws {
         guard world.size > 1 else { return }
-        let hash = unsafe hash64(of: UnsafeRawBufferPointer(state.weights.flat.bytes))
-        try world.requireEqual(hash, "parameters after step \(step)")
+        for (part, name) in [(state.weights, "parameters"), (state.momentum, "first moments"),
+                             (state.variance, "second moments")] {
+            let hash = unsafe hash64(of: UnsafeRawBufferPointer(part.flat.bytes))
+            try world.requireEqual(hash, "\(name) after step \(step)")
+        }
     }
 
     /// Loss over `rows` held-out rows, spread evenly over all of them, each rank its share: summed nats and the number

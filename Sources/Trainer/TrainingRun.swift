@@ -196,7 +196,7 @@ public final class TrainingRun {
 
     private func save(_ runner: StepRunner, _ snapshot: Snapshot, _ moment: Moment,
                       _ reporter: inout Reporter?, _ good: inout LastGood) throws {
-        try runner.requireEqualWeights(step: Int(moment.position.step))
+        try runner.requireEqualState(step: Int(moment.position.step))
         let started = MonotonicClock.seconds()
         let writer = CheckpointWriter(folder: folder.checkpoints.path)
         // A checkpoint that outlives a power cut must not know of steps that the log has lost.

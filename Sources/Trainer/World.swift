@@ -71,7 +71,7 @@ public final class World {
         switch communication.protection {
         case .checked: .checked
         case .sealed: .sealed
-        case .auto: ["localhost", "::1"].contains(host) || host.hasPrefix("127.") ? .checked : .sealed
+        case .auto: isLoopback(host: host) ? .checked : .sealed
         }
     }
 

@@ -46,9 +46,10 @@ public enum WireError: Fault, Equatable {
         case .noMaster(let address, let seconds, let problem):
             "rank 0 did not answer at \(address) within \(Units.duration(seconds)) (\(problem))"
         case .wrongSecret(let address):
-            "the job at \(address) has another secret; every rank needs the same secret file"
+            "whoever listens at \(address) has another secret, or is no rank 0; every rank needs the same secret file, "
+                + "and rank 0 its port"
         case .otherVersion(let address):
-            "the program at \(address) speaks another version of the wire protocol"
+            "the program at \(address) speaks another version of the wire protocol, or is no rank 0"
         case .disagreement(let rank, let name, let here, let there):
             "rank \(rank) runs with another \(name) (\(here) here, \(there) there)"
         case .refused(let rank, let reason):

@@ -43,6 +43,7 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
 
     /// The addresses of `host` (a name or a number), in the order that the system prefers.
     package static func resolve(_ host: String, port: UInt16) throws(WireError) -> [SocketAddress] {
+        let host = withoutBrackets(host)
         var hints = unsafe addrinfo()
         unsafe hints.ai_family = AF_UNSPEC
         unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)

@@ -56,7 +56,7 @@ extension Controller {
     private func listenAddress() throws(WireError) -> SocketAddress {
         if let bind = options.bind { return try SocketAddress.resolve(bind, port: 0)[0] }
         let master = options.masterHost
-        if master == "localhost" || master == "::1" || master.hasPrefix("127.") {
+        if isLoopback(host: master) {
             return try SocketAddress.resolve(master, port: 0)[0]
         }
         return .anyIPv6
@@ -108,6 +108,7 @@ extension Controller {
                                   secret: options.secret, address: address.description)
         greetings.append(Greeting(stream: stream, target: (peer, number), address: address,
                                   handshake: handshake, controller: self))
+        if peer == 0 { lastTried = address }
         stream.connect(to: address)
     }
 
@@ -129,12 +130,19 @@ extension Controller {
         }
         guard stage == .starting else { return }
         lastProblem = reason
+        strangerMet = nil
         again(peer, stream)
     }
 
     /// A peer that knows the secret, or our own side, is wrong: that ends the start. A mesh that runs is not
-    /// disturbed by somebody who comes late and differs.
+    /// disturbed by somebody who comes late and differs. Nor is one that has not proven anything believed: it may be
+    /// anybody who got the port first, and leave it again. What it said is told only if nobody better comes.
     func failed(_ greeting: Greeting, _ error: WireError) {
+        if greeting.target != nil, !greeting.handshake.isProven {
+            drop(greeting, because: error.description)
+            strangerMet = error
+            return
+        }
         forget(greeting)
         greeting.stream.close()
         if stage == .starting, failure == nil { failure = error }
@@ -188,13 +196,19 @@ extension Controller {
         guard failure == nil, now >= startDeadline else { return }
         let seconds = options.startDeadlineSeconds
         if options.rank > 0, masterAddress == nil {
-            let master = "\(options.masterHost):\(options.masterPort)"
-            failure = .noMaster(address: master, seconds: seconds, problem: lastProblem)
+            failure = strangerMet ?? .noMaster(address: masterText, seconds: seconds, problem: lastProblem)
         } else if let peer = roster.missing.first, let place = roster.places[peer] {
             failure = .unreachable(rank: peer, address: place.address.description, problem: lastProblem)
         } else {
             failure = .missing(ranks: roster.missing, seconds: seconds, strangers: strangers)
         }
+    }
+
+    /// Rank 0's place as it was given, and what that leads to where it is a name.
+    private var masterText: String {
+        let given = "\(options.masterHost):\(options.masterPort)"
+        guard let address = lastTried, address.description != given else { return given }
+        return "\(given), which is \(address)"
     }
 
     /// Lets the ranks that have come already know why there will be no job, so that all say the same.

@@ -39,6 +39,10 @@ final class Controller {
     var retries: [(peer: Int, stream: Int, at: UInt64)] = []
     var attempts = 0
     var lastProblem = "nobody listens there"
+    /// What somebody without proof said at the last attempt to reach rank 0.
+    var strangerMet: WireError?
+    /// Where rank 0 was looked for last.
+    var lastTried: SocketAddress?
     var masterAddress: SocketAddress?
     var strangers = 0
     /// Peers that said goodbye before this rank had finished starting.
