@@ -121,6 +121,17 @@ import Testing
         #expect(stranger?.code == 2 && stranger?.text.contains("secret") == true, "\(stranger?.text ?? "running")")
     }
 
+    /// Ranks that save together must see one folder; it is said before the first step, not at the first save.
+    @Test func anotherFolder() throws {
+        let place = try Workplace()
+        let ranks = try Ranks(2, in: place.path, ["train", "run.toml", "--comm.start_seconds", "20"],
+                              flags: { $0 == 1 ? ["--job.dump_folder", "elsewhere"] : [] })
+        let ended = ranks.end(1)
+        #expect(ended?.code == 2, "\(ended?.text ?? "running")")
+        #expect(ended?.text.contains("elsewhere/tiny, which rank 0 made, is not on rank 1's disk") == true)
+        #expect(ranks.end(0)?.code == 1)
+    }
+
     /// Garbage and silence on rank 0's port, before and while the ranks train.
     @Test func strangersDoNotDisturb() throws {
         let place = try Workplace()

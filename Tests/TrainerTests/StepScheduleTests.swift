@@ -115,6 +115,18 @@ import Trainer
         #expect(runner.position == position)
     }
 
+    /// The step just behind is as far away as any other.
+    @Test func theStepJustBehind() throws {
+        let sandbox = try Sandbox()
+        let recipe = try sandbox.recipe(sandbox.layout("random")).recipe
+        let runner = try StepRunner(recipe: recipe, corpus: openCorpus(recipe), pool: Pool(threads: 1))
+        runner.state.weights.initialize(seed: 0)
+        for step in 0..<6 { _ = try runner.run(step: step) }
+        let position = runner.position
+        _ = try runner.run(step: 5)
+        #expect(runner.position == position)
+    }
+
     @Test func theMostBuckets() {
         #expect(Recipe.mostBuckets == DataPosition.mostBuckets)
     }
