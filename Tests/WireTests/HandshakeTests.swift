@@ -216,6 +216,21 @@ private func isStranger(_ outcome: Handshake.Outcome?) -> Bool {
         #expect(isStranger(initiator.receive(Array(message[4...])).outcome))
     }
 
+    /// Whoever claims to be the rank that it talks to, with the right secret, is nobody of the job.
+    @Test func ourOwnRankIsAStranger() {
+        for rank in [0, 1, 2] {
+            var twin = Handshake(connectingTo: rank, stream: 0, identity: identity(rank), secret: testSecret,
+                                 address: "x")
+            var listener = Handshake(listeningAs: identity(rank), secret: testSecret, address: "y")
+            let opening = twin.open()
+            var outcome = listener.receive(Array(opening[..<listener.wanted])).outcome
+            if outcome == nil {
+                outcome = listener.receive(Array(opening[(opening.count - listener.wanted)...])).outcome
+            }
+            #expect(isStranger(outcome) && !listener.isProven)
+        }
+    }
+
     @Test func noFlippedBitGoesThrough() {
         var good = Pair(identity(1), to: 0, with: identity(0))
         good.run()
