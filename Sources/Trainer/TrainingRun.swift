@@ -49,8 +49,6 @@ public final class TrainingRun {
         if isFirst { try folder.requirePlace() }
         let corpus = try openCorpus(recipe)
         if isFirst { for note in corpus.notes { Reporter.warn(note) } }
-        let start = isFirst ? try folder.open(silently: beginsWhereNothingIsSaved) : nil
-        defer { folder.leave() }
         let cores = max(1, Machine.cores() / (ranks?.localWorldSize ?? 1))
         let threads = recipe.training.threads == 0 ? cores : recipe.training.threads
         let pool = Pool(threads: threads, spin: threads <= cores)
@@ -62,6 +60,9 @@ public final class TrainingRun {
                       threads: threads)
         } ?? World()
         do {
+            // Reading every byte of a large checkpoint takes a while: the others must have found rank 0 by then.
+            let start = isFirst ? try folder.open(silently: beginsWhereNothingIsSaved) : nil
+            defer { folder.leave() }
             try train(StepRunner(recipe: recipe, corpus: corpus, pool: pool, world: world), corpus, start, peak: peak,
                       planned: memory.plan.peakBytes)
         } catch {
