@@ -1,6 +1,8 @@
 import Base
 import Tensor
 
+private func percent(_ ratio: Double) -> String { "\(Units.fixed((ratio - 1) * 100, 0)) %" }
+
 /// Single-precision products through the same call that training makes, and OpenBLAS's beside them, timed in turn
 /// (`openblas_ratio`: its time over ours). With several threads, each thread computes its own m x n product against one
 /// shared right operand.
@@ -34,5 +36,10 @@ public func benchGemm(m: Int, n: Int, k: Int, threads: Int, rounds: Int) throws 
     line.add("k", k)
     line.add("gflops", 2 * Double(m) * Double(n) * Double(k) * Double(threads) / seconds / 1e9)
     line.add("openblas_ratio", ratio)
+    // Within a percent or two the next round may say the opposite.
+    line.note = ratio > 1.02 ? "training.matmul = \"own\" (the default) is faster here, by \(percent(ratio))"
+        : ratio < 0.98 ? "training.matmul = \"openblas\" is faster here, by \(percent(1 / ratio)); "
+            + "its bits are those of \(OpenBLAS.arithmetic) alone"
+        : "own and OpenBLAS's products are equally fast here, to 2 %"
     return line
 }

@@ -14,7 +14,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     try planned.requireRoom()
     let pool = Pool(threads: threads)
     defer { pool.close() }
-    let peak = try Machine.gemmPeak(pool: pool)
+    let peak = try Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
     let corpus = try openCorpus(recipe)
     let runner = try StepRunner(recipe: recipe, corpus: corpus, pool: pool)
     runner.state.weights.initialize(seed: recipe.debug.seed)
@@ -38,6 +38,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     line.add("sequence", sequence)
     line.add("batch", recipe.rowsPerStep(worldSize: 1))
     line.add("recipe", recipe.precision.recipe.rawValue)
+    line.add("matmul", recipe.training.matmul.rawValue)
     line.add("tokens_per_s", Double(tokens) / seconds)
     line.add("gflops", Double(tokens) * table.flopsPerToken(sequence: sequence) / seconds / 1e9)
     line.add("peak_gflops", peak)
@@ -46,6 +47,6 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     line.add("peak_bytes", Machine.peakResidentBytes)
     line.add("planned_bytes", planned.plan.peakBytes)
     // The ceiling moves with whatever else the machine does: what stages lose is held against that of the same minute.
-    line.note = try trace.map { try TraceTable($0, peak: (peak + Machine.gemmPeak(pool: pool)) / 2).text }
+    line.note = try trace.map { try TraceTable($0, peak: (peak + Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)) / 2).text }
     return line
 }

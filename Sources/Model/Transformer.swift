@@ -42,7 +42,7 @@ public final class Transformer {
     /// Memory for tasks of up to `maxTokens` tokens in rows of up to `sequence`. `attention` replaces the local
     /// strategy.
     public init(_ table: ParameterTable, maxTokens: Int, sequence: Int, pool: Pool,
-                recomputation: Recipe.Recomputation = .none,
+                recomputation: Recipe.Recomputation = .none, matmul: Recipe.Matmul = .own,
                 attention: (any AttentionStrategy)? = nil) throws(OutOfMemory) {
         self.table = table
         self.maxTokens = maxTokens
@@ -54,16 +54,17 @@ public final class Transformer {
         let attentionShape = AttentionShape(heads: shape.heads, keyHeads: shape.keyHeads, headDim: shape.headDim)
         arena = try Arena(name: "activations", capacity: slots.totalFloats
             + RotaryTable.floats(positions: sequence, headDim: shape.headDim)
-            + LocalAttention.floats(shape: attentionShape, longest: sequence, threads: pool.threads))
+            + LocalAttention.floats(shape: attentionShape, longest: sequence, threads: pool.threads)
+            + HeadLayer.floats(slots.head, dim: shape.dim, threads: pool.threads))
         workspace = Workspace(slots, shape: shape, memory: arena)
         views = workspace.whole
         let rotaryTable = RotaryTable(arena, positions: sequence, headDim: shape.headDim, theta: shape.ropeTheta)
         let epsilon = Float(shape.normEpsilon)
         attentionLayer = AttentionLayer(
-            shape: attentionShape, rotaryTable: rotaryTable, epsilon: epsilon, pool: pool,
+            shape: attentionShape, rotaryTable: rotaryTable, epsilon: epsilon, pool: pool, matmul: matmul,
             strategy: attention ?? LocalAttention(shape: attentionShape, longest: sequence, pool: pool, memory: arena))
-        feedForward = FeedForwardLayer(epsilon: epsilon, pool: pool)
-        headLayer = HeadLayer(epsilon: epsilon, pool: pool, losses: Doubles(count: Tiles(tokens: maxTokens).count))
+        feedForward = FeedForwardLayer(epsilon: epsilon, pool: pool, matmul: matmul)
+        headLayer = HeadLayer(slots.head, epsilon: epsilon, pool: pool, matmul: matmul, dim: shape.dim, memory: arena)
     }
 
     private func views(_ tokens: Int) -> (Saved, Scratch) {
@@ -123,8 +124,7 @@ public final class Transformer {
 
     private func head(_ batch: MicroBatch, _ weights: Parameters, _ gradients: Parameters, _ scale: Float?) -> Double {
         let (saved, scratch) = views(batch.tokens)
-        return headLayer.run(saved, weights, gradients, batch, scratch, chunkRows: workspace.slots.logitRows,
-                             gradientScale: scale)
+        return headLayer.run(saved, weights, gradients, batch, scratch, gradientScale: scale)
     }
 
     /// Two tokens of a tile may be the same, so the work is cut by columns and not by tokens.

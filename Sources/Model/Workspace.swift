@@ -30,7 +30,11 @@ struct Scratch {
     let dQKV: Matrix             // [T, C]
     let dAttended: Matrix        // [T, H * headDim]
     let dGains: Matrix           // [tiles, D] each tile's share of a gain's gradient
-    let logits: Row              // logitRows x V
+    let packedWeights: Row       // of one stage
+    let packedInput: Row         // of one weight's gradient
+    let headShares: Row          // [groups, chunkRows, D] each group of words' share of the head's dNormed
+    let headSums: Row            // [chunkRows, 2 blocks + 1]
+    let logits: Row              // chunkRows x V
 }
 
 /// The activations' memory, carved once for the largest micro-batch; a micro-batch of fewer tokens uses the first rows.
@@ -53,6 +57,7 @@ struct Workspace {
             guard let row else { preconditionFailure("a slot is missing") }
             return Matrix(row, rows: rows, columns: columns)
         }
+        func row(_ name: String) -> Row { matrix(once[name], 1, slots.floats(name)).row(0) }
         let tokens = slots.tokens, dim = shape.dim, heads = shape.heads * shape.headDim
         let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
         let tiles = (tokens + ActivationSlots.tileRows - 1) / ActivationSlots.tileRows
@@ -78,7 +83,8 @@ struct Workspace {
             dQKV: matrix(once["dQKV"], tokens, fused),
             dAttended: matrix(once["dAttended"], tokens, heads),
             dGains: matrix(once["dGains"], tiles, dim),
-            logits: matrix(once["logits"], 1, slots.floats("logits")).row(0))
+            packedWeights: row("packedWeights"), packedInput: row("packedInput"), headShares: row("headShares"),
+            headSums: row("headSums"), logits: row("logits"))
     }
 
     /// Views of everything, for the largest micro-batch.
@@ -113,6 +119,7 @@ extension Scratch {
         return Scratch(normed: normed.rows(0, tokens), hidden: hidden.rows(0, tokens),
                        dResidual: dResidual.rows(0, tokens), dNormed: dNormed.rows(0, tokens),
                        dQKV: dQKV.rows(0, tokens), dAttended: dAttended.rows(0, tokens),
-                       dGains: dGains.rows(0, tiles), logits: logits)
+                       dGains: dGains.rows(0, tiles), packedWeights: packedWeights, packedInput: packedInput,
+                       headShares: headShares, headSums: headSums, logits: logits)
     }
 }

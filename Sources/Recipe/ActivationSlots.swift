@@ -11,14 +11,17 @@ public struct ActivationSlots: Sendable, Equatable {
         public var bytes: Int { floats * copies * 4 }
     }
 
-    /// Rows of a token tile: the pool's unit of work, large enough that packing the weights is a small part of
-    /// a product. A function of nothing, so that sums do not depend on the number of threads.
-    public static let tileRows = 512
+    /// Rows of a token tile: the pool's unit of work. What a layer does with them stays in a core's own cache, and
+    /// sixteen threads have work at a thousand tokens; weights are packed once for all tiles. A function of nothing, so
+    /// that sums do not depend on the number of threads.
+    public static let tileRows = 64
+
+    /// Tokens that a weight's gradient takes at a time, for an input of so many columns: their packed copy is about
+    /// 2 MiB, which all threads read from the shared cache.
+    public static func packedTokens(width: Int) -> Int { max(512, (1 << 19) / width / 512 * 512) }
 
     public let slots: [Slot]
-    /// Rows of logits that exist at once: 16 MiB of them, but never less than 64 rows nor a part of one tile
-    /// more than needed.
-    public let logitRows: Int
+    public let head: HeadCut
     public let tokens: Int
 
     /// `recomputation`: what layers share one slot of, because the backward makes it again layer by layer.
@@ -28,7 +31,7 @@ public struct ActivationSlots: Sendable, Equatable {
         let dim = shape.dim, heads = shape.heads * shape.headDim
         let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
         let tiles = (tokens + Self.tileRows - 1) / Self.tileRows
-        logitRows = min(tokens, max(64, (4 << 20) / vocabulary / 64 * 64))
+        head = HeadCut(vocabulary: vocabulary, tokens: tokens)
         var slots: [Slot] = []
         func layer(_ name: String, _ floats: Int) {
             slots.append(Slot(name: name, floats: floats, copies: shape.layers, isPerLayer: true))
@@ -60,8 +63,33 @@ public struct ActivationSlots: Sendable, Equatable {
         once("dQKV", tokens * fused)
         once("dAttended", tokens * heads)
         once("dGains", tiles * dim)
-        once("logits", logitRows * vocabulary)
+        once("packedWeights", Self.packedWeights(shape, head))
+        once("packedInput", Self.packedInput(shape, head, tokens: tokens))
+        once("headShares", head.shares(dim: dim))
+        once("headSums", head.sums)
+        once("logits", head.logits)
         self.slots = slots
+    }
+
+    /// Of the stage that has the most: a half of a block forward or backward, or the head of a small vocabulary.
+    private static func packedWeights(_ shape: Recipe.ModelShape, _ head: HeadCut) -> Int {
+        let dim = shape.dim, heads = shape.heads * shape.headDim, hidden = shape.hiddenDim
+        let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
+        let attention = max(packedFloats(dim, fused) + packedFloats(heads, dim),
+                            packedFloats(fused, dim) + packedFloats(dim, heads))
+        let gateUp = packedFloats(dim, 2 * hidden)
+        // Its backward may have to make gate and up again.
+        let backward = packedFloats(dim, hidden) + packedFloats(2 * hidden, dim)
+        let feedForward = gateUp + max(packedFloats(hidden, dim), backward)
+        let words = head.vocabulary
+        let whole = head.isByWords ? 0 : packedFloats(dim, words) + packedFloats(words, dim)
+        return max(attention, feedForward, whole)
+    }
+
+    private static func packedInput(_ shape: Recipe.ModelShape, _ head: HeadCut, tokens: Int) -> Int {
+        let widths = [shape.dim, shape.heads * shape.headDim, shape.hiddenDim]
+        let layers = widths.map { packedFloats(min(tokens, packedTokens(width: $0)), $0) }
+        return max(layers.max() ?? 0, head.isByWords ? packedFloats(head.chunkRows, shape.dim) : 0)
     }
 
     public func floats(_ name: String) -> Int {

@@ -75,6 +75,7 @@ public struct MemoryPlan: Sendable, Equatable {
             Component(name: "activations", bytes: activations.reduce(0) { $0 + $1.bytes }, slots: activations),
             component("logits", 4 * padded(slots.floats("logits"))),
             component("attention scratch", 4 * Self.attentionFloats(recipe.model, sequence, threads: threads)),
+            component("head scratch", 4 * padded(threads * slots.head.packed(dim: recipe.model.dim))),
             component("rotary tables", 4 * Self.rotaryFloats(recipe.model, sequence)),
             component("data", data.held),
             component("row tables", index),
@@ -96,7 +97,7 @@ public struct MemoryPlan: Sendable, Equatable {
     public var neededBytes: Int { peakBytes - processBytes }
 
     /// What a matrix product packs its operands into, at most, on the stack of each thread (`skein_gemm`).
-    static let packingBytes = 640 << 10
+    static let packingBytes = 384 << 10
 
     /// Code and tables that the program meets only on its way (measured: 3 to 5 MiB, of which 1 to 2 differ from
     /// one build to the next).

@@ -88,6 +88,8 @@ public struct Recipe: Sendable, Equatable {
         public var globalBatchSize = 0
         /// Compute threads of this process; 0 means the cores it may use.
         public var threads = 0
+        /// Whose matrix products the linear layers use.
+        public var matmul = Matmul.own
         /// Upper bound of the tokens computed at once; 0 means localBatchSize x sequenceLength.
         public var maxTokensPerTask = 0
         /// Gradients are scaled down to this global norm; 0 means never.
@@ -161,6 +163,10 @@ public struct Recipe: Sendable, Equatable {
     public struct ActivationCheckpointing: Sendable, Equatable {
         public var mode = Recomputation.none
     }
+
+    /// Products of the linear layers: the house's own, whose sums have one order everywhere, or OpenBLAS's, whose order
+    /// is its own affair on every CPU. Attention's are the house's own in any case.
+    public enum Matmul: String, Sendable, CaseIterable { case own, openblas }
 
     /// What a backward computes again instead of keeping it from the forward (1904.10509, section 5.4). The
     /// gradients are the same, bit for bit.

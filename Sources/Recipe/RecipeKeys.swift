@@ -41,6 +41,8 @@ extension Recipe {
                  "most tokens computed at once; 0: local_batch_size x seq_len"),
         .integer("training.threads", \.training.threads, 0...4_096,
                  "compute threads; 0: the cores this process may use"),
+        .choice("training.matmul", \.training.matmul,
+                "who multiplies in linear layers: own, or openblas, whose bits are those of one CPU"),
         .number("training.max_norm", \.training.maxNorm, 0...Double.infinity,
                 "clip the gradient's global norm; 0: never"),
         .integer("training.max_nonfinite_steps", \.training.maxNonfiniteSteps, 0...Int.max,

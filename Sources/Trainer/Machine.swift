@@ -1,4 +1,5 @@
 import Base
+import Recipe
 import Tensor
 
 #if canImport(Glibc)
@@ -59,8 +60,9 @@ public enum Machine {
     }
 
     /// Single-precision GFLOP/s of products of 1,024 rows of 1,024 by 1,024 for each thread, all threads at once:
-    /// the ceiling that model FLOPs utilisation is measured against. The best of `rounds`.
-    public static func gemmPeak(pool: Pool, rounds: Int = 5) throws -> Double {
+    /// the ceiling that model FLOPs utilisation is measured against, by whoever multiplies in the run. The best of
+    /// `rounds`.
+    public static func gemmPeak(pool: Pool, matmul: Recipe.Matmul = .own, rounds: Int = 5) throws -> Double {
         let size = 1_024
         let arena = try Arena(name: "GEMM measurement", capacity: (1 + 2 * pool.threads) * size * size)
         let right = arena.take(rows: size, columns: size)
@@ -72,7 +74,11 @@ public enum Machine {
         for _ in 0..<(rounds + 1) {
             let start = MonotonicClock.seconds()
             pool.run(pool.threads) { tile, _ in
-                Gemm.timesTransposed(outs.rows(tile * size, size), lefts.rows(tile * size, size), right)
+                let out = outs.rows(tile * size, size), left = lefts.rows(tile * size, size)
+                switch matmul {
+                case .own: Gemm.timesTransposed(out, left, right)
+                case .openblas: OpenBLAS.timesTransposed(out, left, right)
+                }
             }
             let seconds = MonotonicClock.seconds() - start
             best = max(best, 2 * Double(size * size * size * pool.threads) / seconds / 1e9)

@@ -63,6 +63,7 @@ struct Reporter {
         let shape = recipe.model
         let ranks = setting.ranks == 1 ? "" : "\(setting.ranks) ranks of "
         let start = setting.firstStep == 0 ? "" : " from step \(Units.grouped(setting.firstStep))"
+        let products = recipe.training.matmul == .own ? "" : ", products by \(OpenBLAS.arithmetic)"
         let text = """
             model       \(Units.count(Double(table.parameterCount))) parameters: \(shape.layers) layers, width \
             \(shape.dim), \(shape.heads) heads, vocabulary \(table.vocabulary)
@@ -70,7 +71,7 @@ struct Reporter {
             \(Units.count(Double(corpus.trainTokenCount))) tokens; held out \
             \(Units.grouped(corpus.validationDocumentCount)), \(Units.count(Double(corpus.validationTokenCount))) tokens
             compute     \(ranks)\(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \
-            \(compiledISA), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
+            \(compiledISA)\(products), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
             run         \(Units.grouped(recipe.training.steps)) steps\(start), \
             \(Units.grouped(schedule.tokensPerStep)) tokens each; in \(setting.folder)
 

@@ -68,7 +68,7 @@ public final class StepRunner {
         let state = try TrainingState(table)
         self.state = state
         model = try Transformer(table, maxTokens: rows * sequence, sequence: sequence, pool: pool,
-                                recomputation: recipe.activationCheckpoint.mode)
+                                recomputation: recipe.activationCheckpoint.mode, matmul: recipe.training.matmul)
         optimizer = Optimizer(table)
         reducer = world.communicator.map { communicator in
             GradientReducer(BucketPlan(table), gradients: state.gradients, communicator: communicator)

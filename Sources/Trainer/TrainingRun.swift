@@ -54,7 +54,7 @@ public final class TrainingRun {
         let pool = Pool(threads: threads, spin: threads <= cores)
         defer { pool.close() }
         // Before the arenas, so that the measurement's own memory adds nothing to the run's.
-        let peak = try Machine.gemmPeak(pool: pool)
+        let peak = try Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
         let world = try ranks.map { setting in
             try World(joining: setting, recipe: recipe, dataFingerprint: String(corpus.fingerprint, radix: 16),
                       threads: threads)

@@ -55,7 +55,7 @@ public final class World {
                                   masterPort: setting.masterPort, secret: secret, jobID: recipe.job.name)
         let communication = recipe.communication
         options.claims = [("recipe", recipe.fingerprint), ("data", dataFingerprint),
-                          ("arithmetic", compiledArithmetic)]
+                          ("arithmetic", arithmetic(recipe.training.matmul))]
         options.bind = communication.bind.isEmpty ? nil : communication.bind
         options.startDeadlineSeconds = communication.startSeconds
         options.heartbeatSeconds = communication.heartbeatSeconds
@@ -131,12 +131,22 @@ public final class World {
     func leave() throws { try mesh?.leave() }
 }
 
+/// What ranks compare before they train together, of this build and of whatever library multiplies.
+private func arithmetic(_ matmul: Recipe.Matmul) -> String {
+    switch matmul {
+    case .own: compiledArithmetic
+    case .openblas: "\(compiledArithmetic), products by \(OpenBLAS.arithmetic)"
+    }
+}
+
 extension Recipe {
     /// A hash of everything that decides the numbers of a run: all keys but those of one machine (threads) and of
     /// one process's files.
     var fingerprint: String {
         var own = self
         own.training.threads = 0
+        // Compared as arithmetic, in words.
+        own.training.matmul = .own
         own.job.dumpFolder = ""
         own.communication.bind = ""
         own.metrics = Recipe().metrics

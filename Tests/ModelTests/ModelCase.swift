@@ -102,7 +102,7 @@ struct ModelCase: Sendable, CustomStringConvertible {
     /// Forward and backward of micro-batches of `microRows` rows, one after the other, into one gradient. The
     /// gradient begins as `initial`.
     func run(threads: Int = 1, microRows: Int? = nil, initial: [Float]? = nil,
-             recomputation: Recipe.Recomputation = .none,
+             recomputation: Recipe.Recomputation = .none, matmul: Recipe.Matmul = .own,
              attention: (Pool) throws -> (any AttentionStrategy)? = { _ in nil },
              sink: (Parameters) -> (any GradientSink)? = { _ in nil }) throws -> Result {
         let memory = FencedMemory()
@@ -110,7 +110,7 @@ struct ModelCase: Sendable, CustomStringConvertible {
         defer { pool.close() }
         let microRows = microRows ?? rows
         let model = try Transformer(table, maxTokens: microRows * batch.sequence, sequence: batch.sequence, pool: pool,
-                                    recomputation: recomputation, attention: attention(pool))
+                                    recomputation: recomputation, matmul: matmul, attention: attention(pool))
         let weights = Parameters(table, flat: memory.row(weights))
         let start = initial ?? [Float](repeating: 0, count: table.count)
         let gradients = Parameters(table, flat: memory.row(start))

@@ -19,6 +19,8 @@ import TestSupport
                   rows: 5, sequence: 130, documents: [70]),
         ModelCase("several chunks of logits", dim: 8, layers: 1, heads: 2, keyHeads: 1, ffn: 16, vocabulary: 33_001,
                   rows: 3, sequence: 50),
+        ModelCase("several chunks of a large vocabulary", dim: 16, layers: 1, heads: 2, keyHeads: 1, ffn: 16,
+                  vocabulary: 16_641, rows: 5, sequence: 130),
         ModelCase("tied, several chunks", dim: 8, layers: 1, heads: 2, keyHeads: 2, ffn: 16, vocabulary: 33_001,
                   tied: true, rows: 2, sequence: 60),
     ]
@@ -86,7 +88,7 @@ import TestSupport
 
     @Test(arguments: cases) func threadsDoNotChangeBits(_ each: ModelCase) throws {
         let one = try each.run(threads: 1)
-        for threads in [2, 3] {
+        for threads in [2, 3, 16] {
             let several = try each.run(threads: threads)
             #expect(several.losses == one.losses, "\(threads) threads")
             #expect(mismatch(several.gradients, one.gradients) == nil, "\(threads) threads")
@@ -129,7 +131,8 @@ import TestSupport
                                        headDim: each.table.shape.headDim)
             #expect(model.arena.capacity == slots.totalFloats
                 + RotaryTable.floats(positions: each.batch.sequence, headDim: shape.headDim)
-                + LocalAttention.floats(shape: shape, longest: each.batch.sequence, threads: threads))
+                + LocalAttention.floats(shape: shape, longest: each.batch.sequence, threads: threads)
+                + Arena.padded(threads * slots.head.packed(dim: each.table.shape.dim)))
         }
     }
 

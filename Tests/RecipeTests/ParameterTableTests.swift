@@ -114,7 +114,7 @@ import Testing
 }
 
 @Suite struct ActivationSlotsTests {
-    /// Sizes by hand for one shape: 650 tokens are two tiles; 3 heads of 10 with 1 key head make 50 columns.
+    /// Sizes by hand for one shape: 650 tokens are eleven tiles; 3 heads of 10 with 1 key head make 50 columns.
     @Test func sizes() {
         let shape = ParameterTableTests.shape(30, 3, 3, 1, 21, tied: false)
         let slots = ActivationSlots(shape, vocabulary: 257, tokens: 650)
@@ -123,7 +123,8 @@ import Testing
             ("logSum", 650 * 3, 3), ("middle", 650 * 30, 3), ("middleInverse", 650, 3), ("gateUp", 650 * 42, 3),
             ("final", 650 * 30, 1), ("finalInverse", 650, 1), ("normed", 650 * 30, 1), ("hidden", 650 * 21, 1),
             ("dResidual", 650 * 30, 1), ("dNormed", 650 * 30, 1), ("dQKV", 650 * 50, 1), ("dAttended", 650 * 30, 1),
-            ("dGains", 2 * 30, 1), ("logits", 650 * 257, 1),
+            ("dGains", 11 * 30, 1), ("packedWeights", 30 * 320 + 257 * 64, 1), ("packedInput", 650 * 64, 1),
+            ("headShares", 0, 1), ("headSums", 0, 1), ("logits", 650 * 257, 1),
         ]
         #expect(slots.slots.map(\.name) == want.map(\.0))
         for (slot, (name, floats, copies)) in zip(slots.slots, want) {
@@ -140,7 +141,8 @@ import Testing
         func shared(_ mode: Recipe.Recomputation) -> Set<String> {
             let slots = ActivationSlots(shape, vocabulary: 257, tokens: 650, recomputation: mode).slots
             let kept = ActivationSlots(shape, vocabulary: 257, tokens: 650).slots
-            #expect(slots.map(\.name) == kept.map(\.name) && slots.map(\.floats) == kept.map(\.floats))
+            #expect(slots.map(\.name) == kept.map(\.name))
+            #expect(slots.map(\.floats) == kept.map(\.floats))
             return Set(zip(slots, kept).filter { $0.0.copies < $0.1.copies }.map(\.0.name))
         }
         #expect(shared(.none) == [])
@@ -148,20 +150,39 @@ import Testing
         #expect(shared(.full) == ["inputInverse", "qkv", "attended", "logSum", "middle", "middleInverse", "gateUp"])
     }
 
-    /// Rows of logits: all of them while they fit 16 MiB, then whole 64s, never fewer than 64 (or all there are).
+    /// Rows of logits: all of them while they fit 16 MiB, then whole 64s, never fewer than 384 (or all there are).
     @Test func rowsOfLogits() {
         for vocabulary in [2, 257, 1_000, 33_001, 50_257, 70_000, 1_000_000] {
             for tokens in [1, 63, 64, 65, 1_000, 100_000] {
                 let slots = ActivationSlots(Recipe().model, vocabulary: vocabulary, tokens: tokens)
-                let rows = slots.logitRows
+                let rows = slots.head.chunkRows
                 #expect(rows == tokens || rows % 64 == 0)
                 #expect(rows <= tokens)
-                #expect(rows >= min(64, tokens))
-                #expect(rows <= 64 || rows * vocabulary * 4 <= 16 << 20)
+                #expect(rows >= min(384, tokens))
+                #expect(rows <= 384 || rows * vocabulary * 4 <= 16 << 20)
                 // One block of 64 more would not be needed or would not fit.
                 #expect(rows == tokens || (rows + 64) * vocabulary * 4 > 16 << 20)
                 #expect(slots.floats("logits") == rows * vocabulary)
             }
         }
+    }
+
+    /// The blocks of a large vocabulary are all its words, once and in order; sixteen groups have equal shares but for
+    /// a few words.
+    @Test func blocksAreAllWords() {
+        for vocabulary in [4_096, 4_097, 5_000, 8_192, 16_641, 32_000, 50_257, 65_536, 100_003, 151_936, 256_000] {
+            let cut = HeadCut(vocabulary: vocabulary, tokens: 4_096)
+            #expect(cut.isByWords)
+            var next = 0
+            for block in 0..<cut.blocks {
+                let words = cut.words(block)
+                #expect(words.start == next && 0...512 ~= words.count, "\(vocabulary): block \(block)")
+                next += words.count
+            }
+            #expect(next == vocabulary)
+            let last = cut.words(cut.blocks - cut.blocksPerGroup).start
+            #expect(cut.groupWords - (vocabulary - last) <= 256 && vocabulary > last, "\(vocabulary)")
+        }
+        #expect(!HeadCut(vocabulary: 4_095, tokens: 64).isByWords)
     }
 }

@@ -35,9 +35,22 @@ void skein_tile_gemm(size_t m, size_t n, size_t k,
 /// A is stored [m, k], or [k, m] where transpose_a is set; B [k, n], or [n, k] where transpose_b is set; rows begin
 /// a_row, b_row and c_row floats apart. Any m, n, k >= 0. C overlaps neither A nor B; with beta 0 it is not read. The
 /// sums are skein_tile_gemm's: one chain over k for each element, so k = 0 gives 0 or C as it was.
-/// Takes at most 640 KiB of the caller's stack and no other memory.
+/// Takes at most 384 KiB of the caller's stack and no other memory.
 void skein_gemm(size_t m, size_t n, size_t k, const float *a, size_t a_row, int transpose_a,
                 const float *b, size_t b_row, int transpose_b, float *c, size_t c_row, int beta);
+
+/// Columns of a packed strip: what this build's widest tile takes. A divisor of 64.
+extern const size_t skein_strip_width;
+
+/// Packs op(B)[k, n] for skein_gemm_packed, op as in skein_gemm: strips of skein_strip_width columns one after the
+/// other, k rows each, the last one filled up with zeros to whole vectors at least. Writes within k * n floats, n
+/// rounded up to whole strips. A strip depends on its own columns alone, so several threads may pack one B, each
+/// some strips of it.
+void skein_pack(size_t n, size_t k, const float *b, size_t b_row, int transpose_b, float *out);
+
+/// skein_gemm with a B that skein_pack has packed: the same sums, bit for bit, and as much of the stack.
+void skein_gemm_packed(size_t m, size_t n, size_t k, const float *a, size_t a_row, int transpose_a,
+                       const float *packed, float *c, size_t c_row, int beta);
 
 /// out[j, i] = x[i, j] for rows x columns of x; rows of x and out begin x_row and out_row floats apart.
 void skein_transpose(size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row);

@@ -5,23 +5,29 @@ import Tensor
 struct FeedForwardLayer {
     let epsilon: Float
     let pool: Pool
+    let matmul: Recipe.Matmul
 
     /// Reads saved.middle; writes saved.middleInverse, saved.gateUp and `out`.
     func forward(_ out: Matrix, _ saved: LayerSaved, _ weights: Parameters.Layer, _ scratch: Scratch) {
         let tiles = Tiles(tokens: out.rows)
         let epsilon = epsilon
-        let flops = weights.gateUp.flops(tokens: out.rows) + weights.down.flops(tokens: out.rows)
+        let gateUpLinear = Linear(weight: weights.gateUp, matmul: matmul)
+        let downLinear = Linear(weight: weights.down, matmul: matmul)
+        var memory = PackingMemory(scratch.packedWeights)
+        let gateUpProduct = gateUpLinear.forward(&memory), downProduct = downLinear.forward(&memory)
+        pack(gateUpProduct, downProduct, pool: pool)
+        let flops = gateUpLinear.flops(tokens: out.rows) + downLinear.flops(tokens: out.rows)
         pool.run(tiles.count, stage: "mlp", flops: flops) { tile, _ in
             let (start, count) = tiles.range(tile)
             let normed = scratch.normed.rows(start, count), gateUp = saved.gateUp.rows(start, count)
             let hidden = scratch.hidden.rows(start, count), middle = saved.middle.rows(start, count)
             rmsNorm(normed, inverse: saved.middleInverse.slice(start, count), x: middle,
                     gain: weights.middleGain, epsilon: epsilon)
-            Gemm.timesTransposed(gateUp, normed, weights.gateUp)
+            gateUpProduct.multiply(gateUp, normed)
             swiGLU(hidden, gateUp: gateUp)
             let out = out.rows(start, count)
             out.copy(middle)
-            Gemm.timesTransposed(out, hidden, weights.down, accumulate: true)
+            downProduct.multiply(out, hidden, accumulate: true)
         }
     }
 
@@ -36,25 +42,33 @@ struct FeedForwardLayer {
                   makingAgain: Bool) {
         let tiles = Tiles(tokens: scratch.dResidual.rows)
         let epsilon = epsilon
-        let dGateUp = WeightGradient(dW: gradients.gateUp, dY: saved.gateUp, x: scratch.normed)
-        let dDown = WeightGradient(dW: gradients.down, dY: scratch.dResidual, x: scratch.hidden)
-        let flops = dDown.flops + dGateUp.flops * (makingAgain ? 2 : 1)
+        let gateUpLinear = Linear(weight: weights.gateUp, matmul: matmul)
+        let downLinear = Linear(weight: weights.down, matmul: matmul)
+        var memory = PackingMemory(scratch.packedWeights)
+        let again = makingAgain ? gateUpLinear.forward(&memory) : nil
+        let dHidden = downLinear.inputGradient(&memory), dNormed = gateUpLinear.inputGradient(&memory)
+        pack(dHidden, dNormed, again, pool: pool)
+        let tokens = scratch.dResidual.rows
+        let flops = downLinear.flops(tokens: tokens) + gateUpLinear.flops(tokens: tokens) * (makingAgain ? 2 : 1)
         pool.run(tiles.count, stage: "mlp backward", flops: flops) { tile, _ in
             let (start, count) = tiles.range(tile)
             let hidden = scratch.hidden.rows(start, count), gateUp = saved.gateUp.rows(start, count)
             let normed = scratch.normed.rows(start, count), middle = saved.middle.rows(start, count)
             let inverse = saved.middleInverse.slice(start, count)
-            if makingAgain {
+            if let again {
                 rmsNorm(normed, inverse: inverse, x: middle, gain: weights.middleGain, epsilon: epsilon)
-                Gemm.timesTransposed(gateUp, normed, weights.gateUp)
+                again.multiply(gateUp, normed)
             } else {
                 rmsNormScale(normed, x: middle, inverse: inverse, gain: weights.middleGain)
             }
-            Gemm.times(hidden, scratch.dResidual.rows(start, count), weights.down)
+            dHidden.multiply(hidden, scratch.dResidual.rows(start, count))
             swiGLUBackward(gateUp, recomputed: hidden, dH: hidden, gateUp: gateUp)
-            Gemm.times(scratch.dNormed.rows(start, count), gateUp, weights.gateUp)
+            dNormed.multiply(scratch.dNormed.rows(start, count), gateUp)
         }
-        dDown.run(with: dGateUp, pool: pool, stage: "mlp weight gradients")
+        downLinear.weightGradient(gradients.down, dY: scratch.dResidual, x: scratch.hidden,
+                                  packedInput: scratch.packedInput).run(pool: pool, stage: "mlp weight gradients")
+        gateUpLinear.weightGradient(gradients.gateUp, dY: saved.gateUp, x: scratch.normed,
+                                    packedInput: scratch.packedInput).run(pool: pool, stage: "mlp weight gradients")
         pool.run(tiles.count, stage: "mlp norm backward") { tile, _ in
             let (start, count) = tiles.range(tile)
             let share = scratch.dGains.row(tile)

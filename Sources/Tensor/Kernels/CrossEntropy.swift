@@ -96,7 +96,7 @@ package func exponentials(_ row: Row, minus shift: Float) -> Float {
     return sum.total
 }
 
-private func exponentialSum(_ row: Row, minus shift: Float) -> Float {
+func exponentialSum(_ row: Row, minus shift: Float) -> Float {
     var sum = Lanes.zero
     let whole = row.count / 16 * 16
     for i in laneStarts(whole) { sum += (row[lanes: i] - shift).exponential }

@@ -9,7 +9,7 @@ import CKernels
 /// C overlaps neither A nor B. Where it is not added to, it is not read.
 public enum Gemm {
     /// A product packs its operands into at most this much of the caller's stack.
-    static let stackBytes = 640 << 10
+    static let stackBytes = 384 << 10
 
     /// C[m, n] = A[m, k] B[n, k]^T + beta C: activations by weights stored [out, in].
     public static func timesTransposed(_ c: Matrix, _ a: Matrix, _ b: Matrix, accumulate: Bool = false) {
@@ -27,6 +27,24 @@ public enum Gemm {
     public static func transposedTimes(_ c: Matrix, _ a: Matrix, _ b: Matrix, accumulate: Bool = true) {
         precondition(c.rows == a.columns && c.columns == b.columns && a.rows == b.rows, "gemm A^T B: shapes differ")
         call(c, a, transposeA: true, b, transposeB: false, depth: a.rows, accumulate)
+    }
+
+    /// C[m, n] = A[m, k] B + beta C, with B[k, n] as it was packed: the same bits as without packing.
+    public static func times(_ c: Matrix, _ a: Matrix, _ b: PackedMatrix, accumulate: Bool = false) {
+        precondition(c.rows == a.rows && c.columns == b.columns && a.columns == b.rows, "gemm A B: shapes differ")
+        call(c, a, transposeA: false, b, accumulate)
+    }
+
+    /// C[m, n] = A[k, m]^T B + beta C, with B[k, n] as it was packed.
+    public static func transposedTimes(_ c: Matrix, _ a: Matrix, _ b: PackedMatrix, accumulate: Bool = true) {
+        precondition(c.rows == a.columns && c.columns == b.columns && a.rows == b.rows, "gemm A^T B: shapes differ")
+        call(c, a, transposeA: true, b, accumulate)
+    }
+
+    private static func call(_ c: Matrix, _ a: Matrix, transposeA: Bool, _ b: PackedMatrix, _ accumulate: Bool) {
+        guard c.rows > 0, c.columns > 0 else { return }
+        unsafe skein_gemm_packed(c.rows, c.columns, b.rows, a.all.pointer, a.stride, transposeA ? 1 : 0,
+                                 b.memory.pointer, c.all.pointer, c.stride, accumulate ? 1 : 0)
     }
 
     private static func call(_ c: Matrix, _ a: Matrix, transposeA: Bool, _ b: Matrix, transposeB: Bool,

@@ -1,0 +1,50 @@
+import CKernels
+
+/// The right operand of a product, B[k, n], as the kernel reads it: strips of columns, each contiguous over the depth.
+///
+/// A product that is cut into pieces by the rows of A would pack the same B again for every piece; packed once, it
+/// serves all of them, and pieces may be as small as caches and threads like. Owns no memory.
+public struct PackedMatrix: Sendable {
+    /// The depth k.
+    public let rows: Int
+    /// n; memory has room for whole pieces.
+    public let columns: Int
+    let memory: Row
+
+    /// What one piece of packing covers: whole strips of every build, so that memory and work are functions of shapes.
+    private static let piece = 64
+
+    /// Floats that B[rows, columns] takes when packed.
+    public static func floats(rows: Int, columns: Int) -> Int { rows * ((columns + piece - 1) / piece * piece) }
+
+    /// Nothing is packed yet. Uses the first `floats` of `memory`.
+    public init(_ memory: Row, rows: Int, columns: Int) {
+        precondition(Self.piece % skein_strip_width == 0, "a piece is whole strips")
+        self.rows = rows
+        self.columns = columns
+        self.memory = memory.slice(0, Self.floats(rows: rows, columns: columns))
+    }
+
+    /// Packing is so many pieces of work, in any order, on any threads.
+    public var pieces: Int { (columns + Self.piece - 1) / Self.piece }
+
+    /// Packs one piece of B = x, or of B = x^T where x is stored [n, k].
+    public func pack(_ number: Int, from x: Matrix, transposed: Bool) {
+        precondition((transposed ? x.columns : x.rows) == rows && (transposed ? x.rows : x.columns) == columns,
+                     "packing: shapes differ")
+        let start = number * Self.piece, count = min(Self.piece, columns - start)
+        let source = transposed ? x.rows(start, count) : x.columns(start, count)
+        let out = memory.slice(start * rows, Self.floats(rows: rows, columns: count))
+        unsafe skein_pack(count, rows, source.all.pointer, source.stride, transposed ? 1 : 0, out.pointer)
+    }
+
+    /// Packs all of it on this thread.
+    public func pack(_ x: Matrix, transposed: Bool) {
+        for number in 0..<pieces { pack(number, from: x, transposed: transposed) }
+    }
+
+    /// The first `count` columns as they were packed.
+    public func columns(first count: Int) -> PackedMatrix {
+        PackedMatrix(memory, rows: rows, columns: count)
+    }
+}
