@@ -47,6 +47,9 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     line.add("peak_bytes", Machine.peakResidentBytes)
     line.add("planned_bytes", planned.plan.peakBytes)
     // The ceiling moves with whatever else the machine does: what stages lose is held against that of the same minute.
-    line.note = try trace.map { try TraceTable($0, peak: (peak + Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)) / 2).text }
+    if let trace {
+        let after = try Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
+        line.note = try TraceTable(trace, peak: (peak + after) / 2).text
+    }
     return line
 }

@@ -106,6 +106,12 @@ import Testing
         for ended in recipe.ends() {
             #expect(ended?.code == 2 && ended?.text.contains("recipe") == true, "\(ended?.text ?? "running")")
         }
+        let products = try Ranks(2, in: place.path, arguments + quick,
+                                 flags: { $0 == 1 ? ["--training.matmul", "openblas"] : [] })
+        for ended in products.ends() {
+            #expect(ended?.code == 2 && ended?.text.contains("arithmetic") == true
+                && ended?.text.contains("OpenBLAS") == true, "\(ended?.text ?? "running")")
+        }
         let worlds = try Ranks(2, in: place.path, arguments + quick, environment: { rank, values in
             if rank == 1 { values["WORLD_SIZE"] = "3" }
         })
