@@ -85,6 +85,9 @@ let package = Package(
         // Networks for tests: one with virtual time and faults from a seed, one between threads.
         .target(name: "Simulation", dependencies: ["Base", "Wire", "Collectives"],
                 path: "Tests/Support/Simulation", swiftSettings: swiftSettings),
+        // Spoilt copies of good inputs, for every parser.
+        .target(name: "Mutation", dependencies: ["Base"], path: "Tests/Support/Mutation",
+                swiftSettings: swiftSettings),
         tests("House", []),
         tests("Base", ["Base"]),
         tests("Recipe", ["Base", "Recipe"]),
@@ -92,15 +95,15 @@ let package = Package(
         tests("Wire", ["Base", "Wire", crypto]),
         tests("Collectives", ["Base", "Wire", "Collectives", "Simulation"]),
         tests("Compression", ["Base", "Compression"]),
-        tests("Corpus", ["Corpus", "Base", "Compression", crypto]),
+        tests("Corpus", ["Corpus", "Base", "Compression", "Mutation", crypto]),
         tests("Model", ["Base", "Recipe", "Tensor", "Model", "TestSupport"]),
         tests("Parallel", ["Recipe", "Tensor", "Model", "Collectives", "Parallel", "Simulation"]),
         tests("Storage", ["Base", "Storage"]),
-        tests("Checkpoint", ["Base", "Storage", "Checkpoint", crypto]),
+        tests("Checkpoint", ["Base", "Storage", "Checkpoint", "Mutation", crypto]),
         tests("Telemetry", ["Base", "Telemetry"]),
         tests("Trainer", ["Base", "Recipe", "Tensor", "Corpus", "Checkpoint", "Parallel", "Trainer"]),
         tests("Bench", ["Base", "Recipe", "Tensor", "Bench", "TestSupport"]),
-        tests("Launch", ["Base", "Recipe", "Wire", "Launch"]),
-        tests("System", ["skein"]),
+        tests("Launch", ["Base", "Recipe", "Wire", "Launch", "Mutation"]),
+        tests("System", ["Base", "skein"]),
     ]
 )

@@ -18,6 +18,14 @@ public struct AttentionSetting: Sendable {
 
     var documents: [Int] { lengths.isEmpty ? [sequence] : lengths }
     var shape: AttentionShape { AttentionShape(heads: heads, keyHeads: keyHeads, headDim: headDim) }
+
+    /// What the bench holds at once: the operands of its row, of one with the same squares, and of its yardsticks.
+    public var floats: Int {
+        let each = 2 * (shape.fusedColumns + heads * headDim) + heads
+        let longest = documents.reduce(0, +), rows = documents.count > 1 ? 2 : 1
+        return rows * (longest * each + threads * shape.scratchFloats(segment: longest))
+            + 4 * 1_024 * (each + 2 * 1_024 * max(heads, threads))
+    }
 }
 
 /// Forward and backward of causal attention. FLOPs are those of an exact algorithm without recomputation: 2 products

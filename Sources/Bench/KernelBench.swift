@@ -5,11 +5,16 @@ import Trainer
 /// Every kernel's two passes on one thread, each beside what the machine can do: `copy` and `triad` of memory (out =
 /// a, and out = out + s x, of 64 MiB each) and the GEMM peak.
 public func benchKernels(rounds: Int, only: String? = nil) throws -> [BenchLine] {
+    let kernels = try Kernel.all(.large).filter { only == nil || only == $0.name }
+    guard !kernels.isEmpty else {
+        let names = try Kernel.all(.large).map(\.name).joined(separator: ", ")
+        throw BadInput("--only \(only ?? "") is no kernel; there are \(names)")
+    }
     let pool = Pool(threads: 1)
     let peak = try Machine.gemmPeak(pool: pool)
     let (copy, triad) = try memoryRates(rounds: rounds)
     var lines: [BenchLine] = []
-    for kernel in try Kernel.all(.large) where only == nil || only == kernel.name {
+    for kernel in kernels {
         let memory = try KernelMemory(kernel)
         func line(_ name: String, _ pass: Kernel.Pass, _ run: () -> Void) {
             let seconds = medianSeconds(rounds: rounds) { _ in run() }

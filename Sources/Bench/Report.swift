@@ -27,7 +27,7 @@ public struct BenchLine {
     public var json: String {
         let parts = fields.map { field in
             switch field.value {
-            case .text(let text): "\"\(field.name)\":\"\(text)\""
+            case .text(let text): "\"\(field.name)\":" + jsonString(text)
             case .integer(let number): "\"\(field.name)\":\(number)"
             case .number(let number): "\"\(field.name)\":\(number.isFinite ? "\(number)" : "null")"
             }

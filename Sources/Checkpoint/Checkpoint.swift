@@ -81,8 +81,9 @@ public struct Checkpoint: Sendable {
         guard let file = manifest.files.first(where: { $0.name == name }) else {
             throw .notFound("\(self.path) has no \(name)")
         }
+        guard file.size <= Manifest.sizeLimit else { throw .damaged(path, "\(Units.bytes(file.size)) for a text") }
         let bytes = try onDisk { () throws(DiskError) in try readFile(path, size: file.size, disk) }
-        guard hex(SHA256.hash(data: bytes)) == file.sha256 else {
+        guard hexadecimal(SHA256.hash(data: bytes)) == file.sha256 else {
             throw .damaged(path, "its SHA-256 does not match the manifest")
         }
         return String(decoding: bytes, as: UTF8.self)
@@ -155,8 +156,8 @@ extension Checkpoint {
 extension Manifest.Tensor {
     /// Nil if `found` is the checksum that was written.
     func damage(_ path: String, found: UInt32) -> Damage? {
-        hex(found) == crc32c ? nil
-            : Damage(path: path, tensor: name, evidence: "CRC-32C \(hex(found)), expected \(crc32c)")
+        checksumText(found) == crc32c ? nil
+            : Damage(path: path, tensor: name, evidence: "CRC-32C \(checksumText(found)), expected \(crc32c)")
     }
 }
 

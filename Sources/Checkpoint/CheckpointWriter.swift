@@ -84,7 +84,7 @@ public struct CheckpointWriter: Sendable {
     private func save(_ declared: Manifest, _ parts: [Part], in path: String) throws(DiskError) {
         try makeStepFolder(path)
         var manifest = declared
-        let noHash = hex([UInt8](repeating: 0, count: 32))
+        let noHash = hexadecimal([UInt8](repeating: 0, count: 32))
         manifest.files = parts.map { Manifest.File(name: $0.name, size: $0.size, sha256: noHash) }
         manifest.tensors = parts.flatMap { part in part.tensors.map { part.entry($0.place, crc: 0) } }
         let manifestSize = manifest.encoded().count
@@ -145,7 +145,7 @@ public struct CheckpointWriter: Sendable {
             entries.append(part.entry(tensor.place, crc: try unsafe append(tensor.source.bytes)))
         }
         precondition(offset == part.size)
-        return (Manifest.File(name: part.name, size: part.size, sha256: hex(hash.finalize())), entries)
+        return (Manifest.File(name: part.name, size: part.size, sha256: hexadecimal(hash.finalize())), entries)
     }
 
     /// Makes a folder and all above it that are missing, each of them durable in its parent.
@@ -182,7 +182,7 @@ struct Part {
 
     func entry(_ tensor: Safetensors.Tensor, crc: UInt32) -> Manifest.Tensor {
         Manifest.Tensor(name: tensor.name, file: name, dtype: tensor.type, shape: tensor.shape,
-                        begin: tensor.range.lowerBound, end: tensor.range.upperBound, crc32c: hex(crc))
+                        begin: tensor.range.lowerBound, end: tensor.range.upperBound, crc32c: checksumText(crc))
     }
 }
 

@@ -20,7 +20,7 @@ extension Manifest {
             ("world_size", json(worldSize)),
         ]
         let body = Array((lines.map { "\"\($0)\":\($1)" }.joined(separator: ",\n") + "\n}\n").utf8)
-        return Array((Manifest.opening + hex(SHA256.hash(data: body)) + Manifest.closing).utf8) + body
+        return Array((Manifest.opening + hexadecimal(SHA256.hash(data: body)) + Manifest.closing).utf8) + body
     }
 
     private static let opening = "{\n\"self_sha256\":\""
@@ -33,7 +33,7 @@ extension Manifest {
             throw .damaged(path, "\(bytes.count) bytes, too few for a manifest")
         }
         let body = bytes[start...]
-        let head = Manifest.opening + hex(SHA256.hash(data: body)) + Manifest.closing
+        let head = Manifest.opening + hexadecimal(SHA256.hash(data: body)) + Manifest.closing
         guard bytes[..<start].elementsEqual(head.utf8) else {
             throw .damaged(path, "its hash of itself does not match")
         }
@@ -67,6 +67,10 @@ extension Manifest {
     /// What the self-hash cannot promise: that the entries make sense together.
     private var problem: String? {
         guard step >= 0, tokens >= 0, worldSize >= 1 else { return "a negative count" }
+        // Far beyond any run, and far enough from the end of the numbers for a run to go on counting.
+        guard step < 1 << 48, tokens < 1 << 60, worldSize < 1 << 20, data.row < 1 << 60 else {
+            return "an impossible count"
+        }
         var sizes: [String: Int] = [:]
         for file in files {
             guard Manifest.fileKind(file.name) != nil, sizes[file.name] == nil, file.size >= 0 else {
@@ -114,14 +118,5 @@ func json(_ value: some Encodable) -> String {
     }
 }
 
-package func hex(_ digest: some Sequence<UInt8>) -> String {
-    let digits = Array("0123456789abcdef".utf8)
-    var text: [UInt8] = []
-    for byte in digest { text += [digits[Int(byte >> 4)], digits[Int(byte & 15)]] }
-    return String(decoding: text, as: UTF8.self)
-}
-
-package func hex(_ crc: UInt32) -> String {
-    let text = String(crc, radix: 16, uppercase: true)
-    return String(repeating: "0", count: 8 - text.count) + text
-}
+/// A tensor's checksum as the format has it: upper-case digits.
+func checksumText(_ crc: UInt32) -> String { hexadecimal(crc).uppercased() }

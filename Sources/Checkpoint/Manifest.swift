@@ -126,15 +126,12 @@ public struct SavedPosition: Codable, Equatable, Sendable {
         self.fingerprint = fingerprint
         self.seed = seed
         self.row = row
-        self.position = hex(position)
+        self.position = hexadecimal(position)
     }
 
     /// The bytes of `position`. Nil when there are none, or when it is no hex.
     public var bytes: [UInt8]? {
-        guard let digits = position?.utf8, digits.count % 2 == 0 else { return nil }
-        let values = digits.compactMap { Character(Unicode.Scalar($0)).hexDigitValue }
-        guard values.count == digits.count else { return nil }
-        return stride(from: 0, to: values.count, by: 2).map { UInt8(16 * values[$0] + values[$0 + 1]) }
+        (position?.utf8).flatMap(Base.bytes(hexadecimal:))
     }
 }
 

@@ -53,7 +53,7 @@ extension Checkpoint {
             }
         }
         let damages = zip(tensors, crcs).compactMap { $0.damage(path, found: $1) }
-        if hex(hash.finalize()) == file.sha256 { return damages }
+        if hexadecimal(hash.finalize()) == file.sha256 { return damages }
         guard damages.isEmpty else { return damages }
         // Every byte of a tensor is as it was, so it is the others: all of a text, the header of tensors.
         return [Damage(path: path, evidence: (tensors.isEmpty ? "its" : "its header has changed, the file's")

@@ -1,3 +1,4 @@
+import Base
 import Glibc
 import Wire
 
@@ -105,16 +106,7 @@ import Wire
     // MARK: The helper thread
 
     private func startHelper() {
-        var thread = pthread_t()
-        let context = unsafe Unmanaged.passRetained(self).toOpaque()
-        let code = unsafe pthread_create(&thread, nil, { context in
-            if let context = unsafe context {
-                unsafe Unmanaged<Driver>.fromOpaque(context).takeRetainedValue().help()
-            }
-            return nil
-        }, context)
-        precondition(code == 0, "cannot start the communication thread")
-        helper = thread
+        helper = startThread { self.help() }
     }
 
     private func help() {

@@ -1,3 +1,4 @@
+import Base
 import Wire
 
 // A few numbers from every rank to every rank: counts, losses, norms, hashes. One hop, and all ranks
@@ -89,10 +90,5 @@ extension Communicator {
         var sum = 0.0
         for member in 0..<group.size { sum += Double(bitPattern: word(member * width + column)) }
         return sum
-    }
-
-    private func hexadecimal(_ value: UInt64) -> String {
-        let digits = String(value, radix: 16)
-        return String(repeating: "0", count: 16 - digits.count) + digits
     }
 }

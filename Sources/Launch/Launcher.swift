@@ -88,31 +88,3 @@ struct SecretFolder {
         unsafe rmdir(path)
     }
 }
-
-/// A port of the loopback interface that nobody listens on.
-///
-/// It is one below those that the kernel gives to outgoing connections (32768 and more, unless configured
-/// otherwise). From among those, another program may take it before rank 0 does; and a rank that knocks before rank
-/// 0 listens may even be given the port itself and connect to itself.
-func freePort() -> Int {
-    for _ in 0..<64 {
-        let port = Int.random(in: 20_000..<32_768)
-        if isFree(port) { return port }
-    }
-    return Int.random(in: 20_000..<32_768)
-}
-
-private func isFree(_ port: Int) -> Bool {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-    guard descriptor >= 0 else { return false }
-    defer { close(descriptor) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = in_port_t(port).bigEndian
-    address.sin_addr.s_addr = INADDR_LOOPBACK.bigEndian
-    return unsafe withUnsafePointer(to: address) { pointer in
-        unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-            unsafe bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
-        }
-    }
-}

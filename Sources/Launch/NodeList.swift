@@ -13,10 +13,14 @@ package func expandNodeList(_ list: String, variable: String) throws(BadInput) -
             guard let close = rest[open...].firstIndex(of: "]") else { throw malformed(list, variable) }
             let prefix = rest[..<open]
             let numbers = try expandRanges(rest[rest.index(after: open)..<close], list, variable)
-            guard names.count * numbers.count <= maximumHosts else { throw malformed(list, variable) }
+            guard names.count * numbers.count <= maximumHosts, prefix.utf8.count <= longestName else {
+                throw malformed(list, variable)
+            }
             names = names.flatMap { name in numbers.map { name + prefix + $0 } }
+            guard names.allSatisfy({ $0.utf8.count <= longestName }) else { throw malformed(list, variable) }
             rest = rest[rest.index(after: close)...]
         }
+        guard rest.utf8.count <= longestName else { throw malformed(list, variable) }
         hosts += names.map { $0 + rest }
         guard hosts.count <= maximumHosts else { throw malformed(list, variable) }
     }
@@ -26,6 +30,8 @@ package func expandNodeList(_ list: String, variable: String) throws(BadInput) -
 
 /// More than any cluster has; a mistyped range must not fill the memory.
 private let maximumHosts = 65_536
+/// Bytes of a host's name in DNS.
+private let longestName = 255
 
 private func malformed(_ list: String, _ variable: String) -> BadInput {
     BadInput("\(variable) is \"\(list)\", which is no list of hosts; write it like node[3-5,9],other")
@@ -57,7 +63,7 @@ private func expandRanges(_ ranges: Substring, _ list: String, _ variable: Strin
         let ends = range.split(separator: "-", omittingEmptySubsequences: false)
         guard ends.count <= 2, ends.allSatisfy({ $0.allSatisfy { ("0"..."9").contains($0) } }),
               let first = Int(ends[0]), let last = Int(ends[ends.count - 1]),
-              first <= last, last - first < maximumHosts
+              first <= last, last - first < maximumHosts - numbers.count, ends[0].utf8.count <= longestName
         else { throw malformed(list, variable) }
         numbers += (first...last).map { number in
             let digits = String(number)
@@ -79,7 +85,8 @@ package func expandTaskCounts(_ text: String) -> [Int]? {
             else { return nil }
             times = number
         }
-        guard let count = Int(parts[0]), count > 0 else { return nil }
+        guard let count = Int(parts[0]), (1...maximumHosts).contains(count), counts.count + times <= maximumHosts
+        else { return nil }
         counts += Array(repeating: count, count: times)
     }
     return counts

@@ -51,12 +51,3 @@ public enum OwnProcess {
     /// and checkpoint; the launcher two pipes to each rank.
     package static func filesNeeded(ranks: Int) -> Int { ranks == 1 ? 16 : 24 + 4 * (ranks - 1) }
 }
-
-/// Whether a signal is ignored now, for example because nohup started this process.
-func isIgnored(_ number: Int32) -> Bool {
-    var action = sigaction()
-    unsafe sigaction(number, nil, &action)
-    let now = unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
-    let ignored = unsafe unsafeBitCast(SIG_IGN, to: Int.self)
-    return now == ignored
-}

@@ -90,6 +90,9 @@ private struct Source {
     ]
 }
 
+/// More than anybody has; what is made for each rank must not fill the memory where a number is mistyped.
+private let mostRanks = 65_536
+
 private struct Reader {
     let values: [String: String]
     let source: Source
@@ -98,6 +101,9 @@ private struct Reader {
         let rank = try require(source.rank, besides: source.size)
         let size = try require(source.size, besides: source.rank)
         guard size.number >= 1 else { throw BadInput("\(size.name) is \(size.number); a job has at least one rank") }
+        guard size.number <= mostRanks else {
+            throw BadInput("\(size.name) is \(size.number); a job has at most \(Units.grouped(mostRanks)) ranks")
+        }
         guard rank.number < size.number else {
             throw BadInput("\(rank.name) is \(rank.number), but \(size.name) is \(size.number) (ranks count from 0)")
         }
@@ -107,6 +113,9 @@ private struct Reader {
         let address = try masterAddress(isLocal: known == size.number)
         let isHere = isLoopback(host: address)
         let local = try number(source.localRank)
+        if let local, local.number >= size.number {
+            throw BadInput("\(local.name) is \(local.number), but \(size.name) is \(size.number) (ranks count from 0)")
+        }
         let localSize = known ?? (isHere ? size.number : 1 + (local?.number ?? 0))
         let localRank = local?.number ?? (isHere ? rank.number : 0)
         guard localRank < localSize else {

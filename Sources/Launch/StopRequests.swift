@@ -3,6 +3,7 @@ import Glibc
 #elseif canImport(Musl)
 import Musl
 #endif
+import Base
 import Synchronization
 
 /// Ctrl-C, and the signals that schedulers send, for the launcher: counted here, and forwarded to the ranks by the

@@ -1,3 +1,5 @@
+import Base
+
 /// One declared value: its dotted name, what it means, and how it is read and written.
 public struct Key: Sendable {
     public let name: String
@@ -59,28 +61,11 @@ public enum Value: Sendable, Equatable {
         switch self {
         case .integer(let value): "\(value)"
         case .number(let value): "\(value)"
-        case .text(let value): Value.quoted(value)
+        case .text(let value): jsonString(value)
         case .bool(let value): "\(value)"
-        case .list(let values): "[" + values.map(Value.quoted).joined(separator: ", ") + "]"
+        case .list(let values): "[" + values.map(jsonString).joined(separator: ", ") + "]"
         case .numbers(let values): "[" + values.map { "\($0)" }.joined(separator: ", ") + "]"
         }
-    }
-
-    static func quoted(_ text: String) -> String {
-        var out = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"": out += "\\\""
-            case "\\": out += "\\\\"
-            case "\n": out += "\\n"
-            case "\t": out += "\\t"
-            case let other where other.value < 0x20 || other.value == 0x7F:
-                let hex = String(other.value, radix: 16)
-                out += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
-            default: out.unicodeScalars.append(scalar)
-            }
-        }
-        return out + "\""
     }
 }
 

@@ -32,12 +32,12 @@ extension Recipe {
         .numbers("data.odds", \.data.odds, 0...1e30, "for free: the odds of each bucket, the shortest first"),
         .integer("data.cycles", \.data.cycles, 1...1_000_000, "times that the curriculum runs in an epoch"),
 
-        .integer("training.steps", \.training.steps, 1...Int.max, "optimizer steps"),
+        .integer("training.steps", \.training.steps, 1...mostSteps, "optimizer steps"),
         .integer("training.seq_len", \.training.sequenceLength, 2...16_777_216, "tokens in a row"),
         .integer("training.local_batch_size", \.training.localBatchSize, 1...1_000_000, "rows a rank computes at once"),
         .integer("training.global_batch_size", \.training.globalBatchSize, 0...1_000_000,
                  "rows of one step over all ranks; 0: local_batch_size on each"),
-        .integer("training.max_tokens_per_task", \.training.maxTokensPerTask, 0...Int.max,
+        .integer("training.max_tokens_per_task", \.training.maxTokensPerTask, 0...mostSteps,
                  "most tokens computed at once; 0: local_batch_size x seq_len"),
         .integer("training.threads", \.training.threads, 0...4_096,
                  "compute threads; 0: the cores this process may use"),
@@ -45,7 +45,7 @@ extension Recipe {
                 "who multiplies in linear layers: own, or openblas, whose bits are those of one CPU"),
         .number("training.max_norm", \.training.maxNorm, 0...Double.infinity,
                 "clip the gradient's global norm; 0: never"),
-        .integer("training.max_nonfinite_steps", \.training.maxNonfiniteSteps, 0...Int.max,
+        .integer("training.max_nonfinite_steps", \.training.maxNonfiniteSteps, 0...mostSteps,
                  "end after so many steps in a row whose loss or gradient is not finite; 0: never"),
         .choice("training.length_warmup", \.training.lengthWarmup.method, "how short contexts are made at the start"),
         .choice("training.length_warmup_growth", \.training.lengthWarmup.growth, "how their length grows"),
@@ -68,7 +68,7 @@ extension Recipe {
         .number("optimizer.eps", \.optimizer.epsilon, 1e-30...1, "added to the root of the second moment"),
         .number("optimizer.weight_decay", \.optimizer.weightDecay, 0...1_000, "decoupled decay of matrices"),
 
-        .integer("lr_scheduler.warmup_steps", \.schedule.warmupSteps, 0...Int.max, "steps of linear warm-up"),
+        .integer("lr_scheduler.warmup_steps", \.schedule.warmupSteps, 0...mostSteps, "steps of linear warm-up"),
         .choice("lr_scheduler.decay_type", \.schedule.decay, "shape of the decay after warm-up"),
         .number("lr_scheduler.decay_ratio", \.schedule.decayRatio, 0...1,
                 "the last share of the steps, in which the rate decays; 1: all after the warm-up"),
@@ -77,7 +77,7 @@ extension Recipe {
         .choice("precision.recipe", \.precision.recipe, "number formats of the step"),
 
         .bool("checkpoint.enable", \.checkpoint.enable, "write checkpoints at all"),
-        .integer("checkpoint.interval", \.checkpoint.interval, 0...Int.max,
+        .integer("checkpoint.interval", \.checkpoint.interval, 0...mostSteps,
                  "steps between checkpoints; 0: only the last"),
         .text("checkpoint.load", \.checkpoint.load, "start from `latest` of this run, or from a checkpoint's folder"),
         .integer("checkpoint.keep_latest_k", \.checkpoint.keepLatest, 1...1_000_000, "older checkpoints are removed"),
@@ -95,16 +95,16 @@ extension Recipe {
         .choice("activation_checkpoint.mode", \.activationCheckpoint.mode,
                 "what the backward computes again to save memory"),
 
-        .integer("validation.interval", \.validation.interval, 0...Int.max,
+        .integer("validation.interval", \.validation.interval, 0...mostSteps,
                  "steps between validations; 0: only the last"),
-        .integer("validation.rows", \.validation.rows, 0...Int.max, "rows each time; 0: all that are held out"),
+        .integer("validation.rows", \.validation.rows, 0...mostSteps, "rows each time; 0: all that are held out"),
         .bool("validation.full_at_end", \.validation.fullAtEnd, "the last step validates on all held-out rows"),
         .choice("validation.layout", \.validation.layout,
                 "how held-out documents become rows; same: cut as data.layout concatenate does, else packed whole"),
         .choice("validation.document_mask", \.validation.documentMask,
                 "held-out tokens see their own document only; same: as data.document_mask"),
 
-        .integer("metrics.log_freq", \.metrics.logInterval, 1...Int.max, "steps between plain log lines"),
+        .integer("metrics.log_freq", \.metrics.logInterval, 1...mostSteps, "steps between plain log lines"),
 
         .bool("profiling.trace", \.profiling.trace, "write where some steps' time goes, for ui.perfetto.dev"),
         .integer("profiling.first_step", \.profiling.firstStep, 1...1_000_000_000,
@@ -115,6 +115,9 @@ extension Recipe {
 
         .integer("debug.seed", \.debug.seed, 0...Int.max, "seed of initialisation and of the order of data"),
     ]
+
+    /// Each step takes a row at least, and rows are counted in 32 bits; so sums of steps are far from overflowing.
+    private static let mostSteps = Int(UInt32.max)
 
     static let keysByName: [String: Key] = Dictionary(uniqueKeysWithValues: keys.map { ($0.name, $0) })
 

@@ -8,7 +8,8 @@ public enum TraceFile {
     public static func part(_ trace: Trace, rank: Int, host: String, alignment: ClockAlignment,
                             zero: Int64) -> [UInt8] {
         let spans = trace.spans
-        var text = "{\"rank\":\(rank),\"host\":\(quoted(host)),\"spans\":\(spans.count),\"spans_lost\":\(trace.lost),"
+        var text = "{\"rank\":\(rank),\"host\":\(jsonString(host)),\"spans\":\(spans.count),"
+            + "\"spans_lost\":\(trace.lost),"
             + "\"clock_offset_us\":\(microseconds(alignment.offset.nanoseconds)),"
             + "\"clock_uncertainty_us\":\(microseconds(alignment.uncertainty))}"
         text += "\n" + metadata("process_name", rank, 0, "rank \(rank) (\(host))")
@@ -54,7 +55,7 @@ public enum TraceFile {
     }
 
     private static func metadata(_ kind: String, _ rank: Int, _ lane: Int, _ name: String) -> String {
-        "{\"name\":\"\(kind)\",\"ph\":\"M\",\"pid\":\(rank),\"tid\":\(lane),\"args\":{\"name\":\(quoted(name))}}"
+        "{\"name\":\"\(kind)\",\"ph\":\"M\",\"pid\":\(rank),\"tid\":\(lane),\"args\":{\"name\":\(jsonString(name))}}"
     }
 
     private static func name(ofLane lane: Int) -> String {
@@ -66,10 +67,5 @@ public enum TraceFile {
         let digits = String(nanoseconds.magnitude % 1_000)
         return (nanoseconds < 0 ? "-" : "") + String(nanoseconds.magnitude / 1_000) + "."
             + String(repeating: "0", count: 3 - digits.count) + digits
-    }
-
-    private static func quoted(_ text: String) -> String {
-        let kept = text.unicodeScalars.filter { $0.value >= 32 && $0 != "\"" && $0 != "\\" }
-        return "\"" + String(String.UnicodeScalarView(kept)) + "\""
     }
 }

@@ -1,3 +1,4 @@
+import Base
 #if canImport(Glibc)
 import Glibc
 #elseif canImport(Musl)
@@ -33,13 +34,5 @@ public enum Interrupt {
         unsafe sigemptyset(&own)
         for number in [SIGINT, SIGTERM, SIGHUP, SIGUSR1] { unsafe sigaddset(&own, number) }
         unsafe pthread_sigmask(SIG_UNBLOCK, &own, nil)
-    }
-
-    private static func isIgnored(_ number: Int32) -> Bool {
-        var action = sigaction()
-        unsafe sigaction(number, nil, &action)
-        let now = unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
-        let ignored = unsafe unsafeBitCast(SIG_IGN, to: Int.self)
-        return now == ignored
     }
 }

@@ -77,22 +77,6 @@ public struct JobSecret: Sendable, Equatable, CustomStringConvertible {
         var digits = content[...]
         while let last = digits.last, last == 0x0A || last == 0x0D || last == 0x20 { digits.removeLast() }
         guard digits.count == 2 * byteCount else { return nil }
-        var bytes: [UInt8] = []
-        var high: UInt8?
-        for digit in digits {
-            guard let value = Character(UnicodeScalar(digit)).hexDigitValue else { return nil }
-            if let first = high {
-                bytes.append(first << 4 | UInt8(value))
-                high = nil
-            } else {
-                high = UInt8(value)
-            }
-        }
-        return bytes
+        return Base.bytes(hexadecimal: digits)
     }
-}
-
-/// Lower-case hexadecimal digits, two for each byte.
-package func hexadecimal(_ bytes: [UInt8]) -> String {
-    bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
 }

@@ -52,12 +52,20 @@ struct CollectivesCommand: ParsableCommand {
     }
 
     private func sizes() throws -> [Int] {
-        try bytes.split(separator: ",").map { text in
+        let texts = bytes.split(separator: ",")
+        guard !texts.isEmpty else { throw ValidationError("--bytes names no size") }
+        return try texts.map { text in
             guard let size = Int(text), size >= 4, size <= 1 << 34 else {
                 throw ValidationError("--bytes: \(text) is no size from 4 bytes to 16 GiB")
             }
             return size
         }
+    }
+
+    /// The least that is held where a rank is: its buffer, and in flight as much again.
+    private func requireBuffers(ranks: Int) throws {
+        let largest = try sizes().max() ?? 0
+        try requireRoom("--bytes on \(ranks) ranks", floats: ranks * largest / 2)
     }
 
     private func chosenAlgorithm() throws -> Algorithm? {
@@ -71,6 +79,7 @@ struct CollectivesCommand: ParsableCommand {
     }
 
     private func launchRanks() throws {
+        try requireBuffers(ranks: ranks)
         let job = try Job(ranks: ranks, command: [ProcessEnvironment.program()] + CommandLine.arguments.dropFirst(),
                           environment: ProcessEnvironment.current())
         StopRequests.install()

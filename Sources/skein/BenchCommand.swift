@@ -32,14 +32,17 @@ struct BenchCommand: ParsableCommand {
         var json = false
 
         func validate() throws {
-            guard m > 0, n > 0, k > 0, rounds > 0, threads >= 0 else {
-                throw ValidationError("m, n, k and rounds must be at least 1")
-            }
+            try require("m", m, 1...1 << 20)
+            try require("n", n, 1...1 << 20)
+            try require("k", k, 1...1 << 20)
+            try requireThreads(threads)
+            try requireRounds(rounds)
         }
 
         func run() throws {
-            emit(try benchGemm(m: m, n: n, k: k, threads: threads == 0 ? Machine.cores() : threads, rounds: rounds),
-                 json: json)
+            let threads = threads == 0 ? Machine.cores() : threads
+            try requireRoom("--m, --n, --k and --threads", floats: threads * m * (n + k) + n * k)
+            emit(try benchGemm(m: m, n: n, k: k, threads: threads, rounds: rounds), json: json)
         }
     }
 
@@ -57,7 +60,7 @@ struct BenchCommand: ParsableCommand {
         var overrides: [String] = []
 
         func validate() throws {
-            guard rounds > 0 else { throw ValidationError("rounds must be at least 1") }
+            try requireRounds(rounds)
         }
 
         func run() throws {
@@ -90,13 +93,19 @@ extension BenchCommand {
         var json = false
 
         func validate() throws {
-            guard sequence > 0, heads > 0, headDim > 0, headDim % 2 == 0, kvHeads >= 0, rounds > 0, threads >= 0,
-                  heads % max(kvHeads, 1) == 0 else {
-                throw ValidationError("sizes must be at least 1, head-dim even, and kv-heads must divide heads")
-            }
+            try require("sequence", sequence, 1...1 << 24)
+            try require("heads", heads, 1...1_024)
+            try require("head-dim", headDim, 1...4_096)
+            guard headDim % 2 == 0 else { throw ValidationError("--head-dim must be even") }
+            try require("kv-heads", kvHeads, 0...1_024)
+            guard heads % max(kvHeads, 1) == 0 else { throw ValidationError("--kv-heads must divide --heads") }
+            try requireThreads(threads)
+            try requireRounds(rounds)
             let parts = lengths.split(separator: ",").map { Int($0) ?? 0 }
-            guard parts.allSatisfy({ $0 > 0 }) else {
-                throw ValidationError("--lengths \(lengths): numbers of tokens with commas between them")
+            guard parts.count <= 1 << 16, parts.allSatisfy({ (1...1 << 24).contains($0) }),
+                  parts.reduce(0, +) <= 1 << 24 else {
+                throw ValidationError("--lengths must be numbers of tokens, at least 1 each, with commas between "
+                    + "them; all together at most 16777216")
             }
         }
 
@@ -107,6 +116,8 @@ extension BenchCommand {
             setting.threads = threads == 0 ? Machine.cores() : threads
             setting.rounds = rounds
             setting.lengths = lengths.split(separator: ",").compactMap { Int($0) }
+            let flags = "--sequence, --lengths, --heads, --head-dim and --threads"
+            try requireRoom(flags, floats: setting.floats)
             emit(try benchAttention(setting), json: json)
         }
     }
@@ -123,7 +134,7 @@ extension BenchCommand {
         var json = false
 
         func validate() throws {
-            guard rounds > 0 else { throw ValidationError("rounds must be at least 1") }
+            try requireRounds(rounds)
         }
 
         func run() throws {
@@ -150,7 +161,8 @@ struct DataBenchCommand: ParsableCommand {
     var json = false
 
     func validate() throws {
-        guard rounds > 0, step >= 0 else { throw ValidationError("rounds must be at least 1, step 0 or more") }
+        try requireRounds(rounds)
+        try require("step", step, 0...1_000_000)
         guard (32...65_536).contains(seqLen), seqLen & (seqLen - 1) == 0 else {
             throw ValidationError("--seq-len must be a power of two from 32 to 65536")
         }
@@ -162,6 +174,24 @@ struct DataBenchCommand: ParsableCommand {
         let chosen: any Tokenizer = try tokenizer == "bytes" ? ByteTokenizer() : loadTokenizer(tokenizer)
         for line in try benchData(setting, tokenizer: chosen) { emit(line, json: json) }
     }
+}
+
+/// A flag's number within `range`.
+func require(_ flag: String, _ value: Int, _ range: ClosedRange<Int>) throws {
+    guard range.contains(value) else {
+        throw ValidationError("--\(flag) must be from \(range.lowerBound) to \(range.upperBound)")
+    }
+}
+
+private func requireRounds(_ rounds: Int) throws { try require("rounds", rounds, 1...100_000) }
+
+private func requireThreads(_ threads: Int) throws { try require("threads", threads, 0...4_096) }
+
+/// What a bench is asked to hold, as a run is asked: before a machine that has not so much kills the process.
+func requireRoom(_ flags: String, floats: Int) throws {
+    guard let room = Machine.availableMemory(), floats > room.bytes / 4 else { return }
+    throw BadInput("\(flags) need \(Units.bytes(floats * 4)) of memory and \(room.limit) leaves "
+        + "\(Units.bytes(room.bytes)); lower them")
 }
 
 func emit(_ line: BenchLine, json: Bool) {

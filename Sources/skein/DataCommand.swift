@@ -39,8 +39,12 @@ struct DataCommand: ParsableCommand {
 
         func validate() throws {
             guard (0...4_096).contains(threads) else { throw ValidationError("--threads must be from 0 to 4096") }
-            guard (1...1_024).contains(shardMib), shardBytes ?? 1 > 0 else {
-                throw ValidationError("--shard-mib must be from 1 to 1024")
+            guard (1...1_024).contains(shardMib) else { throw ValidationError("--shard-mib must be from 1 to 1024") }
+            guard (1...1 << 30).contains(shardBytes ?? 1) else {
+                throw ValidationError("--shard-bytes must be from 1 to 1073741824")
+            }
+            guard (257...65_536).contains(vocabSize ?? 257) else {
+                throw ValidationError("--vocab-size must be from 257 to 65536")
             }
             guard vocabSize == nil || tokenizer == "bytes" else {
                 throw ValidationError("--vocab-size makes a new tokenizer; leave --tokenizer out")

@@ -30,7 +30,9 @@ struct Experiment: ParsableCommand {
 
         func run() throws {
             let sources = try Experiment.sources(texts)
-            guard tokens > 0 else { throw BadInput("--tokens must be more than 0") }
+            guard (1...1_000_000_000_000).contains(tokens) else {
+                throw BadInput("--tokens \(tokens): it must be from 1 to 1000000000000")
+            }
             var experiment = LengthsExperiment(sources: sources, folder: out)
             experiment.tokens = tokens
             experiment.overrides = Array(texts.dropFirst(sources.count))

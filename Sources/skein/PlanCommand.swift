@@ -21,6 +21,8 @@ struct Plan: ParsableCommand {
     var ranks = 1
     @Option(help: "Gbit/s of the link of each rank, each way.")
     var linkGbit: Double?
+    @Flag(help: "Also every slot of the activations.")
+    var slots = false
     @Option(help: "GFLOP/s of matrix products, all threads of a rank together; without it, they are measured.")
     var flops: Double?
     @Flag(help: "One JSON object a line.")
@@ -29,7 +31,9 @@ struct Plan: ParsableCommand {
     var overrides: [String] = []
 
     func validate() throws {
-        guard flops ?? 1 > 0 else { throw ValidationError("--flops must be more than 0") }
+        guard (1e-6...1e9).contains(flops ?? 1) else {
+            throw ValidationError("--flops must be from 0.000001 to 1000000000")
+        }
         guard (1e-6...1e6).contains(linkGbit ?? 1) else {
             throw ValidationError("--link-gbit must be from 0.000001 to 1000000")
         }
@@ -42,9 +46,10 @@ struct Plan: ParsableCommand {
         let planned = try PlannedMemory(recipe, ranks: ranks, localRanks: linkGbit == nil ? ranks : 1)
         let setting = planned.setting
         let threads = recipe.training.threads == 0 ? setting.threads : recipe.training.threads
-        let pool = Pool(threads: threads)
+        // More threads than cores would not measure more.
+        let pool = Pool(threads: min(threads, Machine.cores()))
         defer { pool.close() }
-        let peak = try flops ?? Machine.gemmPeak(pool: pool)
+        let peak = try flops ?? Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
         // What cannot run needs no look at its data.
         let context = planned.hasRoom ? try meanContext(recipe, textBytes: setting.textBytes) : nil
         let step = StepCost(recipe, vocabulary: setting.vocabulary, ranks: ranks, context: context)
@@ -52,7 +57,7 @@ struct Plan: ParsableCommand {
             PlannedTraffic(recipe, vocabulary: setting.vocabulary, step: step, ranks: ranks, gflops: peak, linkGbit: $0)
         }
         let report = PlanReport(planned: planned, step: step, threads: threads, peak: peak, ranks: ranks,
-                                hasContext: context != nil, linkGbit: linkGbit, traffic: traffic)
+                                hasContext: context != nil, linkGbit: linkGbit, traffic: traffic, hasSlots: slots)
         print(json ? report.json : report.text)
         try planned.requireRoom()
     }
@@ -69,6 +74,7 @@ private struct PlanReport {
     let hasContext: Bool
     let linkGbit: Double?
     let traffic: PlannedTraffic?
+    let hasSlots: Bool
 
     private var computeSeconds: Double { step.seconds(atGflops: peak) }
     private var seconds: Double { computeSeconds + (traffic?.visibleSeconds ?? 0) }
@@ -85,9 +91,16 @@ private struct PlanReport {
 
     private var memory: [(String, String)] {
         var rows: [(String, String)] = []
-        for component in planned.plan.components {
-            rows.append((component.name, Units.bytes(component.bytes)))
-            for slot in component.slots { rows.append(("  " + slot.name, Units.bytes(slot.bytes))) }
+        let components = planned.plan.components
+        let whole = Double(max(components.reduce(0) { $0 + $1.bytes }, 1))
+        func row(_ name: String, _ bytes: Int) {
+            let text = Units.bytes(bytes), percent = Units.fixed(Double(bytes) / whole * 100, 1)
+            rows.append((name, text + String(repeating: " ", count: max(1, 18 - text.count - percent.count)) + percent
+                + " %"))
+        }
+        for component in components {
+            row(component.name, component.bytes)
+            if hasSlots { for slot in component.slots { row("  " + slot.name, slot.bytes) } }
         }
         rows.append(("peak" + (ranks > 1 ? " of a rank" : ""), Units.bytes(planned.plan.peakBytes)))
         if planned.plan.peakBytes == planned.plan.readingBytes { rows.append(("", "while the data is read")) }

@@ -25,7 +25,7 @@ struct Skein: ParsableCommand {
 func finish(with error: any Error) -> Never {
     OutputQueue.flushAll(within: 2)
     if let fault = error as? any Fault {
-        printError("skein: \(fault)")
+        printError("skein: \(oneLine("\(fault)"))")
         exit(fault.kind.exitCode)
     }
     // A command that has said why already.
@@ -35,12 +35,17 @@ func finish(with error: any Error) -> Never {
         print(Skein.fullMessage(for: error))
         exit(0)
     }
-    printError(Skein.fullMessage(for: error))
+    // The parser's own text goes on for lines about usage, which --help has.
+    printError("skein: \(oneLine(Skein.message(for: error))) (--help says more)")
     exit(code == .failure ? 1 : 2)
 }
 
 OwnProcess.prepare()
 do {
+    if let argument = unreadableArgument() {
+        throw BadInput("the argument $'\(argument)' is not UTF-8; rename the file (mv $'\(argument)' NEW), or name "
+            + "the folder that it lies in")
+    }
     var command = try Skein.parseAsRoot()
     try command.run()
     OutputQueue.flushAll()

@@ -131,7 +131,7 @@ import Testing
             let body = Array(text.replacing("\"version\":1", with: "\"version\":2").utf8)
                 .dropFirst(opening.utf8.count + 64 + closing.utf8.count)
             #expect(!text.hasSuffix(String(decoding: body, as: UTF8.self)))
-            bytes = Array((opening + hex(SHA256.hash(data: body)) + closing).utf8) + body
+            bytes = Array((opening + hexadecimal(SHA256.hash(data: body)) + closing).utf8) + body
         }
         let error = #expect(throws: CheckpointError.self) { _ = try folder.latest() }
         #expect(error?.description.contains("use the version of skein that wrote it") == true)

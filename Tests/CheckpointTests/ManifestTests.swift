@@ -19,7 +19,7 @@ import Testing
         #expect(text.contains(old))
         let lines = text.replacing(old, with: new, maxReplacements: 1).split(separator: "\n", maxSplits: 2)
         let body = Array(lines[2].utf8)
-        return Array("{\n\"self_sha256\":\"\(hex(SHA256.hash(data: body)))\",\n".utf8) + body
+        return Array("{\n\"self_sha256\":\"\(hexadecimal(SHA256.hash(data: body)))\",\n".utf8) + body
     }
 
     /// Any JSON reader can use it, and a person can read it: one tensor a line.

@@ -59,7 +59,7 @@ import Wire
 
     private func onSockets(_ ranks: Int, _ body: @escaping @Sendable (Communicator) throws -> [String])
         throws -> [[String]] {
-        let port = try freePort()
+        let port = freePort()
         let secret = JobSecret.random()
         let results = Mutex<[Int: [String]]>([:])
         let finished = DispatchSemaphore(value: 0)
@@ -84,25 +84,5 @@ import Wire
         }
         for _ in 0..<ranks { finished.wait() }
         return results.withLock { results in (0..<ranks).map { results[$0] ?? ["no result"] } }
-    }
-
-    /// A port of the loopback interface below those of outgoing connections, that was free a moment ago.
-    private func freePort() throws -> Int {
-        for _ in 0..<100 {
-            let port = Int.random(in: 20_000..<32_000)
-            let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-            defer { close(descriptor) }
-            var address = sockaddr_in()
-            address.sin_family = sa_family_t(AF_INET)
-            address.sin_port = UInt16(port).bigEndian
-            address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-            let free = unsafe withUnsafePointer(to: address) { pointer in
-                unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    unsafe bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
-                }
-            }
-            if free { return port }
-        }
-        throw BadInput("no free port")
     }
 }

@@ -107,7 +107,7 @@ import Testing
             ("\"type\":\"BPE\"", "\"type\":\"Unigram\"", "t.json: a model of type Unigram is not supported"),
             ("\"!\":33,", "", "t.json has no token for the byte 33"),
             ("\"!\":33,", "\"!\":34,", "t.json: two tokens have the id 34"),
-            ("\"!\":33,", "\"!\":-1,", "t.json: the token `!` has the id -1, outside 0..<2^24"),
+            ("\"!\":33,", "\"!\":-1,", "t.json: the token `!` has the id -1, outside 0..<2^20"),
             ("\"!\":33,", "\"! !\":33,", "t.json: the token `! !` is not written in GPT-2's byte alphabet"),
             ("\"merges\":[", "\"merges\":[[\"q\",\"q\"],",
              "t.json: merge 0 (`q` and `q`) needs a token that the vocabulary does not have"),

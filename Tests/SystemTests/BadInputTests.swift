@@ -99,7 +99,7 @@ import Testing
             (["missing.toml"], ["missing.toml"]),
             (["run.toml", "--training.sequence", "5"], ["--training.sequence"]),
             (["run.toml", "--training.steps", "many"], ["training.steps", "many"]),
-            (["run.toml", "--training.steps", "0"], ["training.steps", "at least 1"]),
+            (["run.toml", "--training.steps", "0"], ["training.steps", "from 1"]),
             (["run.toml", "--training.steps"], ["training.steps"]),
             (["run.toml", "--model.n_heads", "3"], ["model.n_heads", "3"]),
             (["run.toml", "--model.n_kv_heads", "3"], ["model.n_kv_heads"]),

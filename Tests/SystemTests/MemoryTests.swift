@@ -115,7 +115,7 @@ import Testing
 
     @Test func thePlanAsATable() throws {
         let place = try Workplace()
-        let outcome = try place.run("plan", "run.toml", "--activation_checkpoint.mode", "selective")
+        let outcome = try place.run("plan", "run.toml", "--slots", "--activation_checkpoint.mode", "selective")
         #expect(outcome.code == 0, "\(outcome.error)")
         for word in ["parameters", "gradients", "moments", "activations", "  qkv", "logits", "attention scratch",
                      "rotary tables", "data", "batches", "packing", "program", "peak", "GFLOP/s", "leaves"] {

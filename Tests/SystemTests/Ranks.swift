@@ -1,3 +1,4 @@
+import Base
 import Foundation
 
 /// Several rank processes started by hand, as the README says, in one folder.
@@ -23,7 +24,7 @@ final class Ranks {
             _ = FileManager.default.createFile(atPath: secret, contents: Data(String(digits).utf8),
                                                attributes: [.posixPermissions: 0o600])
         }
-        let port = try freePort()
+        let port = freePort()
         files = (0..<count).map { folder + "/.rank\($0).\(UUID().uuidString).out" }
         for rank in 0..<count {
             let process = Process()
@@ -80,21 +81,4 @@ func now() -> Double {
     var time = timespec()
     unsafe clock_gettime(CLOCK_MONOTONIC, &time)
     return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
-}
-
-/// A TCP port of the loopback interface that was free a moment ago.
-func freePort() throws -> Int {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(descriptor) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let bound = unsafe withUnsafeMutablePointer(to: &address) { pointer in
-        unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
-            unsafe bind(descriptor, generic, length) == 0 && getsockname(descriptor, generic, &length) == 0
-        }
-    }
-    guard bound else { throw CocoaError(.fileNoSuchFile) }
-    return Int(UInt16(bigEndian: address.sin_port))
 }

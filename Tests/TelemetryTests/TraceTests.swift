@@ -36,7 +36,7 @@ import Testing
         let names = try events(object, "M")
         #expect(names.allSatisfy { $0["pid"] as? Int == 3 })
         #expect(names.map { ($0["args"] as? [String: String])?["name"] }
-            == ["rank 3 (a b)", "thread 0", "thread 1", "network 2"])
+            == ["rank 3 (a \"b\")", "thread 0", "thread 1", "network 2"])
         let spans = try events(object, "X")
         #expect(spans.map { $0["name"] as? String } == ["step", "data", "all-reduce", "mlp", "all-reduce"])
         #expect(spans.map { $0["cat"] as? String } == ["phase", "phase", "wait", "compute", "communication"])

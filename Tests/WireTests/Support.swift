@@ -8,21 +8,6 @@ import Glibc
 import Musl
 #endif
 
-private let portCounter = Atomic<Int>(Int(getpid()) * 37)
-
-/// A TCP port of the loopback interface that nobody uses at the moment, never the same twice, and below
-/// those that the kernel gives to outgoing connections.
-func freePort() -> Int {
-    while true {
-        let port = 20_000 + portCounter.wrappingAdd(1, ordering: .relaxed).newValue % 12_000
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(descriptor) }
-        let address = SocketAddress(host: [127, 0, 0, 1], port: UInt16(port))
-        let length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        if unsafe address.withRaw({ unsafe bind(descriptor, $0, length) }) == 0 { return port }
-    }
-}
-
 let testSecret = JobSecret(bytes: (0..<32).map { UInt8($0) })
 
 func options(rank: Int, worldSize: Int, port: Int) -> MeshOptions {
@@ -60,15 +45,9 @@ private final class Job: Sendable {
 func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) throws -> Void) -> [(any Error)?] {
     let jobs = (0..<count).map { Job($0, body) }
     let threads = jobs.map { job in
-        var thread = pthread_t()
-        let argument = unsafe Unmanaged.passRetained(job).toOpaque()
-        unsafe pthread_create(&thread, nil, { argument in
-            guard let argument = unsafe argument else { return nil }
-            let job = unsafe Unmanaged<Job>.fromOpaque(argument).takeRetainedValue()
+        startThread {
             do { try job.body(job.index) } catch { job.result.withLock { $0 = error } }
-            return nil
-        }, argument)
-        return thread
+        }
     }
     for thread in threads { pthread_join(thread, nil) }
     return jobs.map { job in job.result.withLock { $0 } }

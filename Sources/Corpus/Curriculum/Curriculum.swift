@@ -81,6 +81,10 @@ public struct DataPosition: Sendable, Equatable {
               let seed = reader.read(UInt64.self), let step = reader.read(UInt64.self) else {
             throw BadInput("a data position of \(bytes.count) bytes: it has 64; the checkpoint is damaged")
         }
+        // Each step takes a row, and rows are counted in 32 bits.
+        guard step <= UInt32.max else {
+            throw BadInput("a data position at step \(step), beyond all that can be trained; the checkpoint is damaged")
+        }
         self.init(fingerprint: fingerprint, seed: seed)
         self.step = step
         for index in rows.indices { rows[index] = reader.read() ?? 0 }

@@ -56,17 +56,20 @@ private func placesOfDocuments(_ index: PreparedIndex,
         var offset = 0
         for _ in 0..<shard.documentCount {
             let count = index.documents[document].tokenCount
+            guard count < shard.tokenCount - offset else { throw doNotFill(number, folder) }
             // Each document stands behind its end-of-document token.
             places.append((number, (offset + 1)..<(offset + 1 + count)))
             offset += count + 1
             document += 1
         }
-        guard offset == shard.tokenCount else {
-            throw BadInput("\(folder)/\(PreparedIndex.fileName): the documents of shard \(number) do not fill it; "
-                + "run skein data prepare again")
-        }
+        guard offset == shard.tokenCount else { throw doNotFill(number, folder) }
     }
     return places
+}
+
+private func doNotFill(_ shard: Int, _ folder: String) -> BadInput {
+    BadInput("\(folder)/\(PreparedIndex.fileName): the documents of shard \(shard) do not fill it; run skein data "
+        + "prepare again")
 }
 
 /// Whether `folder` is prepared data. Throws when it was to become that, and the work was interrupted.

@@ -128,7 +128,8 @@ package struct PreparedIndex: Equatable, Sendable {
         tokenizer = file.integer(UInt32.self, at: 24)
         vocabularySize = Int(file.integer(UInt32.self, at: 28))
         endOfDocument = file.integer(Int32.self, at: 32)
-        // The checksum holds, so what follows is as it was written.
+        // The checksum holds, so what follows is as somebody wrote it; who forges data can reckon a checksum, too.
+        try Self.requireCounts(file)
         var offset = 56
         for _ in 0..<file.integer(UInt32.self, at: 48) {
             shards.append(Shard(tokenCount: file.integer(Int.self, at: offset),
@@ -148,15 +149,44 @@ package struct PreparedIndex: Equatable, Sendable {
             offset += 24
         }
         for _ in 0..<file.integer(UInt32.self, at: 52) {
+            guard file.count - offset >= 4 else { throw Self.contradiction(file.path) }
             let count = Int(file.integer(UInt32.self, at: offset))
+            guard count <= file.count - offset - 4 else { throw Self.contradiction(file.path) }
             sources.append(unsafe file.bytes.extracting((offset + 4)..<(offset + 4 + count))
                 .withUnsafeBufferPointer { unsafe String(decoding: $0, as: UTF8.self) })
             offset += 4 + count
         }
+        guard offset == file.count, isSound else { throw Self.contradiction(file.path) }
     }
-}
 
-func hexadecimal(_ value: UInt32) -> String {
-    let digits = String(value, radix: 16)
-    return String(repeating: "0", count: 8 - digits.count) + digits
+    private static func contradiction(_ path: String) -> BadInput {
+        BadInput("\(path) contradicts itself: its counts do not fit each other; run skein data prepare again")
+    }
+
+    /// Tables within the file, and no split that there is not.
+    private static func requireCounts(_ file: MappedFile) throws(BadInput) {
+        let room = (file.count - 56) / 24
+        let shards = Int(file.integer(UInt32.self, at: 48)), documents = file.integer(UInt64.self, at: 40)
+        guard documents <= UInt64(room), shards <= room - Int(documents) else { throw contradiction(file.path) }
+        for document in 0..<Int(documents) {
+            let split = file.integer(UInt8.self, at: 56 + 24 * (shards + document) + 22)
+            guard Int(split) <= Split.allCases.count else { throw contradiction(file.path) }
+        }
+    }
+
+    /// Whether the parts add up, so that sums and places need no checks behind this one. Tokens of a shard are counted
+    /// in 32 bits, and no text is longer than a file can be.
+    private var isSound: Bool {
+        var documentCount = 0, texts = 0
+        for shard in shards {
+            guard 0...Int(UInt32.max) ~= shard.tokenCount, 0..<1 << 56 ~= shard.textBytes else { return false }
+            documentCount += shard.documentCount
+            texts += shard.textBytes >> 20
+        }
+        for document in documents {
+            guard 0...Int(UInt32.max) ~= document.tokenCount, 0..<1 << 56 ~= document.textBytes,
+                  document.source < sources.count else { return false }
+        }
+        return documentCount == documents.count && texts < 1 << 40 && 0..<vocabularySize ~= Int(endOfDocument)
+    }
 }

@@ -196,14 +196,6 @@ private struct FileIdentity: Hashable {
     }
 }
 
-/// A name as a shell's $'...' has it.
-private func escaped(_ name: some Sequence<UInt8>) -> String {
-    name.map { byte in
-        (0x20..<0x7F).contains(byte) ? String(Unicode.Scalar(byte))
-            : "\\x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
-    }.joined()
-}
-
 /// Whether the file `name` is data whose documents or splits are known from beside it or from its name.
 private func isIndexed(_ name: String, among names: [String]) -> Bool {
     let text = unpackedName(name).path
@@ -233,7 +225,7 @@ private func entries(of folder: String, _ notes: inout ReadingNotes) throws(BadI
             if !name.hasPrefix(".") { names.append(name) }
         } else {
             let text = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { raw in
-                unsafe escaped(raw.prefix { $0 != 0 })
+                unsafe shellEscaped(raw.prefix { $0 != 0 })
             }
             notes.add(.unreadableName, folder + "/" + text)
         }

@@ -9,11 +9,11 @@ package let endOfDocumentText = "<|endoftext|>"
 /// count where merges may lead to them only.
 package func tokenizerJSON(vocabulary: [[UInt8]], merges: [(Int32, Int32)], added: [AddedToken],
                            style: BytePairTokenizer.Style, postProcessor: String) -> [UInt8] {
-    let names = vocabulary.map { quoted(ByteAlphabet.text($0)) }
+    let names = vocabulary.map { jsonString(ByteAlphabet.text($0)) }
     let apart = Set(added.filter { !$0.isWord }.map { Int($0.id) })
     let plain = names.indices.filter { !apart.contains($0) && !vocabulary[$0].isEmpty }
     let ids = plain.map { "\(names[$0]):\($0)" }
-        + added.filter { $0.isInModel && !$0.isWord }.map { "\(quoted($0.content)):\($0.id)" }
+        + added.filter { $0.isInModel && !$0.isWord }.map { "\(jsonString($0.content)):\($0.id)" }
     let pairs = merges.map { "[\(names[Int($0.0)]),\(names[Int($0.1)])]" }
     let text = """
         {"version":"1.0","truncation":null,"padding":null,
@@ -32,7 +32,7 @@ package func tokenizerJSON(vocabulary: [[UInt8]], merges: [(Int32, Int32)], adde
 
 private func entry(_ token: AddedToken) -> String {
     let flags = AddedToken.flagNames.map { "\"\($0)\":\(token.flags[$0] ?? false)," }.joined()
-    return "{\"id\":\(token.id),\"content\":\(quoted(token.content)),\(flags)"
+    return "{\"id\":\(token.id),\"content\":\(jsonString(token.content)),\(flags)"
         + "\"normalized\":\(token.isNormalized),\"special\":\(token.isSpecial)}"
 }
 
@@ -48,22 +48,7 @@ private func preTokenizer(_ style: BytePairTokenizer.Style) -> String {
     guard let pattern = style.pattern, pattern != .gpt2 else { return byteLevel(style) }
     guard let regex = pattern.regex else { preconditionFailure("a pattern without a regular expression") }
     return """
-        {"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":\(quoted(regex))},\
+        {"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":\(jsonString(regex))},\
         "behavior":"Isolated","invert":false},\(byteLevel(style))]}
         """
-}
-
-/// A JSON string.
-private func quoted(_ text: String) -> String {
-    var result = "\""
-    for scalar in text.unicodeScalars {
-        if scalar.value < 0x20 {
-            let digits = String(scalar.value, radix: 16)
-            result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-            continue
-        }
-        if scalar == "\"" || scalar == "\\" { result.unicodeScalars.append("\\") }
-        result.unicodeScalars.append(scalar)
-    }
-    return result + "\""
 }

@@ -54,8 +54,9 @@ struct VocabularyFile {
     }
 
     private mutating func reserve(_ id: Int, _ name: String) throws(BadInput) {
-        guard id >= 0, id < 1 << 24 else {
-            throw BadInput("\(path): the token `\(name)` has the id \(id), outside 0..<2^24")
+        // More than any vocabulary has, and little enough for an array of that size to cost nothing.
+        guard id >= 0, id < 1 << 20 else {
+            throw BadInput("\(path): the token `\(name)` has the id \(id), outside 0..<2^20")
         }
         while tokens.count <= id { tokens.append([]) }
     }

@@ -168,29 +168,7 @@ public protocol PoolObserver: AnyObject, Sendable {
     private static let stackBytes = 2 * Gemm.stackBytes + 1 << 20
 
     private func start(_ worker: Int) {
-        var thread = pthread_t()
-        var attributes = pthread_attr_t()
-        unsafe pthread_attr_init(&attributes)
-        defer { unsafe pthread_attr_destroy(&attributes) }
-        unsafe pthread_attr_setstacksize(&attributes, Self.stackBytes)
-        let box = unsafe Unmanaged.passRetained(Start(pool: self, worker: worker))
-        let status = unsafe pthread_create(&thread, &attributes, { argument in
-            guard let argument = unsafe argument else { return nil }
-            let start = unsafe Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
-            start.pool.serve(start.worker)
-            return nil
-        }, box.toOpaque())
-        precondition(status == 0, "the system refused a thread: \(status)")
-        pthread_detach(thread)
-    }
-
-    private final class Start {
-        let pool: Pool
-        let worker: Int
-        init(pool: Pool, worker: Int) {
-            self.pool = pool
-            self.worker = worker
-        }
+        pthread_detach(startThread(stackBytes: Self.stackBytes) { self.serve(worker) })
     }
 }
 

@@ -67,7 +67,7 @@ final class Controller {
 
     // MARK: the thread
 
-    func startThread() {
+    func startLoop() {
         stage = .running
         let hosts = (0..<options.worldSize).map { roster.places[$0]?.hostName ?? "unknown host" }
         var watch = Watch(rank: options.rank, hosts: hosts, heartbeatSeconds: options.heartbeatSeconds,
@@ -75,13 +75,7 @@ final class Controller {
         for peer in earlyGoodbyes { watch.goodbye(from: peer) }
         self.watch = watch
         shared.leftCount.store(watch.leftCount, ordering: .relaxed)
-        let own = unsafe Unmanaged.passRetained(self).toOpaque()
-        let status = unsafe pthread_create(&thread, nil, { argument in
-            guard let argument = unsafe argument else { return nil }
-            unsafe Unmanaged<Controller>.fromOpaque(argument).takeRetainedValue().run()
-            return nil
-        }, own)
-        precondition(status == 0, "no thread for the control loop: \(errorText(status))")
+        thread = startThread { self.run() }
     }
 
     private func run() {

@@ -71,7 +71,7 @@ public final class Mesh: Link {
         controller.dataStreams = []
         listeningAddress = controller.listener?.address
         self.controller = controller
-        controller.startThread()
+        controller.startLoop()
     }
 
     deinit { end() }
