@@ -61,7 +61,8 @@ public final class TrainingRun {
         } ?? World()
         do {
             // Reading every byte of a large checkpoint takes a while: the others must have found rank 0 by then.
-            let start = isFirst ? try folder.open(silently: beginsWhereNothingIsSaved) : nil
+            let (folder, silently) = (folder, beginsWhereNothingIsSaved)
+            let start = try world.onFirst { try folder.open(silently: silently) } ?? nil
             defer { folder.leave() }
             try train(StepRunner(recipe: recipe, corpus: corpus, pool: pool, world: world), corpus, start, peak: peak,
                       planned: memory.plan.peakBytes)
@@ -206,7 +207,7 @@ public final class TrainingRun {
         if runner.world.size > 1, recipe.checkpoint.shared {
             path = try snapshot.save(moment, with: writer, by: runner.world)
         } else {
-            path = isFirst ? try snapshot.save(moment, with: writer) : nil
+            path = try runner.world.onFirst { try snapshot.save(moment, with: writer) }
         }
         let step = Int(moment.position.step)
         good.saved(step: step, path: joined(folder.checkpoints.path, "step-\(step)"))

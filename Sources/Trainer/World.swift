@@ -41,6 +41,12 @@ public final class World {
         (communicator, mesh) = (nil, nil)
     }
 
+    /// Ranks that are connected already.
+    package init(_ communicator: Communicator, rank: Int, size: Int) {
+        (self.rank, self.size, localSize) = (rank, size, size)
+        (self.communicator, mesh) = (communicator, nil)
+    }
+
     /// Joins the job and returns when all its ranks are connected. What must be the same everywhere is compared
     /// at the first meeting, by name: the recipe, the data and the arithmetic of this build, since bits depend
     /// on all of them.

@@ -101,7 +101,7 @@ import Testing
         let json = String(decoding: Self.smallVocabulary(5).json, as: UTF8.self)
         let cases = [
             ("\"dropout\":null", "\"dropout\":0.1", "t.json: dropout is not supported"),
-            ("\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}", "t.json: the normalizer NFC is not supported"),
+            ("\"normalizer\":null", "\"normalizer\":{\"type\":\"NFD\"}", "t.json: the normalizer NFD is not supported"),
             ("\"pre_tokenizer\":{\"type\":\"ByteLevel\"", "\"pre_tokenizer\":{\"type\":\"Split\"",
              "t.json: the pre_tokenizer Split is not supported"),
             ("\"type\":\"BPE\"", "\"type\":\"Unigram\"", "t.json: a model of type Unigram is not supported"),

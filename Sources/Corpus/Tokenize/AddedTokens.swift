@@ -38,24 +38,24 @@ struct AddedTokenFinder: Sendable {
         var token: Int32?
     }
 
-    private let passes: [Trie]
+    private let plain: Trie
+    private let normalized: Trie
 
     /// nil where every added token is special, so that all text stays text.
-    init?(_ tokens: [AddedToken]) {
+    init?(_ tokens: [AddedToken], composes: Bool) {
         guard tokens.contains(where: { !$0.isSpecial }) else { return nil }
-        passes = [false, true].map { normalized in Trie(tokens.filter { $0.isNormalized == normalized }) }
+        plain = Trie(tokens.filter { !$0.isNormalized }) { $0 }
+        // What is looked for in a normalized text has to be normalized itself.
+        normalized = Trie(tokens.filter(\.isNormalized)) { text in
+            composes ? CanonicalComposition.composed(text.span) ?? text : text
+        }
     }
 
-    /// `text` in pieces, none of them empty.
-    func pieces(_ text: Span<UInt8>) -> [Piece] {
-        var pieces = [Piece(range: text.indices, token: nil)]
-        for trie in passes where !trie.isEmpty {
-            var next: [Piece] = []
-            for piece in pieces {
-                if piece.token == nil { trie.cut(text, piece.range, into: &next) } else { next.append(piece) }
-            }
-            pieces = next
-        }
+    /// `text` in pieces, none of them empty, cut where tokens of one kind stand: first those that are looked for in the
+    /// text as it is, then, in what is left of it, those that are looked for in the normalized text.
+    func pieces(_ text: Span<UInt8>, normalized isNormalized: Bool) -> [Piece] {
+        var pieces: [Piece] = []
+        (isNormalized ? normalized : plain).cut(text, text.indices, into: &pieces)
         return pieces
     }
 
@@ -73,13 +73,14 @@ struct AddedTokenFinder: Sendable {
         private var begins = [Bool](repeating: false, count: 256)
         var isEmpty: Bool { nodes.count == 1 }
 
-        init(_ tokens: [AddedToken]) {
+        init(_ tokens: [AddedToken], _ form: ([UInt8]) -> [UInt8]) {
             for token in tokens {
+                let content = form(Array(token.content.utf8))
                 var node = 0
-                for byte in token.content.utf8 { node = child(of: node, byte) }
+                for byte in content { node = child(of: node, byte) }
                 nodes[node].token = token.id
                 nodes[node].isText = token.isSpecial
-                if let first = token.content.utf8.first { begins[Int(first)] = true }
+                if let first = content.first { begins[Int(first)] = true }
             }
         }
 

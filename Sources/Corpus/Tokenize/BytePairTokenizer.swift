@@ -23,6 +23,9 @@ public final class BytePairTokenizer: Tokenizer {
         package var addsPrefixSpace = false
         /// Whether a word that is a token is taken whole, whatever its merges say.
         package var ignoresMerges = false
+        /// Whether text is brought into Unicode's normal form C first. Added tokens that are not "normalized" are found
+        /// before that, the others behind it.
+        package var composes = false
         package init() {}
     }
 
@@ -53,7 +56,7 @@ public final class BytePairTokenizer: Tokenizer {
         self.style = style
         self.added = added ?? [.end(endOfDocument)]
         self.postProcessor = postProcessor
-        finder = AddedTokenFinder(self.added)
+        finder = AddedTokenFinder(self.added, composes: style.composes)
         let apart = Set(self.added.filter { !$0.isWord }.map(\.id)).union([endOfDocument])
         var pairs = PairTable(capacity: merges.count)
         for (rank, merge) in merges.enumerated() {
@@ -83,10 +86,26 @@ public final class BytePairTokenizer: Tokenizer {
 
     public func encode(_ text: Span<UInt8>, into tokens: inout [Int32]) {
         guard let finder else {
-            encodePiece(text, into: &tokens)
+            if style.composes, let text = CanonicalComposition.composed(text) {
+                encodePiece(text.span, into: &tokens)
+            } else {
+                encodePiece(text, into: &tokens)
+            }
             return
         }
-        for piece in finder.pieces(text) {
+        for piece in finder.pieces(text, normalized: false) {
+            if let token = piece.token {
+                tokens.append(token)
+            } else if style.composes, let text = CanonicalComposition.composed(text.extracting(piece.range)) {
+                encodeNormalized(text.span, finder, into: &tokens)
+            } else {
+                encodeNormalized(text.extracting(piece.range), finder, into: &tokens)
+            }
+        }
+    }
+
+    private func encodeNormalized(_ text: Span<UInt8>, _ finder: AddedTokenFinder, into tokens: inout [Int32]) {
+        for piece in finder.pieces(text, normalized: true) {
             if let token = piece.token {
                 tokens.append(token)
             } else {
@@ -176,7 +195,8 @@ package func bytePairFingerprint(tokens: [[UInt8]], merges: [BytePairTokenizer.M
     let isPlain = added.allSatisfy { $0.id == endOfDocument && $0.content == endOfDocumentText }
     if style == BytePairTokenizer.Style(), isPlain, unicode == "16.0" { return CRC32C.checksum(digest.bytes) }
     append(unicode)
-    append("\(style.pattern?.regex ?? "") \(style.addsPrefixSpace) \(style.ignoresMerges)")
+    append("\(style.pattern?.regex ?? "") \(style.addsPrefixSpace) \(style.ignoresMerges)"
+        + (style.composes ? " NFC" : ""))
     for token in added {
         digest.append(token.id)
         append(token.content)

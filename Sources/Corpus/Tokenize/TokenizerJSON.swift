@@ -18,7 +18,8 @@ package func tokenizerJSON(vocabulary: [[UInt8]], merges: [(Int32, Int32)], adde
     let text = """
         {"version":"1.0","truncation":null,"padding":null,
         "added_tokens":[\(added.map(entry).joined(separator: ","))],
-        "normalizer":null,"pre_tokenizer":\(preTokenizer(style)),"post_processor":\(postProcessor),\
+        "normalizer":\(style.composes ? #"{"type":"NFC"}"# : "null"),\
+        "pre_tokenizer":\(preTokenizer(style)),"post_processor":\(postProcessor),\
         "decoder":\(byteLevel(style)),
         "model":{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,\
         "end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,\

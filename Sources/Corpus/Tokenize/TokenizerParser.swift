@@ -4,7 +4,7 @@ import Foundation
 /// The tokenizer that `json` describes, as `Tokenizer.json` wrote it or as Hugging Face did: a byte-level
 /// BPE with the pattern of GPT-2, GPT-4, Llama 3 or Qwen 2, or none. Ids are those that `tokenizers` gives with
 /// `add_special_tokens=False` and `encode_special_tokens=True`: a post-processor puts nothing around documents,
-/// and special tokens written out in a text are text. Anything else that would change ids (normalizers, other
+/// and special tokens written out in a text are text. Anything else that would change ids (normalizers but NFC, other
 /// pre-tokenizers, dropout, truncation, added tokens with flags) is an error that names it. `path` is named
 /// in errors.
 public func parseTokenizer(json: [UInt8], path: String) throws(BadInput) -> any Tokenizer {
@@ -101,11 +101,8 @@ private struct TokenizerFeatures {
             guard let text = model[key] as? String, text.isEmpty else { throw refuse("`\(key)`") }
         }
         for key in ["truncation", "padding"] where isSet(root[key]) { throw refuse("`\(key)` (set it to null)") }
-        if isSet(root["normalizer"]) {
-            let type = (root["normalizer"] as? [String: Any])?["type"] as? String
-            throw refuse(type.map { "the normalizer \($0)" } ?? "a normalizer")
-        }
         var style = BytePairTokenizer.Style()
+        if isSet(root["normalizer"]) { style.composes = try composes(root["normalizer"]) }
         style.ignoresMerges = model["ignore_merges"] as? Bool ?? false
         guard let step = root["pre_tokenizer"] as? [String: Any] else { throw refuse("no pre_tokenizer") }
         guard step["type"] as? String == "Sequence", let steps = step["pretokenizers"] as? [[String: Any]],
@@ -122,6 +119,22 @@ private struct TokenizerFeatures {
         if style.addsPrefixSpace { throw refuse("`add_prefix_space` of ByteLevel behind another pre_tokenizer") }
         style.pattern = try split(steps[0])
         return style
+    }
+
+    /// Whether a normalizer is form C, or a sequence of nothing else.
+    private func composes(_ value: Any?) throws(BadInput) -> Bool {
+        guard let normalizer = value as? [String: Any], let type = normalizer["type"] as? String else {
+            throw refuse("a normalizer")
+        }
+        switch type {
+        case "NFC": return true
+        case "Sequence":
+            guard let steps = normalizer["normalizers"] as? [Any] else { throw refuse("a normalizer") }
+            var any = false
+            for step in steps where try composes(step) { any = true }
+            return any
+        default: throw refuse("the normalizer \(type)")
+        }
     }
 
     private func byteLevel(_ step: [String: Any], _ style: inout BytePairTokenizer.Style) throws(BadInput) {
