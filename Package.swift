@@ -72,7 +72,7 @@ let package = Package(
         room("Trainer", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Parallel", "Storage",
                          "Checkpoint", "Telemetry"]),
         room("Launch", ["Base", "Recipe", "Telemetry"]),
-        room("Bench", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Storage", "Telemetry",
+        room("Bench", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Storage", "Telemetry",
                        "Trainer"]),
         .executableTarget(name: "skein",
             dependencies: ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Storage",

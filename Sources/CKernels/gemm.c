@@ -8,25 +8,7 @@
 // vectors of B, broadcasts ROWS scalars of A, and issues ROWS * VECTORS fused multiply-adds, which have to cover two
 // units of latency four, and to leave registers for B and the broadcast: 24 of 32 registers (6x4, 8x3, 12x2), or 12
 // of the 16 that AVX2 has (6x2). A tile that does not fit its registers runs at a third of the speed.
-#include "CKernels.h"
-#include <string.h>
-
-#if defined(__AVX512F__)
-#define WIDTH 16
-#define WIDEST 4
-#elif defined(__x86_64__)
-#define WIDTH 8
-#define WIDEST 2
-#else
-#define WIDTH 4
-#define WIDEST 4
-#endif
-
-typedef float lanes __attribute__((ext_vector_type(WIDTH)));
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE lanes load(const float *p) { lanes v; memcpy(&v, p, sizeof v); return v; }
-INLINE void store(float *p, lanes v) { memcpy(p, &v, sizeof v); }
+#include "lanes.h"
 
 // Rows of A that lie where they may are reached three from one pointer, without and with once and twice the distance
 // between rows: a pointer for each would not leave enough registers, and sums of distances cost additions beside the
@@ -154,10 +136,7 @@ void skein_tile_gemm(size_t m, size_t n, size_t k,
 // panels, BLOCK_ROWS columns at a time, 192 KiB that stay in the second cache while all strips pass by. Depth by depth
 // C is read and added to, which continues each element's chain.
 #define STRIP_DEPTH 512
-#define STRIP_WIDTH (WIDEST * WIDTH)
 #define BLOCK_ROWS 96
-
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 // Rows of a wide matrix lie on pages of their own, so no prefetcher foresees the next one: it is asked for eight rows
 // ahead. (Past the end that is a wish for memory which nobody reads; the address goes through an integer, where it may

@@ -95,6 +95,15 @@ public final class Transformer {
         head(batch, weights, weights, nil)
     }
 
+    /// out: [T, V], the logits behind each token, after `forward` of the same micro-batch: for tests and for those who
+    /// hold results against it, since a step never has them all at once.
+    package func logits(_ out: Matrix, tokens: Int, weights: Parameters) {
+        let (saved, scratch) = views(tokens)
+        rmsNorm(scratch.normed, inverse: saved.finalInverse, x: saved.final, gain: weights.finalGain,
+                epsilon: Float(table.shape.normEpsilon))
+        Gemm.timesTransposed(out, scratch.normed, weights.head)
+    }
+
     /// The sum of the token losses, and all gradients of scale * loss, added to `gradients`, after `forward` of
     /// the same micro-batch. `scale` is 1 over the step's count of targets on all ranks. `sink` hears of each block
     /// when it is complete, last block first. A forward's backward can be asked for once: it writes over what the

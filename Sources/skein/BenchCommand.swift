@@ -11,8 +11,7 @@ struct BenchCommand: ParsableCommand {
         commandName: "bench", abstract: "Measures the code that training runs.",
         subcommands: [
             GemmCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self, CollectivesCommand.self,
-            DataBenchCommand.self,
-        ])
+            DataBenchCommand.self, GenerateBenchCommand.self])
 
     struct GemmCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -183,9 +182,9 @@ func require(_ flag: String, _ value: Int, _ range: ClosedRange<Int>) throws {
     }
 }
 
-private func requireRounds(_ rounds: Int) throws { try require("rounds", rounds, 1...100_000) }
+func requireRounds(_ rounds: Int) throws { try require("rounds", rounds, 1...100_000) }
 
-private func requireThreads(_ threads: Int) throws { try require("threads", threads, 0...4_096) }
+func requireThreads(_ threads: Int) throws { try require("threads", threads, 0...4_096) }
 
 /// What a bench is asked to hold, as a run is asked: before a machine that has not so much kills the process.
 func requireRoom(_ flags: String, floats: Int) throws {

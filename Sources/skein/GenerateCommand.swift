@@ -1,16 +1,20 @@
 import ArgumentParser
 import Base
+import Corpus
 import Model
 import Telemetry
+import Tensor
 import Trainer
 
 struct Generate: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Continues a text with a trained model.")
+    static let configuration = CommandConfiguration(abstract: "Continues texts with a trained model.")
 
     @Argument(help: "A checkpoint's folder (step-N), or a run's folder for its latest.")
     var checkpoint: String
     @Option(help: "The text to continue.")
-    var prompt = ""
+    var prompt: String?
+    @Option(help: "A file with a prompt in each line. Before each text stands a line \"==> N <==\" with its number.")
+    var prompts: String?
     @Option(help: "The most tokens to add.")
     var tokens = 300
     @Option(help: "0 takes the likeliest token each time; 1 samples the model's own distribution.")
@@ -19,20 +23,29 @@ struct Generate: ParsableCommand {
     var topK = 0
     @Option(help: "The same seed gives the same text.")
     var seed = 0
+    @Option(help: "Compute threads; 0: the cores this process may use.")
+    var threads = 0
 
     func validate() throws {
         guard tokens > 0 else { throw ValidationError("--tokens must be at least 1") }
         guard temperature >= 0, temperature.isFinite else { throw ValidationError("--temperature must be 0 or more") }
         guard topK >= 0, seed >= 0 else { throw ValidationError("--top-k and --seed must be 0 or more") }
+        guard (0...4_096).contains(threads) else { throw ValidationError("--threads must be from 0 to 4096") }
+        guard prompt == nil || prompts == nil else { throw ValidationError("give --prompt or --prompts, not both") }
     }
 
     func run() throws {
+        let texts = try prompts.map { try textLines(of: $0) } ?? [prompt ?? ""]
         let model = try LoadedModel(path: checkpoint)
-        write(Array(prompt.utf8))
-        try model.generate(prompt: prompt, count: tokens,
-                           sampler: Sampler(temperature: temperature, topK: topK, seed: seed)) { token in
-            write(model.tokenizer.decode([Int32(token)]))
-        }
+        let cores = Machine.cores()
+        let pool = Pool(threads: threads == 0 ? cores : threads, spin: threads <= cores)
+        defer { pool.close() }
+        let sampler = Sampler(temperature: temperature, topK: topK, seed: seed)
+        let isFile = prompts != nil
+        try model.generate(prompts: texts, count: tokens, sampler: sampler, pool: pool, begin: { number in
+            if isFile { write(Array("\(number > 0 ? "\n" : "")==> \(number + 1) <==\n".utf8)) }
+            write(Array(texts[number].utf8))
+        }, emit: { _, token in write(model.tokenizer.decode([Int32(token)])) })
         write([10])
     }
 

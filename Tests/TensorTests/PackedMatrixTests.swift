@@ -45,6 +45,29 @@ import TestSupport
         }
     }
 
+    /// One row by a packed matrix, a piece at a time: the bits of the product. And its columns come out again.
+    @Test(arguments: [1, 15, 16, 17, 63, 64, 65, 100, 129, 200, 257]) func aVectorHasTheProductsBits(n: Int) {
+        let memory = FencedMemory()
+        defer { #expect(memory.isIntact) }
+        for k in [1, 3, 64, 513] {
+            let x = memory.matrix(normals(k, seed: 1), 1, k), b = memory.matrix(normals(n * k, seed: 2), n, k, gap: 3)
+            let packed = packed(b, turned: true, k, n, memory), before = normals(n, seed: 3)
+            for accumulate in [false, true] {
+                let (got, want) = (memory.matrix(before, 1, n), memory.matrix(before, 1, n))
+                for piece in (0..<packed.pieces).reversed() {
+                    packed.multiply(x.row(0), into: got.row(0), piece: piece, accumulate: accumulate)
+                }
+                Gemm.timesTransposed(want, x, b, accumulate: accumulate)
+                #expect(mismatch(got.values, want.values) == nil, "\(n) x \(k)")
+            }
+            let row = memory.row([Float](repeating: 0, count: k))
+            for column in Set([0, n / 2, n - 1]) {
+                packed.copy(column: column, to: row)
+                #expect(row.array == b.row(column).array)
+            }
+        }
+    }
+
     /// Pieces in any order make the same; memory that holds not-a-numbers before is no matter.
     private func packed(_ b: Matrix, turned: Bool, _ k: Int, _ n: Int, _ memory: FencedMemory) -> PackedMatrix {
         let row = memory.row([Float](repeating: .nan, count: PackedMatrix.floats(rows: k, columns: n)))

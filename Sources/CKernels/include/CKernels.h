@@ -52,6 +52,9 @@ void skein_pack(size_t n, size_t k, const float *b, size_t b_row, int transpose_
 void skein_gemm_packed(size_t m, size_t n, size_t k, const float *a, size_t a_row, int transpose_a,
                        const float *packed, float *c, size_t c_row, int beta);
 
+/// y[n] = x[k] B (+ y), with B[k, n] as skein_pack has packed it: the bits of skein_gemm_packed with one row.
+void skein_vector_packed(size_t n, size_t k, const float *x, const float *packed, float *y, int beta);
+
 /// out[j, i] = x[i, j] for rows x columns of x; rows of x and out begin x_row and out_row floats apart.
 void skein_transpose(size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row);
 

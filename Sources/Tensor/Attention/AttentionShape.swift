@@ -21,7 +21,7 @@ public struct AttentionShape: Sendable, Equatable {
     public var fusedColumns: Int { (heads + 2 * keyHeads) * headDim }
 
     /// What scores are multiplied by, 1 / sqrt(headDim); applied once a query instead of once a score.
-    var temperature: Float { 1 / Float(headDim).squareRoot() }
+    package var temperature: Float { 1 / Float(headDim).squareRoot() }
     /// The same, for scores in units of ln 2: weights are powers of two then, which are cheaper than those of e.
     var binaryTemperature: Float { Float(1 / (Double(headDim).squareRoot() * Self.ln2)) }
 

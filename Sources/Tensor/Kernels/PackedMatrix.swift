@@ -43,8 +43,24 @@ public struct PackedMatrix: Sendable {
         for number in 0..<pieces { pack(number, from: x, transposed: transposed) }
     }
 
-    /// The first `count` columns as they were packed.
-    public func columns(first count: Int) -> PackedMatrix {
-        PackedMatrix(memory, rows: rows, columns: count)
+    /// The columns of one piece.
+    public func columns(of piece: Int) -> Range<Int> {
+        (piece * Self.piece)..<min((piece + 1) * Self.piece, columns)
+    }
+
+    /// y = x B (+ y), one piece of its columns: x [k], y [n]. The bits of `Gemm.times` with one row.
+    public func multiply(_ x: Row, into y: Row, piece: Int, accumulate: Bool = false) {
+        precondition(x.count == rows && y.count == columns, "vector by matrix: shapes differ")
+        let own = columns(of: piece)
+        let packed = memory.slice(own.lowerBound * rows, memory.count - own.lowerBound * rows)
+        let out = y.slice(own.lowerBound, own.count)
+        unsafe skein_vector_packed(own.count, rows, x.pointer, packed.pointer, out.pointer, accumulate ? 1 : 0)
+    }
+
+    /// Copies column `index`, which is [k], out of the strips: a word's embedding where the head is packed.
+    public func copy(column index: Int, to row: Row) {
+        precondition(index >= 0 && index < columns && row.count == rows, "no such column")
+        let strip = index / skein_strip_width * skein_strip_width, place = index - strip
+        for p in 0..<rows { row[p] = memory[strip * rows + p * skein_strip_width + place] }
     }
 }

@@ -1,0 +1,71 @@
+import Base
+import Checkpoint
+import Corpus
+import Model
+import Recipe
+import Tensor
+
+/// A checkpoint opened for use without training: its recipe and tokenizer; its weights go where they are wanted.
+public struct LoadedModel {
+    public let checkpoint: Checkpoint
+    public let recipe: Recipe
+    public let tokenizer: any Tokenizer
+    public let table: ParameterTable
+
+    /// `path`: a `step-N` folder, or a run's folder.
+    public init(path: String) throws {
+        let (checkpoint, _) = try Checkpoint.locate(path)
+        self.checkpoint = checkpoint
+        recipe = try ResolvedRecipe.load(text: checkpoint.recipe(), name: "\(checkpoint.path)/config.toml").recipe
+        tokenizer = try parseTokenizer(json: Array(checkpoint.tokenizer().utf8),
+                                       path: "\(checkpoint.path)/tokenizer.json")
+        table = ParameterTable(recipe.model, vocabulary: tokenizer.vocabularySize)
+        try checkpoint.requireModel(table.parameters.map(Self.spec))
+    }
+
+    private static func spec(_ parameter: ParameterTable.Parameter) -> TensorSpec {
+        TensorSpec(parameter.name, .float32, parameter.shape)
+    }
+
+    /// Continues each prompt by up to `count` tokens, handing each to `emit` as it is chosen, with its prompt's number;
+    /// ends a prompt early at an end-of-document, and all when `emit` says that nobody listens. Texts are preceded by
+    /// an end-of-document token, as in training. Every prompt draws the same numbers. `begin` is told of each prompt
+    /// before its first token.
+    public func generate(prompts: [String], count: Int, sampler: Sampler, pool: Pool, begin: (Int) -> Void = { _ in },
+                         emit: (Int, Int) -> Bool) throws {
+        let texts = prompts.map { [Int(tokenizer.endOfDocument)] + tokenizer.encode($0).map(Int.init) }
+        let decoder = try self.decoder(texts.map(\.count).max() ?? 0, count, pool)
+        for (number, text) in texts.enumerated() {
+            begin(number)
+            decoder.reset()
+            var logits = decoder.read(text)
+            for index in 0..<count {
+                let token = sampler.choose(logits, counter: index)
+                if token == Int(tokenizer.endOfDocument) { break }
+                guard emit(number, token) else { return }
+                if index + 1 < count { logits = decoder.next(token) }
+            }
+        }
+    }
+
+    /// Room for the longest prompt and what is to follow; refused in time where the machine has less.
+    private func decoder(_ prompt: Int, _ count: Int, _ pool: Pool) throws -> Decoder {
+        let (capacity, overflows) = prompt.addingReportingOverflow(count)
+        let floats = overflows ? nil
+            : Decoder.floats(table, capacity: capacity, prompt: prompt, threads: pool.threads)
+        let room = Machine.availableMemory()?.bytes ?? .max
+        guard let floats, floats < room / 4 else {
+            let needed = floats.map { Units.bytes($0 * 4) + " of memory" } ?? "more memory than any machine has"
+            throw BadInput("--tokens \(count) behind a prompt of \(Units.grouped(prompt)) would take \(needed) for "
+                + "keys and values, and \(Units.bytes(room)) are free; lower --tokens")
+        }
+        let length = recipe.training.sequenceLength
+        if prompt > length {
+            Reporter.warn("the prompt has \(Units.grouped(prompt)) tokens, and the model was trained on rows of "
+                + "\(Units.grouped(length)) (training.seq_len): what lies further back may confuse it")
+        }
+        return try Decoder(table, capacity: capacity, longestPrompt: prompt, pool: pool) { parameter, row in
+            unsafe try checkpoint.read(Self.spec(parameter), into: row.bytes)
+        }
+    }
+}

@@ -1,0 +1,126 @@
+import Base
+import Foundation
+import Model
+import Tensor
+import Testing
+import TestSupport
+
+@Suite struct DecoderTests {
+    /// Tied and untied, grouped queries, widths of no whole lanes, one row of one document each.
+    static let cases = [
+        ModelCase("one head", dim: 8, layers: 1, heads: 1, keyHeads: 1, ffn: 12, vocabulary: 11, rows: 1, sequence: 5),
+        ModelCase("grouped queries", dim: 24, layers: 2, heads: 4, keyHeads: 2, ffn: 40, vocabulary: 257, rows: 1,
+                  sequence: 150),
+        ModelCase("tied head", dim: 24, layers: 2, heads: 4, keyHeads: 1, ffn: 17, vocabulary: 257, tied: true,
+                  rows: 1, sequence: 70),
+        ModelCase("width of no whole lanes", dim: 30, layers: 3, heads: 3, keyHeads: 3, ffn: 21, vocabulary: 19,
+                  rows: 1, sequence: 200),
+        ModelCase("a large vocabulary", dim: 16, layers: 1, heads: 2, keyHeads: 1, ffn: 16, vocabulary: 5_003,
+                  tied: true, rows: 1, sequence: 20),
+    ]
+
+    /// The trainer's logits of all tokens of a case's row.
+    private func wanted(_ each: ModelCase) throws -> [[Float]] {
+        let memory = FencedMemory(), pool = Pool(threads: 1)
+        let length = each.batch.sequence
+        let model = try Transformer(each.table, maxTokens: length, sequence: length, pool: pool)
+        let weights = Parameters(each.table, flat: memory.row(each.weights))
+        let out = memory.matrix(each.batch.sequence, each.table.vocabulary)
+        model.forward(each.batch.task, weights: weights)
+        model.logits(out, tokens: each.batch.sequence, weights: weights)
+        return (0..<each.batch.sequence).map { out.row($0).array }
+    }
+
+    private func decoder(_ each: ModelCase, prompt: Int, threads: Int = 1) throws -> Decoder {
+        let memory = FencedMemory(), weights = Parameters(each.table, flat: memory.row(each.weights))
+        let pool = Pool(threads: threads, spin: false)
+        return try Decoder(each.table, capacity: each.batch.sequence, longestPrompt: prompt, pool: pool) {
+            $1.copy(weights.values($0))
+        }
+    }
+
+    private func expectNear(_ got: Row, _ want: [Float], _ comment: Comment) {
+        let scale = want.map { abs($0) }.max() ?? 0
+        let worst = zip(got.array, want).map { abs($0 - $1) }.max() ?? 0
+        #expect(worst <= 1e-5 * scale, comment)
+    }
+
+    /// After every token of a row, however much of it was read at once, the logits are the trainer's. (A scale of the
+    /// scores that is not the trainer's changes them in the first digits.)
+    @Test(arguments: cases) func logitsAreTheTrainers(_ each: ModelCase) throws {
+        let want = try wanted(each), tokens = each.batch.inputs
+        for prompt in Set([1, 2, tokens.count / 2 + 1, tokens.count - 1]) where prompt < tokens.count {
+            let decoder = try decoder(each, prompt: tokens.count)
+            expectNear(decoder.read(Array(tokens[..<prompt])), want[prompt - 1], "\(each): a prompt of \(prompt)")
+            for place in prompt..<tokens.count {
+                expectNear(decoder.next(tokens[place]), want[place], "\(each): token \(place) behind \(prompt)")
+            }
+            #expect(decoder.position == tokens.count)
+            decoder.reset()
+            for place in 0..<min(7, tokens.count) {
+                expectNear(decoder.next(tokens[place]), want[place], "\(each): token \(place) alone")
+            }
+        }
+    }
+
+    @Test(arguments: cases) func threadsDoNotChangeBits(_ each: ModelCase) throws {
+        let tokens = each.batch.inputs, half = tokens.count / 2 + 1
+        let logits = try [1, 2, 3].map { threads in
+            let decoder = try decoder(each, prompt: half, threads: threads)
+            let first = decoder.read(Array(tokens[..<half])).array
+            return try first + tokens[half...].flatMap { decoder.next($0).array }
+        }
+        #expect(mismatch(logits[0], logits[1]) == nil && mismatch(logits[0], logits[2]) == nil)
+    }
+
+    @Test(arguments: [1, 2]) func aTokenAllocatesNothing(threads: Int) throws {
+        let each = Self.cases[1], decoder = try decoder(each, prompt: 10, threads: threads)
+        let sampler = Sampler(temperature: 1, topK: 5, seed: 1)
+        var token = sampler.choose(decoder.read(Array(each.batch.inputs[..<10])), counter: 0)
+        token = sampler.choose(decoder.next(token), counter: 1)
+        let calls = countAllocations {
+            for index in 2..<20 { token = sampler.choose(decoder.next(token), counter: index) }
+        }
+        #expect(calls == nil || calls == 0)
+    }
+}
+
+@Suite struct SamplerTests {
+    private func row(_ values: [Float], _ memory: FencedMemory) -> Row { memory.row(values) }
+
+    /// Every token that can come is among the `topK` likeliest by a full sort, and comes as often as it should.
+    @Test(arguments: [0, 1, 2, 3, 7, 40, 41, 1_000]) func theLikeliestAndTheirShares(topK: Int) {
+        let memory = FencedMemory()
+        // Equal logits on purpose: the lower id is the likelier.
+        let values = (0..<40).map { Float(($0 * 17) % 13) * 0.4 }
+        let sorted = values.indices.sorted { (-values[$0], $0) < (-values[$1], $1) }
+        let allowed = topK > 0 ? Array(sorted.prefix(topK)) : sorted
+        let temperature = 0.7, weights = allowed.map { exp(Double(values[$0]) / temperature) }
+        let total = weights.reduce(0, +)
+        let sampler = Sampler(temperature: temperature, topK: topK, seed: 9), draws = 20_000
+        var counts: [Int: Int] = [:]
+        for counter in 0..<draws { counts[sampler.choose(row(values, memory), counter: counter), default: 0] += 1 }
+        #expect(Set(counts.keys).isSubset(of: allowed))
+        for (token, weight) in zip(allowed, weights) {
+            let share = weight / total, expected = share * Double(draws)
+            let deviation = (Double(draws) * share * (1 - share)).squareRoot()
+            #expect(abs(Double(counts[token] ?? 0) - expected) <= 5 * deviation + 1, "token \(token)")
+        }
+    }
+
+    @Test func zeroTakesTheFirstOfTheLikeliest() {
+        let memory = FencedMemory()
+        let sampler = Sampler(temperature: 0, topK: 3, seed: 0)
+        #expect(sampler.choose(row([1, 5, 2, 5, 5], memory), counter: 0) == 1)
+        #expect(sampler.choose(row([-3], memory), counter: 4) == 0)
+    }
+
+    @Test func aSeedIsAText() {
+        let memory = FencedMemory(), logits = row(normals(300, seed: 4), memory)
+        func draws(_ seed: Int) -> [Int] {
+            let sampler = Sampler(temperature: 1, topK: 0, seed: seed)
+            return (0..<50).map { sampler.choose(logits, counter: $0) }
+        }
+        #expect(draws(1) == draws(1) && draws(1) != draws(2))
+    }
+}
