@@ -8,7 +8,7 @@ import Wire
 /// Questions and answers are messages of 8 bytes: a kind, and the rank that the sender waits for. Each pair
 /// of ranks numbers its own, under an operation number that no collective reaches; one receive per peer is
 /// always posted. A question whose predecessor has not left yet is not asked: that peer reads nothing.
-@safe final class StallInquiry {
+@safe package final class StallInquiry {
     /// The place in a token where others carry the operation.
     static let tokenSlot = OperationToken.operationLimit - 1
     private static let wordBytes = 8
@@ -27,9 +27,9 @@ import Wire
     /// The rank that each peer waits for, from its answer to the last question.
     private var answers: [Int?]
     /// When the last question was asked.
-    private(set) var askedAt: UInt64?
+    package private(set) var askedAt: UInt64?
 
-    init(link: any Link) {
+    package init(link: any Link) {
         self.link = link
         let size = link.worldSize
         unsafe memory = .allocate(byteCount: 3 * size * Self.wordBytes, alignment: 8)
@@ -44,7 +44,7 @@ import Wire
     deinit { unsafe memory.deallocate() }
 
     /// Asks everyone; `awaited` is the rank that this one waits for.
-    func ask(awaited: Int) {
+    package func ask(awaited: Int) {
         askedAt = link.now
         for peer in answers.indices {
             answers[peer] = nil
@@ -56,11 +56,11 @@ import Wire
     func withdraw() { askedAt = nil }
 
     /// A word of ours has left.
-    func sent(_ place: Int) { isLeaving[place] = false }
+    package func sent(_ place: Int) { isLeaving[place] = false }
 
     /// A word has come. A question is answered if this rank is in a collective and waits for someone; a rank
     /// that takes no part cannot excuse itself.
-    func received(from peer: Int, awaited: Int?) {
+    package func received(from peer: Int, awaited: Int?) {
         let kind = unsafe memory.load(fromByteOffset: peer * Self.wordBytes, as: UInt32.self)
         let rank = unsafe memory.load(fromByteOffset: peer * Self.wordBytes + 4, as: UInt32.self)
         received[peer] &+= 1
@@ -74,7 +74,7 @@ import Wire
 
     /// This rank, whom it waits for, whom that one waits for, and so on: up to a rank that did not answer,
     /// or that is in the chain already.
-    func chain(awaited: Int) -> [Int] {
+    package func chain(awaited: Int) -> [Int] {
         var chain = [link.rank, awaited]
         while let next = answers[chain[chain.count - 1]], answers.indices.contains(next) {
             let isCircle = chain.contains(next)

@@ -48,7 +48,7 @@ public final class OutputQueue: Sendable {
                 state.omitted += 1
                 return nil
             }
-            let text = state.omitted == 0 ? "" : "[\(state.omitted) writes were left out while nobody read this]\n"
+            let text = state.omitted == 0 ? "" : Self.notice(state.omitted)
             state.omitted = 0
             state.waiting += bytes.count
             return Array(text.utf8)
@@ -76,12 +76,16 @@ public final class OutputQueue: Sendable {
         }
         thread.async { [self] in
             if left > 0, state.withLock({ $0.hasReader }) {
-                writeAll("[\(left) writes were left out while nobody read this]\n", to: descriptor)
+                writeAll(Self.notice(left), to: descriptor)
             }
             done.signal()
         }
         let limit: DispatchTime = seconds.isFinite ? .now() + seconds : .distantFuture
         return done.wait(timeout: limit) == .success
+    }
+
+    private static func notice(_ count: Int) -> String {
+        "[\(count) write\(count == 1 ? " was" : "s were") left out while nobody read this]\n"
     }
 
     /// `flush` of all shared queues: for the end of the process.

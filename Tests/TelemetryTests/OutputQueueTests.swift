@@ -52,6 +52,23 @@ import Testing
         close(read)
     }
 
+    /// A single write that found no room is told of at the end, where no later one could tell.
+    @Test func oneWriteLeftOut() {
+        let (read, write) = pipe()
+        let queue = OutputQueue(write, capacity: 100)
+        // More than a pipe holds, so that it waits until somebody reads.
+        queue.write(String(repeating: "x", count: 200_000) + "\n")
+        queue.write("lost\n")
+        let closer = Thread { [queue] in
+            queue.flush()
+            close(write)
+        }
+        closer.start()
+        let text = String(decoding: readAll(read), as: UTF8.self)
+        #expect(text.hasSuffix("x\n[1 write was left out while nobody read this]\n"), "\(text.suffix(80))")
+        close(read)
+    }
+
     @Test func aReaderThatGoes() {
         let (read, write) = pipe()
         _ = signal(SIGPIPE, SIG_IGN)

@@ -1,4 +1,5 @@
 import Base
+import Foundation
 import Synchronization
 import Tensor
 import Testing
@@ -27,7 +28,34 @@ private final class Listener: PoolObserver {
     var runs: [Run] { heard.withLock { $0 } }
 }
 
+/// Seconds of processor time that this thread has used.
+private func threadSeconds() -> Double {
+    var time = timespec()
+    unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+}
+
 @Suite struct PoolTests {
+    /// A caller that waits for a long tile sleeps, with and without spinning first: it uses a small part of the time
+    /// in processor time, and the run is whole when it comes back.
+    @Test(arguments: [true, false]) func theCallerSleeps(spin: Bool) {
+        let pool = Pool(threads: 2, spin: spin)
+        defer { pool.close() }
+        let done = Atomic<Int>(0)
+        for _ in 0..<20 { pool.run(2) { _, _ in done.add(1, ordering: .relaxed) } }
+        let before = threadSeconds()
+        // The caller takes one tile, which waits for the other to have begun, so that it cannot take both.
+        let begun = Atomic<Int>(0)
+        pool.run(2) { _, worker in
+            begun.add(1, ordering: .sequentiallyConsistent)
+            while begun.load(ordering: .sequentiallyConsistent) < 2 { usleep(100) }
+            if worker == 1 { usleep(300_000) }
+            done.add(1, ordering: .relaxed)
+        }
+        #expect(done.load(ordering: .relaxed) == 42)
+        #expect(threadSeconds() - before < 0.1)
+    }
+
     /// Every tile once, whatever the counts; workers are named below the number of threads.
     @Test(arguments: [1, 2, 3, 5]) func everyTileOnce(threads: Int) {
         let pool = Pool(threads: threads, spin: false)

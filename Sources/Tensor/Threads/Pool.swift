@@ -26,8 +26,8 @@ public protocol PoolObserver: AnyObject, Sendable {
 /// bitwise equal for any number of threads. Threads take the next tile from a counter, which balances
 /// uneven tiles (attention's) by itself.
 ///
-/// The calling thread works too. Between two `run`s the others spin for some microseconds, since a step is a
-/// chain of a hundred short runs, and then sleep.
+/// The calling thread works too. Whoever has nothing to do, the others between two `run`s and the caller at the end of
+/// one, spins for some microseconds, since a step is a chain of a hundred short runs, and then sleeps.
 @safe public final class Pool: @unchecked Sendable {
     // @unchecked Sendable: `job` is written by `run` only while no worker is inside it (`running` is 0) and is
     // published by the release-store of `generation`, which every worker load-acquires before it reads `job`.
@@ -47,12 +47,14 @@ public protocol PoolObserver: AnyObject, Sendable {
     private let generation = Atomic<Int>(0)
     private let running = Atomic<Int>(0)
     private let sleepers = Atomic<Int>(0)
+    private let callerSleeps = Atomic<Bool>(false)
     private let busy = Atomic<Bool>(false)
     private let closing = Atomic<Bool>(false)
     private let lock: UnsafeMutablePointer<pthread_mutex_t>
     private let wake: UnsafeMutablePointer<pthread_cond_t>
+    private let done: UnsafeMutablePointer<pthread_cond_t>
 
-    /// About 50 microseconds of spinning before a worker sleeps; no spinning when cores are oversubscribed.
+    /// About 50 microseconds of spinning before a thread sleeps; no spinning when cores are oversubscribed.
     private let spins: Int
 
     public init(threads: Int, spin: Bool = true) {
@@ -63,6 +65,8 @@ public protocol PoolObserver: AnyObject, Sendable {
         unsafe wake = .allocate(capacity: 1)
         unsafe pthread_mutex_init(lock, nil)
         unsafe pthread_cond_init(wake, nil)
+        unsafe done = .allocate(capacity: 1)
+        unsafe pthread_cond_init(done, nil)
         for worker in 1..<max(threads, 1) { start(worker) }
     }
 
@@ -101,7 +105,10 @@ public protocol PoolObserver: AnyObject, Sendable {
     public func close() {
         guard threads > 1, !closing.exchange(true, ordering: .acquiringAndReleasing) else { return }
         publish()
-        while running.load(ordering: .acquiring) > 0 { skein_pause() }
+        // Workers that have been told to end touch neither lock nor conditions after they have said so.
+        while running.load(ordering: .acquiring) > 0 { sched_yield() }
+        unsafe pthread_cond_destroy(done)
+        unsafe done.deallocate()
         unsafe pthread_cond_destroy(wake)
         unsafe pthread_mutex_destroy(lock)
         unsafe wake.deallocate()
@@ -121,8 +128,31 @@ public protocol PoolObserver: AnyObject, Sendable {
 
     private func waitForWorkers() {
         let start = observer == nil ? 0 : MonotonicClock.nanoseconds()
-        while running.load(ordering: .acquiring) > 0 { skein_pause() }
+        waitForTheLast()
         observer?.waitedForWorkers(from: start, to: MonotonicClock.nanoseconds())
+    }
+
+    private func waitForTheLast() {
+        for _ in 0..<spins {
+            if running.load(ordering: .acquiring) == 0 { return }
+            skein_pause()
+        }
+        // `callerSleeps` is set before the last look at `running`, and a worker lowers `running` before it looks at
+        // `callerSleeps`: one of the two sees the other.
+        unsafe pthread_mutex_lock(lock)
+        callerSleeps.store(true, ordering: .sequentiallyConsistent)
+        while running.load(ordering: .sequentiallyConsistent) > 0 { unsafe pthread_cond_wait(done, lock) }
+        callerSleeps.store(false, ordering: .relaxed)
+        unsafe pthread_mutex_unlock(lock)
+    }
+
+    /// A worker's last word on a run.
+    private func finish() {
+        let left = running.subtract(1, ordering: .sequentiallyConsistent).newValue
+        guard left == 0, callerSleeps.load(ordering: .sequentiallyConsistent) else { return }
+        unsafe pthread_mutex_lock(lock)
+        unsafe pthread_cond_signal(done)
+        unsafe pthread_mutex_unlock(lock)
     }
 
     private func work(_ job: Job, worker: Int) {
@@ -146,7 +176,7 @@ public protocol PoolObserver: AnyObject, Sendable {
             let start = observer == nil ? 0 : MonotonicClock.nanoseconds()
             work(job, worker: worker)
             observer?.ran(job.stage, worker: worker, flops: 0, from: start, to: MonotonicClock.nanoseconds())
-            running.subtract(1, ordering: .releasing)
+            finish()
         }
     }
 
