@@ -1,5 +1,6 @@
 import Base
 import Corpus
+import Trainer
 
 /// What `bench data` measures.
 public struct DataBenchSetting: Sendable {
@@ -28,6 +29,7 @@ public struct DataBenchSetting: Sendable {
 /// - `seek`: from a checkpoint's 64 bytes to the first batch of the step; with `weights = 2` the sources have weights
 ///   that changed halfway, so that the steps before are gone through again.
 /// - `encode`: text to tokens on one thread, for a `tokenizer` other than bytes.
+/// - `open`: with that tokenizer from nothing to a corpus that can fill batches, on one thread and on all cores.
 public func benchData(_ setting: DataBenchSetting, tokenizer: any Tokenizer) throws -> [BenchLine] {
     let arePrepared = try setting.sources.contains { try isPrepared($0) }
     let indexTokenizer: any Tokenizer = arePrepared ? tokenizer : ByteTokenizer()
@@ -51,6 +53,7 @@ public func benchData(_ setting: DataBenchSetting, tokenizer: any Tokenizer) thr
     for weights in 0...2 { lines.append(try benchSeek(setting, indexTokenizer, weights: weights)) }
     if !(tokenizer is ByteTokenizer), indexTokenizer is ByteTokenizer {
         lines.append(try benchEncode(setting, tokenizer))
+        for threads in Set([1, Machine.cores()]).sorted() { lines.append(try benchOpen(setting, tokenizer, threads)) }
     }
     return lines
 }
@@ -87,6 +90,16 @@ private func benchSeek(_ setting: DataBenchSetting, _ tokenizer: any Tokenizer, 
     line.add("kind", "seek")
     line.add("step", setting.step)
     line.add("weights", weights)
+    return line
+}
+
+private func benchOpen(_ setting: DataBenchSetting, _ tokenizer: any Tokenizer, _ threads: Int) throws -> BenchLine {
+    var options = CorpusOptions(sources: setting.sources, sequence: setting.sequence, seed: 1)
+    options.threads = threads
+    let seconds = try medianSeconds(rounds: setting.rounds) { _ in _ = try Corpus(options, tokenizer: tokenizer) }
+    var line = BenchLine(bench: "data", threads: threads, seconds: seconds)
+    line.add("kind", "open")
+    line.add("bytes", try readTexts(setting.sources).reduce(0) { $0 + $1.count })
     return line
 }
 

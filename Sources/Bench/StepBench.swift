@@ -15,7 +15,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     let pool = Pool(threads: threads)
     defer { pool.close() }
     let peak = try Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
-    let corpus = try openCorpus(recipe)
+    let corpus = try openCorpus(recipe, threads: threads)
     let runner = try StepRunner(recipe: recipe, corpus: corpus, pool: pool)
     runner.state.weights.initialize(seed: recipe.debug.seed)
     let trace = recipe.profiling.trace ? Trace() : nil

@@ -24,6 +24,8 @@ public struct CorpusOptions: Sendable {
     public var validationLayout: PackingMethod
     /// `documentMask` of validation rows.
     public var validationMask: Bool
+    /// Threads that encode texts. The tokens do not depend on them.
+    public var threads = 1
     /// How much of each source is read; nil: all of everything, mixed as it comes.
     public var weights: SourceWeights?
 
@@ -102,7 +104,7 @@ public final class Corpus {
         name.append(source.fingerprint)
         fingerprint = CRC32C.checksum(name.bytes)
         let parts = DocumentParts(source)
-        let builder = StreamBuilder(source, tokenizer)
+        let builder = StreamBuilder(source, tokenizer, threads: options.threads)
         train = builder.stream(parts.train)
         validation = builder.stream(parts.validation)
         validationByteCount = builder.byteCount(parts.validation)

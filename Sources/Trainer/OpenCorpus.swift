@@ -7,8 +7,8 @@ public func openTokenizer(_ recipe: Recipe) throws(BadInput) -> any Tokenizer {
     recipe.data.tokenizer == "bytes" ? ByteTokenizer() : try loadTokenizer(recipe.data.tokenizer)
 }
 
-/// The corpus of a recipe, read and cut into rows.
-public func openCorpus(_ recipe: Recipe) throws(BadInput) -> Corpus {
+/// The corpus of a recipe, read and cut into rows. threads: that encode texts; the corpus does not depend on them.
+public func openCorpus(_ recipe: Recipe, threads: Int = 1) throws(BadInput) -> Corpus {
     guard !recipe.data.paths.isEmpty else {
         throw BadInput("data.paths is empty; name text files or folders, for example --data.paths my.txt")
     }
@@ -17,6 +17,7 @@ public func openCorpus(_ recipe: Recipe) throws(BadInput) -> Corpus {
                                 layout: recipe.rowLayout, validationLayout: recipe.validationPacking,
                                 validationMask: recipe.validationMask)
     options.separator = recipe.data.separator
+    options.threads = threads
     options.weights = try sourceWeights(recipe)
     return try Corpus(options, tokenizer: openTokenizer(recipe))
 }

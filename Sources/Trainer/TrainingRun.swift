@@ -47,10 +47,10 @@ public final class TrainingRun {
         let memory = try PlannedMemory(recipe, ranks: ranks?.worldSize ?? 1, localRanks: ranks?.localWorldSize ?? 1)
         try memory.requireRoom()
         if isFirst { try folder.requirePlace() }
-        let corpus = try openCorpus(recipe)
-        if isFirst { for note in corpus.notes { Reporter.warn(note) } }
         let cores = max(1, Machine.cores() / (ranks?.localWorldSize ?? 1))
         let threads = recipe.training.threads == 0 ? cores : recipe.training.threads
+        let corpus = try openCorpus(recipe, threads: min(threads, cores))
+        if isFirst { for note in corpus.notes { Reporter.warn(note) } }
         let pool = Pool(threads: threads, spin: threads <= cores)
         defer { pool.close() }
         // Before the arenas, so that the measurement's own memory adds nothing to the run's.

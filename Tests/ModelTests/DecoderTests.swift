@@ -72,17 +72,6 @@ import TestSupport
         }
         #expect(mismatch(logits[0], logits[1]) == nil && mismatch(logits[0], logits[2]) == nil)
     }
-
-    @Test(arguments: [1, 2]) func aTokenAllocatesNothing(threads: Int) throws {
-        let each = Self.cases[1], decoder = try decoder(each, prompt: 10, threads: threads)
-        let sampler = Sampler(temperature: 1, topK: 5, seed: 1)
-        var token = sampler.choose(decoder.read(Array(each.batch.inputs[..<10])), counter: 0)
-        token = sampler.choose(decoder.next(token), counter: 1)
-        let calls = countAllocations {
-            for index in 2..<20 { token = sampler.choose(decoder.next(token), counter: index) }
-        }
-        #expect(calls == nil || calls == 0)
-    }
 }
 
 @Suite struct SamplerTests {

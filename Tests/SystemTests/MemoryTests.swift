@@ -139,6 +139,16 @@ import Testing
         #expect(abs(peak - planned) <= max(peak / 20, 16 << 20))
     }
 
+    /// Nor does writing, token by token.
+    @Test(arguments: ["1", "2"]) func aTokenAllocatesNothing(threads: String) throws {
+        let place = try Workplace()
+        let outcome = try Program.run(["bench", "generate", "--config", "run.toml", "--threads", threads, "--rounds",
+                                       "3", "--prompt", "70", "--context", "9", "--json"], in: place.path)
+        #expect(outcome.code == 0, "\(outcome.error)")
+        let object = try JSONSerialization.jsonObject(with: Data(outcome.out.utf8)) as? [String: Any]
+        #expect(object?["allocations"] as? Int == 0)
+    }
+
     /// Nor when the length of rows changes from step to step.
     @Test(arguments: [["--data.layout", "decompose", "--data.min_length", "4", "--data.decomposition", "quota"],
                       ["--data.layout", "best_fit"],

@@ -104,6 +104,25 @@ public final class BytePairTokenizer: Tokenizer {
         }
     }
 
+    /// Between a letter or digit of ASCII and a space. No pattern has a word that goes on from the one to the other,
+    /// and none looks back; nor does a mark behind the space compose with what is before it. Added tokens may go
+    /// across, and without a pattern a text is one word.
+    public func cut(_ text: Span<UInt8>, atOrAfter start: Int) -> Int? {
+        guard finder == nil, style.pattern != nil else { return nil }
+        var place = max(start, 1)
+        while place < text.count {
+            if text[place] == UInt8(ascii: " ") {
+                switch text[place - 1] {
+                case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                     UInt8(ascii: "a")...UInt8(ascii: "z"): return place
+                default: break
+                }
+            }
+            place += 1
+        }
+        return nil
+    }
+
     private func encodeNormalized(_ text: Span<UInt8>, _ finder: AddedTokenFinder, into tokens: inout [Int32]) {
         for piece in finder.pieces(text, normalized: true) {
             if let token = piece.token {

@@ -19,6 +19,10 @@ public protocol Tokenizer: Sendable {
     /// Appends the ids of `text`, which need not be valid UTF-8. Never appends `endOfDocument`.
     func encode(_ text: Span<UInt8>, into tokens: inout [Int32])
 
+    /// A place of `text` at or after `start` where it may be cut: both parts encoded one after the other give the ids
+    /// of the whole. Nil where there is none, or none is known.
+    func cut(_ text: Span<UInt8>, atOrAfter start: Int) -> Int?
+
     /// Appends the bytes of `tokens`. Single tokens may be parts of a character, so the result is UTF-8
     /// only where the tokens end at a character. `endOfDocument` and ids outside the vocabulary are left out.
     func decode(_ tokens: Span<Int32>, into text: inout [UInt8])
@@ -32,6 +36,8 @@ public protocol Tokenizer: Sendable {
 }
 
 extension Tokenizer {
+    public func cut(_ text: Span<UInt8>, atOrAfter start: Int) -> Int? { nil }
+
     public func encode(_ text: String) -> [Int32] {
         var tokens: [Int32] = []
         encode(Array(text.utf8).span, into: &tokens)
