@@ -6,10 +6,10 @@ import Tensor
 import Trainer
 
 /// Whole optimizer steps, by the code that `skein train` runs: data, forward, backward, clipping, AdamW. With
-/// `profiling.trace` also where their time goes.
-public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLine {
+/// `profiling.trace` also where their time goes; with `explainsCut`, on one thread, how evenly they are cut for more.
+public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool = false) throws -> BenchLine {
     let recipe = resolved.recipe
-    let threads = recipe.training.threads == 0 ? Machine.cores() : recipe.training.threads
+    let threads = explainsCut ? 1 : recipe.training.threads == 0 ? Machine.cores() : recipe.training.threads
     let planned = try PlannedMemory(recipe)
     try planned.requireRoom()
     let pool = Pool(threads: threads)
@@ -31,6 +31,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     // After two more steps than the counted ones need, so that nothing is made for the first time.
     let allocations = try countAllocations { _ = try runner.run(step: rounds + 2) }
     runner.trace = nil
+    let cut = explainsCut ? try explainCut(steps: 5, pool: pool) { _ = try runner.run(step: rounds + 3 + $0) } : nil
     let table = runner.state.table
     let sequence = recipe.training.sequenceLength
     var line = BenchLine(bench: "step", threads: threads, seconds: seconds)
@@ -46,6 +47,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int) throws -> BenchLi
     line.add("loss", loss)
     line.add("peak_bytes", Machine.peakResidentBytes)
     line.add("planned_bytes", planned.plan.peakBytes)
+    line.note = cut
     // The ceiling moves with whatever else the machine does: what stages lose is held against that of the same minute.
     if let trace {
         let after = try Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)

@@ -254,10 +254,12 @@ void skein_gemm(size_t m, size_t n, size_t k, const float *a, size_t a_row, int 
 const size_t skein_strip_width = STRIP_WIDTH;
 
 // Strips with all of the depth: a product finds its B packed then, however many pieces A is cut into.
-void skein_pack(size_t n, size_t k, const float *b, size_t b_row, int transpose_b, float *out) {
+void skein_pack(size_t n, size_t k, size_t first, size_t depth, const float *b, size_t b_row, int transpose_b,
+                float *out) {
+    const float *from = transpose_b ? b + first : b + first * b_row;
     for (size_t j = 0; j < n; j += STRIP_WIDTH)
-        pack_strip(smaller(n - j, STRIP_WIDTH), k, transpose_b ? b + j * b_row : b + j, b_row, transpose_b,
-                   out + j * k);
+        pack_strip(smaller(n - j, STRIP_WIDTH), depth, transpose_b ? from + j * b_row : from + j, b_row, transpose_b,
+                   out + j * k + first * STRIP_WIDTH);
 }
 
 void skein_gemm_packed(size_t m, size_t n, size_t k, const float *a, size_t a_row, int transpose_a,

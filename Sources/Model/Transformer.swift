@@ -139,9 +139,10 @@ public final class Transformer {
     /// Two tokens of a tile may be the same, so the work is cut by columns and not by tokens.
     private func embeddingBackward(_ batch: MicroBatch, _ gradients: Parameters, _ scratch: Scratch) {
         let width = table.shape.dim
-        pool.run((width + 63) / 64, stage: "embedding backward") { tile, _ in
+        // A cache line of each row: as narrow as columns can be without two threads on one line.
+        pool.run((width + 15) / 16, stage: "embedding backward") { tile, _ in
             scatterRows(gradients.embedding, dOut: scratch.dResidual, tokens: batch.inputs,
-                        columns: (tile * 64)..<min(width, tile * 64 + 64))
+                        columns: (tile * 16)..<min(width, tile * 16 + 16))
         }
     }
 }

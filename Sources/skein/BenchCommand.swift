@@ -53,6 +53,8 @@ struct BenchCommand: ParsableCommand {
         var config: String?
         @Option(help: "Timed steps; the median is reported.")
         var rounds = 5
+        @Flag(help: "One thread, and what 2 to 16 threads would idle because of how each stage is cut into tiles.")
+        var explainCut = false
         @Flag(help: "One JSON object a line.")
         var json = false
         @Argument(parsing: .allUnrecognized, help: "Values that replace the file's: --section.key value.")
@@ -63,7 +65,8 @@ struct BenchCommand: ParsableCommand {
         }
 
         func run() throws {
-            emit(try benchStep(ResolvedRecipe.load(file: config, flags: overrides), rounds: rounds), json: json)
+            emit(try benchStep(ResolvedRecipe.load(file: config, flags: overrides), rounds: rounds,
+                               explainsCut: explainCut), json: json)
         }
     }
 }

@@ -22,6 +22,7 @@ import TestSupport
     /// The trainer's logits of all tokens of a case's row.
     private func wanted(_ each: ModelCase) throws -> [[Float]] {
         let memory = FencedMemory(), pool = Pool(threads: 1)
+        defer { #expect(memory.isIntact) }
         let length = each.batch.sequence
         let model = try Transformer(each.table, maxTokens: length, sequence: length, pool: pool)
         let weights = Parameters(each.table, flat: memory.row(each.weights))
@@ -33,6 +34,7 @@ import TestSupport
 
     private func decoder(_ each: ModelCase, prompt: Int, threads: Int = 1) throws -> Decoder {
         let memory = FencedMemory(), weights = Parameters(each.table, flat: memory.row(each.weights))
+        defer { #expect(memory.isIntact) }
         let pool = Pool(threads: threads, spin: false)
         return try Decoder(each.table, capacity: each.batch.sequence, longestPrompt: prompt, pool: pool) {
             $1.copy(weights.values($0))
@@ -80,6 +82,7 @@ import TestSupport
     /// Every token that can come is among the `topK` likeliest by a full sort, and comes as often as it should.
     @Test(arguments: [0, 1, 2, 3, 7, 40, 41, 1_000]) func theLikeliestAndTheirShares(topK: Int) {
         let memory = FencedMemory()
+        defer { #expect(memory.isIntact) }
         // Equal logits on purpose: the lower id is the likelier.
         let values = (0..<40).map { Float(($0 * 17) % 13) * 0.4 }
         let sorted = values.indices.sorted { (-values[$0], $0) < (-values[$1], $1) }
@@ -88,7 +91,8 @@ import TestSupport
         let total = weights.reduce(0, +)
         let sampler = Sampler(temperature: temperature, topK: topK, seed: 9), draws = 20_000
         var counts: [Int: Int] = [:]
-        for counter in 0..<draws { counts[sampler.choose(row(values, memory), counter: counter), default: 0] += 1 }
+        let logits = row(values, memory)
+        for counter in 0..<draws { counts[sampler.choose(logits, counter: counter), default: 0] += 1 }
         #expect(Set(counts.keys).isSubset(of: allowed))
         for (token, weight) in zip(allowed, weights) {
             let share = weight / total, expected = share * Double(draws)
@@ -99,6 +103,7 @@ import TestSupport
 
     @Test func zeroTakesTheFirstOfTheLikeliest() {
         let memory = FencedMemory()
+        defer { #expect(memory.isIntact) }
         let sampler = Sampler(temperature: 0, topK: 3, seed: 0)
         #expect(sampler.choose(row([1, 5, 2, 5, 5], memory), counter: 0) == 1)
         #expect(sampler.choose(row([-3], memory), counter: 4) == 0)
@@ -106,6 +111,7 @@ import TestSupport
 
     @Test func aSeedIsAText() {
         let memory = FencedMemory(), logits = row(normals(300, seed: 4), memory)
+        defer { #expect(memory.isIntact) }
         func draws(_ seed: Int) -> [Int] {
             let sampler = Sampler(temperature: 1, topK: 0, seed: seed)
             return (0..<50).map { sampler.choose(logits, counter: $0) }

@@ -72,7 +72,7 @@ import TestSupport
     private func packed(_ b: Matrix, turned: Bool, _ k: Int, _ n: Int, _ memory: FencedMemory) -> PackedMatrix {
         let row = memory.row([Float](repeating: .nan, count: PackedMatrix.floats(rows: k, columns: n)))
         let packed = PackedMatrix(row, rows: k, columns: n)
-        for piece in (0..<packed.pieces).reversed() { packed.pack(piece, from: b, transposed: turned) }
+        for piece in (0..<packed.packingPieces).reversed() { packed.pack(piece, from: b, transposed: turned) }
         return packed
     }
 

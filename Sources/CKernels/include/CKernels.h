@@ -43,10 +43,11 @@ void skein_gemm(size_t m, size_t n, size_t k, const float *a, size_t a_row, int 
 extern const size_t skein_strip_width;
 
 /// Packs op(B)[k, n] for skein_gemm_packed, op as in skein_gemm: strips of skein_strip_width columns one after the
-/// other, k rows each, the last one filled up with zeros to whole vectors at least. Writes within k * n floats, n
-/// rounded up to whole strips. A strip depends on its own columns alone, so several threads may pack one B, each
-/// some strips of it.
-void skein_pack(size_t n, size_t k, const float *b, size_t b_row, int transpose_b, float *out);
+/// other, k rows each, the last one filled up with zeros to whole vectors at least. Packs `depth` of the k rows, from
+/// row `first` on, and writes nothing else, within k * n floats, n rounded up to whole strips: so several threads may
+/// pack one B, each some strips, or some rows of them.
+void skein_pack(size_t n, size_t k, size_t first, size_t depth, const float *b, size_t b_row, int transpose_b,
+                float *out);
 
 /// skein_gemm with a B that skein_pack has packed: the same sums, bit for bit, and as much of the stack.
 void skein_gemm_packed(size_t m, size_t n, size_t k, const float *a, size_t a_row, int transpose_a,

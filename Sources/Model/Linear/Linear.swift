@@ -64,7 +64,7 @@ struct LinearProduct: Sendable {
         packed = matmul == .own ? memory.take(rows: depth, columns: width) : nil
     }
 
-    var packingPieces: Int { packed?.pieces ?? 0 }
+    var packingPieces: Int { packed?.packingPieces ?? 0 }
 
     func pack(_ piece: Int) { packed?.pack(piece, from: weight, transposed: turned) }
 

@@ -60,7 +60,9 @@ struct WeightInput: Sendable {
     func pack(pool: Pool) {
         guard let packed else { return }
         let x = x
-        pool.run(packed.pieces, stage: "pack inputs") { piece, _ in packed.pack(piece, from: x, transposed: false) }
+        pool.run(packed.packingPieces, stage: "pack inputs") { piece, _ in
+            packed.pack(piece, from: x, transposed: false)
+        }
     }
 
     /// dW[rows, in] += dY[T, rows]^T x, after packing, on any thread.

@@ -13,6 +13,8 @@ public struct PackedMatrix: Sendable {
 
     /// What one piece of packing covers: whole strips of every build, so that memory and work are functions of shapes.
     private static let piece = 64
+    /// And so many rows, since a few columns may be very deep.
+    private static let depthOfPiece = 128
 
     /// Floats that B[rows, columns] takes when packed.
     public static func floats(rows: Int, columns: Int) -> Int { rows * ((columns + piece - 1) / piece * piece) }
@@ -25,22 +27,25 @@ public struct PackedMatrix: Sendable {
         self.memory = memory.slice(0, Self.floats(rows: rows, columns: columns))
     }
 
-    /// Packing is so many pieces of work, in any order, on any threads.
+    /// Pieces of columns that a vector is multiplied by.
     public var pieces: Int { (columns + Self.piece - 1) / Self.piece }
+    /// Packing is so many pieces of work, in any order, on any threads.
+    public var packingPieces: Int { pieces * ((rows + Self.depthOfPiece - 1) / Self.depthOfPiece) }
 
     /// Packs one piece of B = x, or of B = x^T where x is stored [n, k].
     public func pack(_ number: Int, from x: Matrix, transposed: Bool) {
         precondition((transposed ? x.columns : x.rows) == rows && (transposed ? x.rows : x.columns) == columns,
                      "packing: shapes differ")
-        let start = number * Self.piece, count = min(Self.piece, columns - start)
-        let source = transposed ? x.rows(start, count) : x.columns(start, count)
-        let out = memory.slice(start * rows, Self.floats(rows: rows, columns: count))
-        unsafe skein_pack(count, rows, source.all.pointer, source.stride, transposed ? 1 : 0, out.pointer)
+        let own = columns(of: number % pieces), first = number / pieces * Self.depthOfPiece
+        let source = transposed ? x.rows(own.lowerBound, own.count) : x.columns(own.lowerBound, own.count)
+        let out = memory.slice(own.lowerBound * rows, Self.floats(rows: rows, columns: own.count))
+        unsafe skein_pack(own.count, rows, first, min(Self.depthOfPiece, rows - first), source.all.pointer,
+                          source.stride, transposed ? 1 : 0, out.pointer)
     }
 
     /// Packs all of it on this thread.
     public func pack(_ x: Matrix, transposed: Bool) {
-        for number in 0..<pieces { pack(number, from: x, transposed: transposed) }
+        for number in 0..<packingPieces { pack(number, from: x, transposed: transposed) }
     }
 
     /// The columns of one piece.

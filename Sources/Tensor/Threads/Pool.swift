@@ -19,6 +19,12 @@ public protocol PoolObserver: AnyObject, Sendable {
     func waitedForWorkers(from: UInt64, to: UInt64)
 }
 
+/// Whoever wants to know how evenly work is cut. Called on a pool of one thread, which does tile after tile.
+public protocol TileObserver: AnyObject, Sendable {
+    /// A run of `stage` took so many nanoseconds for each of its tiles, in their order.
+    func cut(_ stage: StaticString, _ nanoseconds: [UInt64])
+}
+
 /// A fixed set of threads that work through numbered tiles.
 ///
 /// The caller cuts the work; the cut is a function of the shapes alone, never of the number of threads, and a
@@ -35,6 +41,8 @@ public protocol PoolObserver: AnyObject, Sendable {
     public let threads: Int
     /// Set between two runs. Nil costs nothing that could be measured.
     public var observer: (any PoolObserver)?
+    /// Likewise; it is heard on a pool of one thread only, and allocates.
+    public var tileObserver: (any TileObserver)?
 
     @safe private struct Job {
         var tiles = 0
@@ -83,6 +91,7 @@ public protocol PoolObserver: AnyObject, Sendable {
     }
 
     private func perform(_ tiles: Int, _ stage: StaticString, _ body: @Sendable (Int, Int) -> Void) {
+        if threads == 1, let tileObserver { return perform(tiles, stage, body, tileObserver) }
         if threads == 1 || tiles == 1 {
             for tile in 0..<tiles { body(tile, 0) }
             return
@@ -99,6 +108,20 @@ public protocol PoolObserver: AnyObject, Sendable {
         waitForWorkers()
         endLoan(body)
         busy.store(false, ordering: .releasing)
+    }
+
+    private func perform(_ tiles: Int, _ stage: StaticString, _ body: @Sendable (Int, Int) -> Void,
+                         _ observer: any TileObserver) {
+        var times: [UInt64] = []
+        times.reserveCapacity(tiles)
+        var last = MonotonicClock.nanoseconds()
+        for tile in 0..<tiles {
+            body(tile, 0)
+            let now = MonotonicClock.nanoseconds()
+            times.append(now - last)
+            last = now
+        }
+        observer.cut(stage, times)
     }
 
     /// Ends the workers. Without it they sleep for as long as the process lives, and keep the pool with them.
