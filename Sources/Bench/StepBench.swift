@@ -12,7 +12,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
     let threads = explainsCut ? 1 : recipe.training.threads == 0 ? Machine.cores() : recipe.training.threads
     let planned = try PlannedMemory(recipe)
     try planned.requireRoom()
-    let pool = Pool(threads: threads)
+    let pool = Pool(threads: threads, spin: threads <= Machine.cores())
     defer { pool.close() }
     let peak = try Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
     let corpus = try openCorpus(recipe, threads: threads)
@@ -20,13 +20,14 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
     runner.state.weights.initialize(seed: recipe.debug.seed)
     let trace = recipe.profiling.trace ? Trace() : nil
     var tokens = 0
+    var context = 0.0
     var loss = 0.0
     // The first two steps meet cold pages and make the views of the task sizes; they are not counted.
     _ = try runner.run(step: 0)
     runner.trace = trace
     let seconds = try medianSeconds(rounds: rounds) { round in
         let result = try runner.run(step: round + 1)
-        (tokens, loss) = (result.tokens, result.loss)
+        (tokens, loss, context) = (result.tokens, result.loss, result.context)
     }
     // After two more steps than the counted ones need, so that nothing is made for the first time.
     let allocations = try countAllocations { _ = try runner.run(step: rounds + 2) }
@@ -41,7 +42,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
     line.add("recipe", recipe.precision.recipe.rawValue)
     line.add("matmul", recipe.training.matmul.rawValue)
     line.add("tokens_per_s", Double(tokens) / seconds)
-    line.add("gflops", Double(tokens) * table.flopsPerToken(sequence: sequence) / seconds / 1e9)
+    line.add("gflops", Double(tokens) * table.flopsPerToken(context: context) / seconds / 1e9)
     line.add("peak_gflops", peak)
     line.add("allocations", allocations ?? -1)
     line.add("loss", loss)

@@ -85,7 +85,7 @@ struct Reporter {
         trained += result.tokens
         pace = pace.map { $0 + (seconds - $0) * 0.1 } ?? seconds
         let rate = Double(result.tokens) / seconds
-        let gflops = rate * table.flopsPerToken(sequence: result.length) / 1e9
+        let gflops = rate * table.flopsPerToken(context: result.context) / 1e9
         peak = max(peak, gflops)
         var report = StepReport(
             step: step, totalSteps: recipe.training.steps, loss: result.loss,

@@ -17,6 +17,8 @@ public struct StepResult: Sendable, Equatable {
     public var bucketLength: Int
     /// How much of them attention could look back on, which is less during a length warm-up.
     public var length: Int
+    /// How many tokens an input looked back at, in the mean: within its document only, where documents are masked.
+    public var context: Double
     public var gradientNorm: Double
     /// Of AdamW's second moment after the update; nil where there was none.
     public var varianceRoots: VarianceRoots?
@@ -88,10 +90,11 @@ public final class StepRunner {
     private func perform(_ step: Int, _ stop: Bool) throws -> StepResult {
         let before = world.statistics
         let task = take(step)
-        let (targets, count) = try phase("data") {
-            let (count, own) = fill(task)
+        let (targets, context, count) = try phase("data") {
+            let (count, own, context) = fill(task)
             try corpus.checkTokens()
-            return (try world.sum(Double(own)), count)
+            let (targets, all) = try world.sum(Double(own), context)
+            return (targets, all / Double(max(task.rows.rows.count * task.rows.sequence, 1)), count)
         }
         phase("clear") { optimizer.clear(state.gradients, pool: pool) }
         var loss = 0.0
@@ -114,7 +117,8 @@ public final class StepRunner {
         } : nil
         let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
         return StepResult(loss: agreed.loss / max(targets, 1), tokens: Int(targets),
-                          bucketLength: task.rows.sequence, length: task.shape.window, gradientNorm: norm,
+                          bucketLength: task.rows.sequence, length: task.shape.window, context: context,
+                          gradientNorm: norm,
                           varianceRoots: roots, updated: updated, stops: agreed.stop,
                           waitSeconds: traffic?.waitSeconds ?? 0, hiddenShare: traffic?.hiddenShare ?? 0)
     }
@@ -132,17 +136,19 @@ public final class StepRunner {
         return schedule.next(&position, of: corpus)
     }
 
-    /// This rank's micro-batches of a step: how many there are, and how many targets they hold.
-    private func fill(_ task: StepTask) -> (count: Int, targets: Int) {
+    /// This rank's micro-batches of a step: how many there are, how many targets they hold, and how many tokens their
+    /// inputs look back at.
+    private func fill(_ task: StepTask) -> (count: Int, targets: Int, context: Double) {
         let share = world.share(of: task.rows.rows), size = schedule.rowsPerTask(task)
-        var (count, targets) = (0, 0)
+        var (count, targets, context) = (0, 0, 0.0)
         for start in stride(from: share.lowerBound, to: share.upperBound, by: size) {
             corpus.fill(batches[count], bucket: task.rows.bucket, rows: start..<min(start + size, share.upperBound),
                         limit: task.limit)
             targets += batches[count].targetCount
+            context += batches[count].contextTokens
             count += 1
         }
-        return (count, targets)
+        return (count, targets, context)
     }
 
     /// One exchange before the update: every rank hears every rank's loss, gradient norm and wish to stop. The

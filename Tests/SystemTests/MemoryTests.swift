@@ -113,8 +113,15 @@ import Testing
         #expect(try place.contents() == before)
     }
 
+    /// Components with their shares, which add up; slots only where they are asked for.
     @Test func thePlanAsATable() throws {
         let place = try Workplace()
+        let short = try place.run("plan", "run.toml")
+        let shares = short.out.split(separator: "\n").filter { $0.hasSuffix(" %") }.compactMap { line in
+            line.split(separator: " ").dropLast().last.flatMap { Double($0) }
+        }
+        #expect(shares.count >= 10 && abs(shares.reduce(0, +) - 100) < 1, "\(short.out)")
+        #expect(!short.out.contains("  qkv"))
         let outcome = try place.run("plan", "run.toml", "--slots", "--activation_checkpoint.mode", "selective")
         #expect(outcome.code == 0, "\(outcome.error)")
         for word in ["parameters", "gradients", "moments", "activations", "  qkv", "logits", "attention scratch",

@@ -14,10 +14,9 @@ import Trainer
     private func run(_ ranks: Int, timeout: Double,
                      _ body: @escaping @Sendable (World) throws -> String) -> [String] {
         let network = LoopbackNetwork(worldSize: ranks), results = Mutex<[Int: String]>([:])
-        let finished = DispatchSemaphore(value: 0)
+        let finished = DispatchSemaphore(value: 0), release = DispatchSemaphore(value: 0)
         for rank in 0..<ranks {
             Thread.detachNewThread {
-                defer { finished.signal() }
                 let communicator = Communicator(link: network.link(rank: rank),
                                                 options: CommunicatorOptions(timeoutSeconds: timeout,
                                                                              graceSeconds: 0.1))
@@ -25,9 +24,14 @@ import Trainer
                 let text: String
                 do { text = try body(world) } catch { text = "\(type(of: error))" }
                 results.withLock { $0[rank] = text }
+                finished.signal()
+                // What a rank has posted stays posted when it gives up: its memory must outlive the others' sends.
+                release.wait()
+                withExtendedLifetime(communicator) {}
             }
         }
         for _ in 0..<ranks { finished.wait() }
+        for _ in 0..<ranks { release.signal() }
         return results.withLock { results in (0..<ranks).map { results[$0] ?? "" } }
     }
 

@@ -38,6 +38,17 @@ public final class Batch {
     /// rows * sequence.
     public var tokenCount: Int { rows * sequence }
 
+    /// How many tokens all positions together look back at, when each sees its own segment up to itself: half the
+    /// square of each segment's length, which is what attention's products cost.
+    public var contextTokens: Double {
+        var sum = 0.0
+        for index in 1..<max(documentStartCount, 1) {
+            let length = Double(documentStarts[index] - documentStarts[index - 1])
+            sum += length * length / 2
+        }
+        return sum
+    }
+
     /// Empties it, for rows of `sequence` inputs.
     func begin(sequence: Int) {
         rows = 0

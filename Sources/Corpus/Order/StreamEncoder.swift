@@ -82,7 +82,6 @@ package struct StreamEncoder {
         for unit in units {
             tokens.removeAll(keepingCapacity: true)
             tokenizer.encode(text.span.extracting(unit.range), into: &tokens)
-            own.reserveCapacity(own.count + tokens.count)
             for token in tokens { own.append(Token(truncatingIfNeeded: token)) }
             counts.append(tokens.count)
         }
