@@ -16,6 +16,19 @@ import Testing
         let first = try place.run("generate", "outputs/tiny", "--prompt", "a text", "--tokens", "20")
         let second = try place.run("generate", "outputs/tiny", "--prompt", "a text", "--tokens", "20")
         #expect(first.code == 0 && first.out.hasPrefix("a text") && first.out == second.out)
+        // Threads change nothing, and a prompt among others is continued as it is alone.
+        let threads = try place.run("generate", "outputs/tiny", "--prompt", "a text", "--tokens", "20",
+                                    "--threads", "3")
+        #expect(threads.out == first.out)
+        try place.write("prompts.txt", "other\r\na text\r\n")
+        let both = try place.run("generate", "outputs/tiny", "--prompts", "prompts.txt", "--tokens", "20")
+        #expect(both.code == 0 && both.out.hasPrefix("==> 1 <==\nother"))
+        #expect(both.out.hasSuffix("==> 2 <==\n" + first.out))
+        try place.write("none.txt", "\n\n")
+        for (file, word) in [("none.txt", "no line of text"), ("gone.txt", "gone.txt")] {
+            let refused = try place.run("generate", "outputs/tiny", "--prompts", file)
+            #expect(refused.code == 2 && refused.error.contains(word), "\(refused.error)")
+        }
     }
 
     @Test func keepsTheLatestCheckpointsOnly() throws {
