@@ -23,7 +23,11 @@ public func swiGLU(_ out_TF: Matrix, gateUp gateUp_T2F: Matrix) {
 public func swiGLUBackward(_ dGateUp_T2F: Matrix, recomputed h_TF: Matrix,
                            dH dH_TF: Matrix, gateUp gateUp_T2F: Matrix) {
     let width = h_TF.columns
-    precondition(gateUp_T2F.columns == 2 * width && dGateUp_T2F.columns == 2 * width, "swiGLUBackward: shapes differ")
+    let rows = h_TF.rows
+    precondition(gateUp_T2F.columns == 2 * width && dGateUp_T2F.columns == 2 * width && dH_TF.columns == width,
+                 "swiGLUBackward: shapes differ")
+    precondition(gateUp_T2F.rows == rows && dGateUp_T2F.rows == rows && dH_TF.rows == rows,
+                 "swiGLUBackward: rows differ")
     for t in 0..<h_TF.rows {
         let both = gateUp_T2F.row(t), dBoth = dGateUp_T2F.row(t), dH = dH_TF.row(t), h = h_TF.row(t)
         let gate = both.slice(0, width), up = both.slice(width, width)

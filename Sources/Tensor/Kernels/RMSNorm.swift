@@ -4,7 +4,7 @@
 /// out: [T, D], overwritten; must not overlap x. inverse: [T], receives r for the backward.
 public func rmsNorm(_ out_TD: Matrix, inverse inverse_T: Row, x x_TD: Matrix, gain gain_D: Row, epsilon: Float) {
     let width = x_TD.columns
-    precondition(gain_D.count == width && out_TD.columns == width, "rmsNorm: shapes differ")
+    precondition(inverse_T.count == x_TD.rows, "rmsNorm: shapes differ")
     for t in 0..<x_TD.rows {
         let x = x_TD.row(t)
         var squares = Lanes.zero
@@ -20,6 +20,8 @@ public func rmsNorm(_ out_TD: Matrix, inverse inverse_T: Row, x x_TD: Matrix, ga
 /// The second half of the forward alone: out = gain * x * inverse. The backward uses it to have the
 /// normalised activations again without keeping them. out: [T, D], overwritten.
 public func rmsNormScale(_ out_TD: Matrix, x x_TD: Matrix, inverse inverse_T: Row, gain gain_D: Row) {
+    precondition(gain_D.count == x_TD.columns && out_TD.columns == x_TD.columns && out_TD.rows == x_TD.rows
+        && inverse_T.count == x_TD.rows, "rmsNorm: shapes differ")
     for t in 0..<x_TD.rows {
         let x = x_TD.row(t), out = out_TD.row(t)
         let r = Lanes(repeating: inverse_T[t])
@@ -36,8 +38,10 @@ public func rmsNormScale(_ out_TD: Matrix, x x_TD: Matrix, inverse inverse_T: Ro
 public func rmsNormBackward(_ dX_TD: Matrix, dGain dGain_D: Row, dOut dOut_TD: Matrix, x x_TD: Matrix,
                             inverse inverse_T: Row, gain gain_D: Row) {
     let width = x_TD.columns
-    precondition(gain_D.count == width && dOut_TD.columns == width && dX_TD.columns == width,
-                 "rmsNormBackward: shapes differ")
+    precondition(gain_D.count == width && dGain_D.count == width && dOut_TD.columns == width
+        && dX_TD.columns == width, "rmsNormBackward: shapes differ")
+    precondition(dOut_TD.rows == x_TD.rows && dX_TD.rows == x_TD.rows && inverse_T.count == x_TD.rows,
+                 "rmsNormBackward: rows differ")
     for t in 0..<x_TD.rows {
         let x = x_TD.row(t), dOut = dOut_TD.row(t), dX = dX_TD.row(t)
         let r = inverse_T[t]
