@@ -90,7 +90,7 @@ let package = Package(
                 swiftSettings: swiftSettings),
         tests("House", []),
         tests("Base", ["Base"]),
-        tests("Recipe", ["Base", "Recipe"]),
+        tests("Recipe", ["Base", "Recipe", "Mutation"]),
         tests("Tensor", ["Base", "Tensor", "TestSupport"]),
         tests("Wire", ["Base", "Wire", crypto]),
         tests("Collectives", ["Base", "Wire", "Collectives", "Simulation"]),

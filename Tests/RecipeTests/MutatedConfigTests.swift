@@ -1,5 +1,6 @@
 import Base
 import Foundation
+import Mutation
 import Recipe
 import Testing
 
@@ -12,35 +13,21 @@ import Testing
             _ = try ResolvedRecipe.load(text: text, name: "x.toml")
             return nil
         } catch {
-            return "\(error)"
+            // As the program prints it: a value may have a line end in it.
+            return oneLine("\(error)")
         }
     }
 
     @Test func mutations() {
-        let whole = Array(Self.whole.utf8), rng = CounterRNG(seed: 5, stream: 0)
-        let pieces = ["[", "]", "[[", "[{", "=", "\"", "'''", "\"\"\"", "\\", "\u{1}", "\u{7F}", "\n", "\r\n", ".", "{",
-                      "9223372036854775808", "1e999", "nan", "\u{FEFF}", "[\n", "\0"].map { Array($0.utf8) }
-        var refused = 0, count: UInt64 = 0
-        func draw(_ below: Int) -> Int {
-            count += 1
-            return rng.integer(below: below, at: count)
-        }
+        let whole = Array(Self.whole.utf8)
+        var mutation = Mutation(seed: 5, more: ["[[", "[{", "=", "'''", "\"\"\"", "\u{1}", "\u{7F}", ".", "[\n"])
+        var refused = 0
         for _ in 0..<4_000 {
-            var bytes = whole
-            for _ in 0...draw(3) {
-                let place = draw(bytes.count)
-                switch draw(4) {
-                case 0: bytes[place] = UInt8(draw(256))
-                case 1: bytes.removeSubrange(place..<min(bytes.count, place + 1 + draw(40)))
-                case 2: bytes.insert(contentsOf: pieces[draw(pieces.count)], at: place)
-                default:
-                    let piece = Array(bytes[place..<min(bytes.count, place + draw(60))])
-                    bytes.insert(contentsOf: piece, at: draw(place + 1))
-                }
-            }
+            let bytes = mutation.next(of: whole)
             guard let line = load(String(decoding: bytes, as: UTF8.self)) else { continue }
             refused += 1
-            #expect(!line.contains("\n") && line.hasPrefix("x.toml"), "\(line)")
+            // What contradicts itself only as a whole is named by its keys.
+            #expect(line.hasPrefix("x.toml") || Recipe.keys.contains { line.contains($0.name) }, "\(line)")
         }
         #expect(refused > 1_000)
     }
