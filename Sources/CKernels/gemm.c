@@ -253,7 +253,7 @@ void skein_gemm(size_t m, size_t n, size_t k, const float *a, size_t a_row, int 
 
 const size_t skein_strip_width = STRIP_WIDTH;
 
-// Strips with all of the depth: a product finds its B packed then, however many pieces A is cut into.
+// Strips with all of the depth: a product finds its B packed then, however many tiles A is cut into.
 void skein_pack(size_t n, size_t k, size_t first, size_t depth, const float *b, size_t b_row, int transpose_b,
                 float *out) {
     const float *from = transpose_b ? b + first : b + first * b_row;

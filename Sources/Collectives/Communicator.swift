@@ -138,7 +138,7 @@ import Wire
 
     // MARK: Progress
 
-    /// One pass of the network without waiting, to be called between pieces of computation. While
+    /// One pass of the network without waiting, to be called now and then while computing. While
     /// overlapping the helper does it, and this does nothing.
     public func progress() {
         if !driver.isOverlapping { driver.withExecutor { $0.pass(until: 0) } }

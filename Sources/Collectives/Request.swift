@@ -111,28 +111,28 @@ public struct Request: Hashable, Sendable {
 
     public var bytes: Int { count * element.size }
 
-    /// This rank's schedule, in pieces of at most `segmentBytes`.
+    /// This rank's schedule, in segments of at most `segmentBytes`.
     public func schedule(segmentBytes: Int) -> Schedule {
         let limit = max(1, segmentBytes / element.size)
         let owners = partition ?? Partition(evenly: count, over: group.size)
         let (size, index) = (group.size, group.index)
         switch (kind, algorithm) {
         case (.allReduce, .ring):
-            return .ringAllReduce(owners, index: index, pieceLimit: limit)
+            return .ringAllReduce(owners, index: index, segmentLimit: limit)
         case (.allReduce, _):
-            return .recursiveDoubling(count: count, size: size, index: index, pieceLimit: limit)
+            return .recursiveDoubling(count: count, size: size, index: index, segmentLimit: limit)
         case (.reduceScatter, .ring):
-            return .ringReduceScatter(owners, index: index, pieceLimit: limit)
+            return .ringReduceScatter(owners, index: index, segmentLimit: limit)
         case (.reduceScatter, _):
-            return .directReduceScatter(owners, index: index, pieceLimit: limit)
+            return .directReduceScatter(owners, index: index, segmentLimit: limit)
         case (.allGather, .ring):
-            return .ringAllGather(owners, index: index, pieceLimit: limit)
+            return .ringAllGather(owners, index: index, segmentLimit: limit)
         case (.allGather, _), (.barrier, _):
-            return .directAllGather(owners, index: index, pieceLimit: limit)
+            return .directAllGather(owners, index: index, segmentLimit: limit)
         case (.broadcast, .tree):
-            return .treeBroadcast(count: count, root: root, size: size, index: index, pieceLimit: limit)
+            return .treeBroadcast(count: count, root: root, size: size, index: index, segmentLimit: limit)
         case (.broadcast, _):
-            return .chainBroadcast(count: count, root: root, size: size, index: index, pieceLimit: limit)
+            return .chainBroadcast(count: count, root: root, size: size, index: index, segmentLimit: limit)
         }
     }
 

@@ -33,6 +33,21 @@ public struct ResolvedRecipe: Sendable {
 
     public func origin(_ key: String) -> Origin { origins[key] ?? .standard }
 
+    /// A refusal that begins with a key which nobody gave (its default does not fit the others) also says where the
+    /// first of the other keys that it names was given.
+    public func placed(_ refusal: BadInput) -> BadInput {
+        let text = "\(refusal)"
+        guard let first = text.split(separator: " ", maxSplits: 1).first.map(String.init),
+              !origins.values.contains(where: { text.hasPrefix("\($0): ") }) else { return refusal }
+        let given = origins.filter { $0.value != .standard }
+        let bare = first.hasSuffix(":") ? String(first.dropLast()) : first
+        if let own = given[bare] { return BadInput("\(own): \(text)") }
+        let named = given.keys.compactMap { key in text.firstRange(of: key).map { (place: $0.lowerBound, key: key) } }
+        guard let earliest = named.min(by: { ($0.place, $0.key.count) < ($1.place, $1.key.count) }),
+              let origin = given[earliest.key] else { return refusal }
+        return BadInput("\(origin): \(text)")
+    }
+
     /// Defaults, then the file, then the flags in order; then everything is checked together.
     public static func load(file path: String?, flags: [String] = []) throws(BadInput) -> ResolvedRecipe {
         var resolved = ResolvedRecipe()
@@ -49,6 +64,11 @@ public struct ResolvedRecipe: Sendable {
         try resolved.read(flags: flags)
         try resolved.recipe.validate(resolved)
         return resolved
+    }
+
+    /// The rows of a step over so many ranks, as `Recipe.requireRows` wants them.
+    public func requireRows(worldSize: Int) throws(BadInput) {
+        do throws(BadInput) { try recipe.requireRows(worldSize: worldSize) } catch { throw placed(error) }
     }
 
     private mutating func read(file path: String, text: String) throws(BadInput) {

@@ -1,4 +1,4 @@
-/// How the head's work is cut into pieces: a function of shapes alone, so that results do not depend on threads.
+/// How the head's work is cut into tiles: a function of shapes alone, so that results do not depend on threads.
 ///
 /// A small vocabulary is cut by tokens, and a tile sees all words of its tokens. From 4,096 words on it is cut by words
 /// as well: logits are made block by block of words, and blocks belong to sixteen groups, each of which sums its own

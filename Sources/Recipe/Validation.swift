@@ -1,8 +1,17 @@
 import Base
 
 extension Recipe {
-    /// What single keys cannot know: whether they fit together. The error names the keys.
+    /// What single keys cannot know: whether they fit together. The error names the keys, and where at least one of
+    /// them was given.
     func validate(_ resolved: ResolvedRecipe) throws(BadInput) {
+        do throws(BadInput) {
+            try checkTogether(resolved)
+        } catch {
+            throw resolved.placed(error)
+        }
+    }
+
+    private func checkTogether(_ resolved: ResolvedRecipe) throws(BadInput) {
         func at(_ key: String) -> String {
             let origin = resolved.origin(key)
             return origin == .standard ? key : "\(origin): \(key)"

@@ -57,7 +57,7 @@ struct Reporter {
         greet(corpus)
     }
 
-    static func warn(_ text: String) { printError("skein: warning: \(text)") }
+    static func warn(_ text: String) { printError("skein: warning: \(oneLine(text))") }
 
     private func greet(_ corpus: Corpus) {
         let shape = recipe.model

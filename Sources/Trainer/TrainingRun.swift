@@ -43,7 +43,7 @@ public final class TrainingRun {
     private let folder: RunFolder
 
     public func run() throws {
-        try recipe.requireRows(worldSize: ranks?.worldSize ?? 1)
+        try resolved.requireRows(worldSize: ranks?.worldSize ?? 1)
         let memory = try PlannedMemory(recipe, ranks: ranks?.worldSize ?? 1, localRanks: ranks?.localWorldSize ?? 1)
         try memory.requireRoom()
         if isFirst { try folder.requirePlace() }

@@ -26,8 +26,8 @@ struct LaunchCommand: ParsableCommand {
     func run() throws {
         try Job.require(ranks: ranks)
         // What is wrong with the config is said once, here, and not by every rank.
-        let recipe = try ResolvedRecipe.load(file: config, flags: overrides).recipe
-        try recipe.requireRows(worldSize: ranks)
+        let resolved = try ResolvedRecipe.load(file: config, flags: overrides), recipe = resolved.recipe
+        try resolved.requireRows(worldSize: ranks)
         let job = try Job.training(
             ranks: ranks, program: ProcessEnvironment.program(), config: config, flags: overrides, recipe: recipe,
             environment: ProcessEnvironment.current())

@@ -41,8 +41,8 @@ struct Plan: ParsableCommand {
     }
 
     func run() throws {
-        let recipe = try ResolvedRecipe.load(file: config, flags: overrides).recipe
-        try recipe.requireRows(worldSize: ranks)
+        let resolved = try ResolvedRecipe.load(file: config, flags: overrides), recipe = resolved.recipe
+        try resolved.requireRows(worldSize: ranks)
         let planned = try PlannedMemory(recipe, ranks: ranks, localRanks: linkGbit == nil ? ranks : 1)
         let setting = planned.setting
         let threads = recipe.training.threads == 0 ? setting.threads : recipe.training.threads

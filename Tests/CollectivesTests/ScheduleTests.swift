@@ -16,7 +16,7 @@ func requests(_ kind: CollectiveKind, _ algorithm: Algorithm, count: Int, worldS
 }
 
 @Suite struct ScheduleTests {
-    /// Lengths below, at and far above the number of ranks, whole and cut into pieces.
+    /// Lengths below, at and far above the number of ranks, whole and cut into segments.
     static let shapes = [(0, 4), (1, 4), (2, 1), (8, 16), (9, 2), (1009, 16), (1009, 5000),
                          (1_000_003, 40_000)]
 
@@ -25,7 +25,7 @@ func requests(_ kind: CollectiveKind, _ algorithm: Algorithm, count: Int, worldS
         for (count, limit) in Self.shapes {
             for root in collective.0 == .broadcast ? Array(0..<worldSize) : [0] {
                 check(requests(collective.0, collective.1, count: count, worldSize: worldSize, root: root),
-                      pieceLimit: limit)
+                      segmentLimit: limit)
             }
         }
     }
@@ -36,16 +36,16 @@ func requests(_ kind: CollectiveKind, _ algorithm: Algorithm, count: Int, worldS
         for bounds in [[0, 0, 0, 10], [0, 10, 10, 10], [0, 1, 8, 8, 20], [0, 0, 5, 5, 6, 30]] {
             let partition = Partition(bounds: bounds)
             check(requests(collective.0, collective.1, count: partition.count, worldSize: partition.parts,
-                           partition: partition), pieceLimit: 3)
+                           partition: partition), segmentLimit: 3)
         }
     }
 
-    private func check(_ requests: [Request], pieceLimit: Int) {
-        let schedules = requests.map { $0.schedule(segmentBytes: 4 * pieceLimit) }
+    private func check(_ requests: [Request], segmentLimit: Int) {
+        let schedules = requests.map { $0.schedule(segmentBytes: 4 * segmentLimit) }
         let first = requests[0]
         let what = "\(first.algorithm) \(first.name) over \(requests.count), root \(first.root)"
         for schedule in schedules {
-            if let broken = brokenRule(of: schedule, pieceLimit: pieceLimit) {
+            if let broken = brokenRule(of: schedule, segmentLimit: segmentLimit) {
                 Issue.record("\(what): \(broken)\n\(schedule)")
             }
         }
@@ -56,14 +56,14 @@ func requests(_ kind: CollectiveKind, _ algorithm: Algorithm, count: Int, worldS
     }
 
     /// The rules of `Schedule` that one rank's list shows by itself.
-    private func brokenRule(of schedule: Schedule, pieceLimit: Int) -> String? {
+    private func brokenRule(of schedule: Schedule, segmentLimit: Int) -> String? {
         for (step, next) in zip(schedule.steps, schedule.steps.dropFirst())
-        where (step.round, step.piece) > (next.round, next.piece) { return "not sorted by round and piece" }
+        where (step.round, step.segment) > (next.round, next.segment) { return "not sorted by round and segment" }
         for (index, step) in schedule.steps.enumerated() {
-            if step.range.isEmpty || step.range.count > pieceLimit { return "a piece of \(step.range.count)" }
+            if step.range.isEmpty || step.range.count > segmentLimit { return "a segment of \(step.range.count)" }
             if step.peer == schedule.index { return "a message to itself" }
             let together = schedule.steps.enumerated().filter {
-                $0.offset != index && ($0.element.round, $0.element.piece) == (step.round, step.piece)
+                $0.offset != index && ($0.element.round, $0.element.segment) == (step.round, step.segment)
             }.map(\.element)
             if step.direction == .send { continue }
             if together.contains(where: { $0.direction != .send }) { return "two receives at once" }
@@ -171,7 +171,7 @@ struct SymbolicRun {
                         guard !wire[step.peer][rank].isEmpty else { break }
                         let message = wire[step.peer][rank].removeFirst()
                         guard message.step.range == step.range, message.step.round == step.round,
-                              message.step.piece == step.piece else {
+                              message.step.segment == step.segment else {
                             return "ends differ: \(message.step), \(step)"
                         }
                         for (interval, value) in zip(intervals(step.range), message.values) {

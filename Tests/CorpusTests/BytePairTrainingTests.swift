@@ -62,6 +62,22 @@ import Testing
         #expect(Array(counts.word(9_999)) == Array(" 9999".utf8))
     }
 
+    /// An endless word is looked for once, and counted in short pieces: neither this nor any later merge, which walks
+    /// the pieces that have its pair, is quadratic in it.
+    @Test func oneEndlessWordIsLinear() {
+        let classes = WordSplitter.classes
+        for (letter, width) in [("a", 1), ("\u{E9}", 2), ("\u{4E2D}", 3), ("\u{10400}", 4)] {
+            let text = Array(String(repeating: letter, count: 200_000).utf8)
+            var counts = WordCounts()
+            counts.add(text.span, classes: classes.span)
+            #expect(counts.searches == 1)
+            #expect(counts.counts.reduce(0, +) <= text.count / (WordCounts.longest - 3) + 1)
+            for word in counts.counts.indices {
+                #expect(counts.word(word).count <= WordCounts.longest && counts.word(word).count % width == 0)
+            }
+        }
+    }
+
     @Test func aTrainedTokenizerCompressesAndIsWhole() throws {
         let folder = try TemporaryFolder()
         let text = Array(String(repeating: "the cat and the dog and the bird; ", count: 40).utf8)

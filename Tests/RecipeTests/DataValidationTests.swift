@@ -35,8 +35,10 @@ import Testing
         ("\(warmup) --training.length_warmup reshape --training.seq_len 1009",
          "--training.length_warmup: training.length_warmup = reshape cuts rows evenly, and training.seq_len = 1009 has "
             + "no divisor near training.length_warmup_start = 8; make it 1016"),
-        ("\(discrete)", "training.length_warmup_lengths must end with training.seq_len = 256"),
-        ("\(lengths) 8,256", "training.length_warmup_ends has 0 numbers for 2 lengths; give the step"),
+        ("\(discrete)",
+         "--training.length_warmup: training.length_warmup_lengths must end with training.seq_len = 256"),
+        ("\(lengths) 8,256",
+         "--training.length_warmup_lengths: training.length_warmup_ends has 0 numbers for 2 lengths; give"),
         ("\(lengths) 8.5,256",
          "--training.length_warmup_lengths: training.length_warmup_lengths must be whole numbers"),
         ("\(lengths) 64,32,256",

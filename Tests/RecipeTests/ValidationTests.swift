@@ -4,8 +4,8 @@ import Testing
 @Suite struct ValidationTests {
     @Test(arguments: [
         (["--model.n_heads", "5"], "--model.n_heads: model.n_heads = 5 does not divide model.dim = 192"),
-        (["--model.dim", "100"], "model.n_heads = 6 does not divide model.dim = 100"),
-        (["--model.dim", "18"], "model.n_heads: heads of 3 cannot be rotated in pairs"),
+        (["--model.dim", "100"], "--model.dim: model.n_heads = 6 does not divide model.dim = 100"),
+        (["--model.dim", "18"], "--model.dim: model.n_heads: heads of 3 cannot be rotated in pairs"),
         (["--model.n_kv_heads", "4"], "--model.n_kv_heads: model.n_kv_heads = 4 does not divide model.n_heads = 6"),
         (["--model.n_kv_heads", "12"], "--model.n_kv_heads: model.n_kv_heads = 12 does not divide model.n_heads = 6"),
         (["--training.max_tokens_per_task", "255"],

@@ -7,7 +7,7 @@ import TestSupport
         let m, n, k: Int
     }
 
-    /// Edges of strips (16 or 64 columns, 512 of depth), of pieces (64), of panels (6 rows, then fours and ones) and of
+    /// Edges of strips (16 or 64 columns, 512 of depth), of tiles (64), of panels (6 rows, then fours and ones) and of
     /// blocks (96 rows).
     static let shapes = [1, 2, 5, 6, 8, 11, 96, 104, 195].flatMap { m in
         [1, 15, 16, 17, 64, 65, 129, 200].map { Shape(m: m, n: $0, k: 37) }
@@ -45,7 +45,7 @@ import TestSupport
         }
     }
 
-    /// One row by a packed matrix, a piece at a time: the bits of the product. And its columns come out again.
+    /// One row by a packed matrix, a tile at a time: the bits of the product. And its columns come out again.
     @Test(arguments: [1, 15, 16, 17, 63, 64, 65, 100, 129, 200, 257]) func aVectorHasTheProductsBits(n: Int) {
         let memory = FencedMemory()
         defer { #expect(memory.isIntact) }
@@ -54,8 +54,8 @@ import TestSupport
             let packed = packed(b, turned: true, k, n, memory), before = normals(n, seed: 3)
             for accumulate in [false, true] {
                 let (got, want) = (memory.matrix(before, 1, n), memory.matrix(before, 1, n))
-                for piece in (0..<packed.pieces).reversed() {
-                    packed.multiply(x.row(0), into: got.row(0), piece: piece, accumulate: accumulate)
+                for tile in (0..<packed.tiles).reversed() {
+                    packed.multiply(x.row(0), into: got.row(0), tile: tile, accumulate: accumulate)
                 }
                 Gemm.timesTransposed(want, x, b, accumulate: accumulate)
                 #expect(mismatch(got.values, want.values) == nil, "\(n) x \(k)")
@@ -68,11 +68,11 @@ import TestSupport
         }
     }
 
-    /// Pieces in any order make the same; memory that holds not-a-numbers before is no matter.
+    /// Tiles in any order make the same; memory that holds not-a-numbers before is no matter.
     private func packed(_ b: Matrix, turned: Bool, _ k: Int, _ n: Int, _ memory: FencedMemory) -> PackedMatrix {
         let row = memory.row([Float](repeating: .nan, count: PackedMatrix.floats(rows: k, columns: n)))
         let packed = PackedMatrix(row, rows: k, columns: n)
-        for piece in (0..<packed.packingPieces).reversed() { packed.pack(piece, from: b, transposed: turned) }
+        for tile in (0..<packed.packingTiles).reversed() { packed.pack(tile, from: b, transposed: turned) }
         return packed
     }
 

@@ -51,7 +51,7 @@ import TestSupport
         await #expect(processExitsWith: .failure) {
             let memory = FencedMemory(), row = memory.row([Float](repeating: 0, count: 64 * 3))
             let out = memory.row([0, 0, 0, 0, 0])
-            PackedMatrix(row, rows: 3, columns: 5).multiply(memory.row([1, 2]), into: out, piece: 0)
+            PackedMatrix(row, rows: 3, columns: 5).multiply(memory.row([1, 2]), into: out, tile: 0)
         }
     }
 }

@@ -7,6 +7,8 @@ package struct WordCounts {
     private var bytes: [UInt8] = []
     private var starts = [0]
     package private(set) var counts: [Int] = []
+    /// How many words were looked for: however long they are, the work goes with them and the bytes.
+    package private(set) var searches = 0
     private var slots = [Int32](repeating: -1, count: 1 << 12)
 
     package init() {}
@@ -18,6 +20,7 @@ package struct WordCounts {
         var begin = 0
         while begin < text.count {
             let end = WordSplitter.wordEnd(text, from: begin, classes: classes)
+            searches += 1
             while begin < end {
                 let next = Self.pieceEnd(text, from: begin, wordEnd: end)
                 add(word: text.extracting(begin..<next))

@@ -88,8 +88,8 @@ public final class Decoder {
     private func multiply(_ x: Matrix, _ weight: PackedMatrix, into y: Matrix, stage: StaticString,
                           accumulate: Bool = false) {
         let (x, y) = (x.row(0), y.row(0))
-        pool.run(weight.pieces, stage: stage, flops: 2 * weight.rows * weight.columns) { piece, _ in
-            weight.multiply(x, into: y, piece: piece, accumulate: accumulate)
+        pool.run(weight.tiles, stage: stage, flops: 2 * weight.rows * weight.columns) { tile, _ in
+            weight.multiply(x, into: y, tile: tile, accumulate: accumulate)
         }
     }
 

@@ -5,7 +5,7 @@ import Tensor
 /// word's weight and gradient are touched once a chunk.
 ///
 /// Logits lie block by block. A block's tile packs its own words, in the thread's own memory, and takes the tokens in
-/// pieces of a tile's rows. The input's gradient is a sum over all words; each group of blocks sums its own share, in
+/// parts of a tile's rows. The input's gradient is a sum over all words; each group of blocks sums its own share, in
 /// the order of its words, and shares are added in the order of groups.
 extension HeadLayer {
     func runByWords(_ chunk: Chunk, _ gradientScale: Float?) -> Double {

@@ -4,7 +4,7 @@ import Tensor
 /// A linear layer, y = x W^T, as a training step uses it: forward, gradient of the input, gradient of the weight.
 ///
 /// The layers of a block say when and on which rows; how a product is made (whose kernels, what is packed, into how
-/// many pieces it is cut) is said here and nowhere else. Each element of a product is one chain over the depth, so no
+/// many tiles it is cut) is said here and nowhere else. Each element of a product is one chain over the depth, so no
 /// cut changes a bit (`Gemm`). Several named parameters that lie side by side are one weight: queries, keys, values.
 struct Linear: Sendable {
     let weight: Matrix           // [out, in]
@@ -64,12 +64,12 @@ struct LinearProduct: Sendable {
         packed = matmul == .own ? memory.take(rows: depth, columns: width) : nil
     }
 
-    var packingPieces: Int { packed?.packingPieces ?? 0 }
+    var packingTiles: Int { packed?.packingTiles ?? 0 }
 
-    func pack(_ piece: Int) { packed?.pack(piece, from: weight, transposed: turned) }
+    func pack(_ tile: Int) { packed?.pack(tile, from: weight, transposed: turned) }
 
     /// All of it on this thread.
-    func pack() { for piece in 0..<packingPieces { pack(piece) } }
+    func pack() { for tile in 0..<packingTiles { pack(tile) } }
 
     /// out = left W^T, or left W, (+ out) for any number of rows, after packing.
     func multiply(_ out: Matrix, _ left: Matrix, accumulate: Bool = false) {
@@ -81,9 +81,9 @@ struct LinearProduct: Sendable {
 
 /// Packs the weights of a stage in one run of the pool.
 func pack(_ first: LinearProduct, _ second: LinearProduct? = nil, _ third: LinearProduct? = nil, pool: Pool) {
-    let one = first.packingPieces, two = one + (second?.packingPieces ?? 0)
-    pool.run(two + (third?.packingPieces ?? 0), stage: "pack weights") { piece, _ in
-        if piece < one { return first.pack(piece) }
-        if piece < two { second?.pack(piece - one) } else { third?.pack(piece - two) }
+    let one = first.packingTiles, two = one + (second?.packingTiles ?? 0)
+    pool.run(two + (third?.packingTiles ?? 0), stage: "pack weights") { tile, _ in
+        if tile < one { return first.pack(tile) }
+        if tile < two { second?.pack(tile - one) } else { third?.pack(tile - two) }
     }
 }

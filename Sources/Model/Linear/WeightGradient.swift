@@ -60,8 +60,8 @@ struct WeightInput: Sendable {
     func pack(pool: Pool) {
         guard let packed else { return }
         let x = x
-        pool.run(packed.packingPieces, stage: "pack inputs") { piece, _ in
-            packed.pack(piece, from: x, transposed: false)
+        pool.run(packed.packingTiles, stage: "pack inputs") { tile, _ in
+            packed.pack(tile, from: x, transposed: false)
         }
     }
 

@@ -95,25 +95,25 @@ private struct BackwardHead {
         tileGemm(part(dQueryBlock), dS, keys.rows(first, size), accumulate: block > 0)
     }
 
-    /// Queries meet the keys of the same tokens: band by band, past the corner that lies in the future. Band j of the
-    /// keys is seen by the queries from its own first on. These keys have met no query of this head before.
+    /// Queries meet the keys of the same tokens: strip by strip, past the corner that lies in the future. Strip j of
+    /// the keys is seen by the queries from its own first on. These keys have met no query of this head before.
     private func visitOwn(block: Int, rows: Range<Int>, logSum: Row, isFirst: Bool) {
         let first = block * AttentionShape.block
-        let bands = AttentionShape.Parts(of: rows.count, by: AttentionShape.band)
-        for band in bands {
-            let from = rows.lowerBound + band.lowerBound
-            makeSlopes(block: block, rows: from..<(from + band.count), keys: band.lowerBound + AttentionShape.band,
+        let strips = AttentionShape.Parts(of: rows.count, by: AttentionShape.strip)
+        for strip in strips {
+            let from = rows.lowerBound + strip.lowerBound
+            makeSlopes(block: block, rows: from..<(from + strip.count), keys: strip.lowerBound + AttentionShape.strip,
                        logSum: logSum, own: rows.lowerBound)
-            let dS = dScore.rows(from, band.count).columns(0, band.upperBound)
-            tileGemm(dQueryBlock.rows(from, band.count), dS, keys.rows(first, band.upperBound), accumulate: block > 0)
+            let dS = dScore.rows(from, strip.count).columns(0, strip.upperBound)
+            tileGemm(dQueryBlock.rows(from, strip.count), dS, keys.rows(first, strip.upperBound), accumulate: block > 0)
         }
-        for band in bands {
-            let from = rows.lowerBound + band.lowerBound, key = first + band.lowerBound
+        for strip in strips {
+            let from = rows.lowerBound + strip.lowerBound, key = first + strip.lowerBound
             func later(_ x: Matrix) -> Matrix { x.rows(from, rows.upperBound - from) }
-            func seen(_ x: Matrix) -> Matrix { later(x).columns(band.lowerBound, band.count) }
-            tileGemm(dValues.rows(key, band.count), seen(weight), transposed: true, later(dOutBlock),
+            func seen(_ x: Matrix) -> Matrix { later(x).columns(strip.lowerBound, strip.count) }
+            tileGemm(dValues.rows(key, strip.count), seen(weight), transposed: true, later(dOutBlock),
                      accumulate: !isFirst)
-            tileGemm(dKeys.rows(key, band.count), seen(dScore), transposed: true, later(query), accumulate: !isFirst)
+            tileGemm(dKeys.rows(key, strip.count), seen(dScore), transposed: true, later(query), accumulate: !isFirst)
         }
     }
 

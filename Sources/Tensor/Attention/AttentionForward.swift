@@ -116,17 +116,17 @@ private struct ForwardHead {
         addValues(block: block, rows: rows, keys: AttentionShape.block)
     }
 
-    /// Queries meet the keys of the same tokens, band by band.
+    /// Queries meet the keys of the same tokens, strip by strip.
     private func visitOwn(block: Int, rows: Range<Int>) {
-        for band in AttentionShape.Parts(of: rows.count, by: AttentionShape.band) {
-            let from = rows.lowerBound + band.lowerBound, end = band.lowerBound + AttentionShape.band
-            makeScores(block: block, rows: from..<(from + band.count), keys: end)
-            for row in band {
+        for strip in AttentionShape.Parts(of: rows.count, by: AttentionShape.strip) {
+            let from = rows.lowerBound + strip.lowerBound, end = strip.lowerBound + AttentionShape.strip
+            makeScores(block: block, rows: from..<(from + strip.count), keys: end)
+            for row in strip {
                 let scores = score.row(rows.lowerBound + row).slice(0, end)
                 maskFuture(scores, after: row)
                 absorb(rows.lowerBound + row, scores, first: block == 0)
             }
-            addValues(block: block, rows: from..<(from + band.count), keys: band.upperBound)
+            addValues(block: block, rows: from..<(from + strip.count), keys: strip.upperBound)
         }
     }
 

@@ -37,9 +37,9 @@ public struct AttentionShape: Sendable, Equatable {
     /// Queries in blocks of so many: a block of keys that has been fetched into the first cache serves them all.
     static let queryBlock = 128
 
-    /// Where queries meet keys of their own block, half of the weights lie in the future. Queries go in bands of so
+    /// Where queries meet keys of their own block, half of the weights lie in the future. Queries go in strips of so
     /// many rows, each with the keys up to its own end, which leaves an eighth of the square to be masked.
-    static let band = 16
+    static let strip = 16
 
     /// Blocks of `size` that `count` tokens fall into, the last one perhaps smaller. A plain iterator: a lazy sequence
     /// keeps its closure on the heap.

@@ -2,61 +2,61 @@ import CKernels
 
 /// The right operand of a product, B[k, n], as the kernel reads it: strips of columns, each contiguous over the depth.
 ///
-/// A product that is cut into pieces by the rows of A would pack the same B again for every piece; packed once, it
-/// serves all of them, and pieces may be as small as caches and threads like. Owns no memory.
+/// A product that is cut into tiles by the rows of A would pack the same B again for every tile; packed once, it
+/// serves all of them, and tiles may be as small as caches and threads like. Owns no memory.
 public struct PackedMatrix: Sendable {
     /// The depth k.
     public let rows: Int
-    /// n; memory has room for whole pieces.
+    /// n; memory has room for whole tiles.
     public let columns: Int
     let memory: Row
 
-    /// What one piece of packing covers: whole strips of every build, so that memory and work are functions of shapes.
-    private static let piece = 64
+    /// What one tile of packing covers: whole strips of every build, so that memory and work are functions of shapes.
+    private static let tile = 64
     /// And so many rows, since a few columns may be very deep.
-    private static let depthOfPiece = 128
+    private static let tileDepth = 128
 
     /// Floats that B[rows, columns] takes when packed.
-    public static func floats(rows: Int, columns: Int) -> Int { rows * ((columns + piece - 1) / piece * piece) }
+    public static func floats(rows: Int, columns: Int) -> Int { rows * ((columns + tile - 1) / tile * tile) }
 
     /// Nothing is packed yet. Uses the first `floats` of `memory`.
     public init(_ memory: Row, rows: Int, columns: Int) {
-        precondition(Self.piece % skein_strip_width == 0, "a piece is whole strips")
+        precondition(Self.tile % skein_strip_width == 0, "a tile is whole strips")
         self.rows = rows
         self.columns = columns
         self.memory = memory.slice(0, Self.floats(rows: rows, columns: columns))
     }
 
-    /// Pieces of columns that a vector is multiplied by.
-    public var pieces: Int { (columns + Self.piece - 1) / Self.piece }
-    /// Packing is so many pieces of work, in any order, on any threads.
-    public var packingPieces: Int { pieces * ((rows + Self.depthOfPiece - 1) / Self.depthOfPiece) }
+    /// Tiles of columns that a vector is multiplied by.
+    public var tiles: Int { (columns + Self.tile - 1) / Self.tile }
+    /// Packing is so many tiles of work, in any order, on any threads.
+    public var packingTiles: Int { tiles * ((rows + Self.tileDepth - 1) / Self.tileDepth) }
 
-    /// Packs one piece of B = x, or of B = x^T where x is stored [n, k].
+    /// Packs one tile of B = x, or of B = x^T where x is stored [n, k].
     public func pack(_ number: Int, from x: Matrix, transposed: Bool) {
         precondition((transposed ? x.columns : x.rows) == rows && (transposed ? x.rows : x.columns) == columns,
                      "packing: shapes differ")
-        let own = columns(of: number % pieces), first = number / pieces * Self.depthOfPiece
+        let own = columns(of: number % tiles), first = number / tiles * Self.tileDepth
         let source = transposed ? x.rows(own.lowerBound, own.count) : x.columns(own.lowerBound, own.count)
         let out = memory.slice(own.lowerBound * rows, Self.floats(rows: rows, columns: own.count))
-        unsafe skein_pack(own.count, rows, first, min(Self.depthOfPiece, rows - first), source.all.pointer,
+        unsafe skein_pack(own.count, rows, first, min(Self.tileDepth, rows - first), source.all.pointer,
                           source.stride, transposed ? 1 : 0, out.pointer)
     }
 
     /// Packs all of it on this thread.
     public func pack(_ x: Matrix, transposed: Bool) {
-        for number in 0..<packingPieces { pack(number, from: x, transposed: transposed) }
+        for number in 0..<packingTiles { pack(number, from: x, transposed: transposed) }
     }
 
-    /// The columns of one piece.
-    public func columns(of piece: Int) -> Range<Int> {
-        (piece * Self.piece)..<min((piece + 1) * Self.piece, columns)
+    /// The columns of one tile.
+    public func columns(of tile: Int) -> Range<Int> {
+        (tile * Self.tile)..<min((tile + 1) * Self.tile, columns)
     }
 
-    /// y = x B (+ y), one piece of its columns: x [k], y [n]. The bits of `Gemm.times` with one row.
-    public func multiply(_ x: Row, into y: Row, piece: Int, accumulate: Bool = false) {
+    /// y = x B (+ y), one tile of its columns: x [k], y [n]. The bits of `Gemm.times` with one row.
+    public func multiply(_ x: Row, into y: Row, tile: Int, accumulate: Bool = false) {
         precondition(x.count == rows && y.count == columns, "vector by matrix: shapes differ")
-        let own = columns(of: piece)
+        let own = columns(of: tile)
         let packed = memory.slice(own.lowerBound * rows, memory.count - own.lowerBound * rows)
         let out = y.slice(own.lowerBound, own.count)
         unsafe skein_vector_packed(own.count, rows, x.pointer, packed.pointer, out.pointer, accumulate ? 1 : 0)

@@ -25,7 +25,7 @@ package final class Inbox: FrameSink {
     }
 
     private struct Early {
-        let piece: Int
+        let slot: Int
         let length: Int
         let fingerprint: UInt32
         var isComplete: Bool
@@ -73,10 +73,10 @@ package final class Inbox: FrameSink {
             return unsafe posting.buffer
         }
         guard early[key] == nil else { throw .badContent(.data) }
-        guard let piece = buffer.take(header.length) else { return nil }
-        early[key] = Early(piece: piece, length: header.length, fingerprint: header.tag.fingerprint,
+        guard let slot = buffer.take(header.length) else { return nil }
+        early[key] = Early(slot: slot, length: header.length, fingerprint: header.tag.fingerprint,
                            isComplete: false)
-        return unsafe buffer.bytes(of: piece)
+        return unsafe buffer.bytes(of: slot)
     }
 
     package func arrived(_ header: FrameHeader) {
@@ -92,8 +92,8 @@ package final class Inbox: FrameSink {
     }
 
     private func deliver(_ message: Early, to posting: Posting, _ key: Key) {
-        unsafe posting.buffer.copyMemory(from: UnsafeRawBufferPointer(buffer.bytes(of: message.piece)))
-        buffer.giveBack(message.piece)
+        unsafe posting.buffer.copyMemory(from: UnsafeRawBufferPointer(buffer.bytes(of: message.slot)))
+        buffer.giveBack(message.slot)
         early[key] = nil
         delivered.append(posting.token)
     }
