@@ -43,7 +43,7 @@ public struct ResolvedRecipe: Sendable {
         let bare = first.hasSuffix(":") ? String(first.dropLast()) : first
         if let own = given[bare] { return BadInput("\(own): \(text)") }
         let named = given.keys.compactMap { key in text.firstRange(of: key).map { (place: $0.lowerBound, key: key) } }
-        guard let earliest = named.min(by: { ($0.place, $0.key.count) < ($1.place, $1.key.count) }),
+        guard let earliest = named.min(by: { ($0.place, $1.key.count) < ($1.place, $0.key.count) }),
               let origin = given[earliest.key] else { return refusal }
         return BadInput("\(origin): \(text)")
     }

@@ -38,7 +38,7 @@ import Testing
         ("\(discrete)",
          "--training.length_warmup: training.length_warmup_lengths must end with training.seq_len = 256"),
         ("\(lengths) 8,256",
-         "--training.length_warmup_lengths: training.length_warmup_ends has 0 numbers for 2 lengths; give"),
+         "--training.length_warmup: training.length_warmup_ends has 0 numbers for 2 lengths; give the step"),
         ("\(lengths) 8.5,256",
          "--training.length_warmup_lengths: training.length_warmup_lengths must be whole numbers"),
         ("\(lengths) 64,32,256",
