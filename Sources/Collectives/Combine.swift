@@ -1,8 +1,42 @@
+import Wire
+
 // The arithmetic of a reduction: the only place where this room touches a number. Element i of the result
 // depends on element i of the two operands alone, so cutting a range anywhere does not change a bit.
 
-/// destination[i] += source[i] for `count` floats. The two do not overlap; `source` may have any alignment
-/// of a float.
+/// destination[i] (+ or max)= source[i] for `count` elements of memory. The two do not overlap; `source` has the wire's
+/// format, any alignment of its elements, and the destination is in memory's.
+func reduce(_ reduction: Reduction, _ element: ElementType, wire: WireFormat, into destination: UnsafeMutableRawPointer,
+            from source: UnsafeRawPointer, count: Int) {
+    switch (element, wire, reduction) {
+    case (.float32, .native, .sum):
+        unsafe addFloats(destination.assumingMemoryBound(to: Float.self),
+                         source.assumingMemoryBound(to: Float.self), count: count)
+    case (.float32, .native, .maximum):
+        let into = unsafe destination.assumingMemoryBound(to: Float.self)
+        let from = unsafe source.assumingMemoryBound(to: Float.self)
+        for i in 0..<count { unsafe into[i] = larger(into[i], from[i]) }
+    case (.float32, .bfloat16, _):
+        let into = unsafe destination.assumingMemoryBound(to: Float.self)
+        let from = unsafe source.assumingMemoryBound(to: UInt16.self)
+        if reduction == .sum {
+            for i in 0..<count { unsafe into[i] += widened(from[i]) }
+        } else {
+            for i in 0..<count { unsafe into[i] = larger(into[i], widened(from[i])) }
+        }
+    case (.int64, _, _):
+        let into = unsafe destination.assumingMemoryBound(to: Int64.self)
+        let from = unsafe source.assumingMemoryBound(to: Int64.self)
+        if reduction == .sum {
+            for i in 0..<count { unsafe into[i] &+= from[i] }
+        } else {
+            for i in 0..<count { unsafe into[i] = max(into[i], from[i]) }
+        }
+    case (.byte, _, _):
+        preconditionFailure("bytes have no sum")
+    }
+}
+
+/// destination[i] += source[i] for `count` floats.
 func addFloats(_ destination: UnsafeMutablePointer<Float>, _ source: UnsafePointer<Float>, count: Int) {
     // The plain form: elements are independent, so the compiler makes vector code of it.
     for i in 0..<count {
@@ -10,10 +44,50 @@ func addFloats(_ destination: UnsafeMutablePointer<Float>, _ source: UnsafePoint
     }
 }
 
-/// Applies an `add` step to raw memory. Bytes have no sum: only `float32` is reduced.
-func add(_ element: ElementType, into destination: UnsafeMutableRawPointer, from source: UnsafeRawPointer,
-         bytes: Int) {
-    precondition(element == .float32, "only float32 can be summed")
-    unsafe addFloats(destination.assumingMemoryBound(to: Float.self),
-                     source.assumingMemoryBound(to: Float.self), count: bytes / ElementType.float32.size)
+/// The larger of two numbers; not-a-number where either is, the first operand's if both are: so it does not depend on
+/// the order which ranks meet in, up to the payload of a not-a-number.
+@inline(__always)
+private func larger(_ a: Float, _ b: Float) -> Float {
+    if a.isNaN { return a }
+    return b > a || b.isNaN ? b : a
+}
+
+/// A reduction for a link that adds in place.
+func linkSum(_ reduction: Reduction, _ element: ElementType) -> LinkSum {
+    unsafe LinkSum { into, from, bytes in
+        unsafe reduce(reduction, element, wire: .native, into: into, from: from, count: bytes / element.size)
+    }
+}
+
+// MARK: bfloat16
+
+/// The float that a bfloat16 stands for: its bits are a float's upper half.
+@inline(__always)
+func widened(_ bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
+
+/// The nearest bfloat16, ties to even; a not-a-number stays one (its top fraction bit is set, lest it become infinity).
+@inline(__always)
+func narrowed(_ value: Float) -> UInt16 {
+    let bits = value.bitPattern
+    let isNaN = bits & 0x7FFF_FFFF > 0x7F80_0000
+    let rounded = (bits &+ 0x7FFF &+ (bits >> 16 & 1)) >> 16
+    return UInt16(truncatingIfNeeded: isNaN ? bits >> 16 | 0x40 : rounded)
+}
+
+func narrow(_ source: UnsafeRawPointer, into destination: UnsafeMutableRawPointer, count: Int) {
+    let from = unsafe source.assumingMemoryBound(to: Float.self)
+    let into = unsafe destination.assumingMemoryBound(to: UInt16.self)
+    for i in 0..<count { unsafe into[i] = narrowed(from[i]) }
+}
+
+func widen(_ source: UnsafeRawPointer, into destination: UnsafeMutableRawPointer, count: Int) {
+    let from = unsafe source.assumingMemoryBound(to: UInt16.self)
+    let into = unsafe destination.assumingMemoryBound(to: Float.self)
+    for i in 0..<count { unsafe into[i] = widened(from[i]) }
+}
+
+/// Every element as it comes out at the other end.
+func roundInPlace(_ memory: UnsafeMutableRawPointer, count: Int) {
+    let floats = unsafe memory.assumingMemoryBound(to: Float.self)
+    for i in 0..<count { unsafe floats[i] = widened(narrowed(floats[i])) }
 }

@@ -3,8 +3,8 @@ import Wire
 
 /// Collectives between the ranks of a job: the blocking, threaded shell round `Executor`.
 ///
-/// Every member of a group calls the same collectives on it in the same order; between groups that share
-/// two ranks, those ranks keep one order too. All calls come from one thread. In a group of one every
+/// Every member of a group calls the same collectives on it, and all ranks begin the collectives of all groups in one
+/// common order, each those that it takes part in. All calls come from one thread. In a group of one every
 /// collective is done at once and touches nothing.
 ///
 /// Results are the same bits on all ranks, and from run to run: the order of each sum is a pure function of
@@ -14,9 +14,11 @@ import Wire
     public let options: CommunicatorOptions
     private let driver: Driver
     private let link: any Link
-    private var programs: [Request: Program] = [:]
-    /// Collectives begun so far, by group.
-    private var numbers: [UInt32: (group: [Int], count: UInt64)] = [:]
+    private var programs = ProgramCache()
+    /// Groups made so far, the world not counted.
+    private var groupCount: UInt32 = 0
+    /// Of the pairs that have exchanged a message: at most two for each peer.
+    private var pairs: [UInt32: GroupIdentity] = [:]
     private var waitNanoseconds: UInt64 = 0
     private var bytesReceivedInWaits = 0
     /// Set while nothing is in flight. Nil costs a branch for each collective.
@@ -30,7 +32,7 @@ import Wire
     public var worldSize: Int { world.size }
 
     public init(link: any Link, options: CommunicatorOptions = CommunicatorOptions()) {
-        world = Group(worldSize: link.worldSize, rank: link.rank)
+        world = Group(ranks: Array(0..<link.worldSize), rank: link.rank, identity: GroupIdentity(id: 0))
         self.link = link
         self.options = options
         driver = Driver(Executor(link: link, options: options))
@@ -40,100 +42,64 @@ import Wire
 
     deinit {
         driver.stop()
+        driver.end()
         unsafe scratch.deallocate()
     }
 
-    // MARK: Collectives
-
-    /// Sums `buffer` over the group's ranks, element by element; every rank ends with the same bits.
-    /// Scaling is the caller's: a loss already divided by the global count needs none.
-    public func allReduce(
-        _ buffer: UnsafeMutableBufferPointer<Float>, in group: Group? = nil, algorithm: Algorithm? = nil
-    ) -> Ticket {
-        let request = Request(.allReduce, .float32, count: buffer.count, group: group ?? world,
-                              algorithm: algorithm)
-        return unsafe submit(request, UnsafeMutableRawBufferPointer(buffer))
-    }
-
-    /// Sums `buffer` over the group's ranks; this rank ends with the sum in its own part of `partition` (an
-    /// even one by default). The other parts are overwritten with partial sums.
-    public func reduceScatter(
-        _ buffer: UnsafeMutableBufferPointer<Float>, partition: Partition? = nil, in group: Group? = nil,
-        algorithm: Algorithm? = nil
-    ) -> Ticket {
-        let request = Request(.reduceScatter, .float32, count: buffer.count, group: group ?? world,
-                              partition: partition, algorithm: algorithm)
-        return unsafe submit(request, UnsafeMutableRawBufferPointer(buffer))
-    }
-
-    /// Fills `buffer` with every rank's part; this rank's own part (of `partition`, an even one by default)
-    /// is there already.
-    public func allGather(
-        _ buffer: UnsafeMutableBufferPointer<Float>, partition: Partition? = nil, in group: Group? = nil,
-        algorithm: Algorithm? = nil
-    ) -> Ticket {
-        let request = Request(.allGather, .float32, count: buffer.count, group: group ?? world,
-                              partition: partition, algorithm: algorithm)
-        return unsafe submit(request, UnsafeMutableRawBufferPointer(buffer))
-    }
-
-    /// The same for bytes; `partition` counts bytes.
-    public func allGather(
-        bytes: UnsafeMutableRawBufferPointer, partition: Partition? = nil, in group: Group? = nil,
-        algorithm: Algorithm? = nil
-    ) -> Ticket {
-        let request = Request(.allGather, .byte, count: bytes.count, group: group ?? world,
-                              partition: partition, algorithm: algorithm)
-        return unsafe submit(request, bytes)
-    }
-
-    /// Copies `bytes` of the world rank `root`, a member of the group, to all others.
-    public func broadcast(
-        _ bytes: UnsafeMutableRawBufferPointer, from root: Int, in group: Group? = nil,
-        algorithm: Algorithm? = nil
-    ) -> Ticket {
-        let group = group ?? world
-        guard let position = group.ranks.firstIndex(of: root) else {
-            preconditionFailure("rank \(root) is not a member of the group \(group.ranks)")
-        }
-        let request = Request(.broadcast, .byte, count: bytes.count, group: group, root: position,
-                              algorithm: algorithm)
-        return unsafe submit(request, bytes)
-    }
-
-    /// Returns when every rank of the group has called it.
-    public func barrier(in group: Group? = nil) throws(CollectiveFault) {
-        let group = group ?? world
-        let tokens = unsafe UnsafeMutableRawBufferPointer(rebasing: scratch[..<group.size])
-        let request = Request(.barrier, .byte, count: group.size, group: group)
-        let ticket = unsafe submit(request, tokens)
-        try ticket.wait()
-    }
-
-    func submit(_ request: Request, _ buffer: UnsafeMutableRawBufferPointer) -> Ticket {
-        let group = request.group
-        precondition(group.ranks[group.index] == rank, "a group seen from another rank")
-        guard group.size > 1 else { return Ticket(self, nil) }
-        let program = programs[request] ?? compile(request)
-        let operation = program.idle.popLast() ?? Operation(program)
-        unsafe operation.prepare(base: buffer.baseAddress, number: nextNumber(of: group))
-        driver.submit(operation)
+    func submit(_ request: Request, _ buffer: UnsafeMutableRawBufferPointer,
+                source: UnsafeRawBufferPointer? = nil) -> Ticket {
+        guard let operation = unsafe begin(request, buffer, source: source) else { return Ticket(self, nil) }
         return Ticket(self, operation)
     }
 
-    private func compile(_ request: Request) -> Program {
-        precondition(request.group.ranks.allSatisfy { (0..<worldSize).contains($0) },
-                     "the group \(request.group.ranks) leaves the world of \(worldSize) ranks")
-        let program = Program(request, segmentBytes: options.segmentBytes)
-        programs[request] = program
-        return program
+    /// Nil where nothing is to be done: a group of one is its own sum.
+    func begin(_ request: Request, _ buffer: UnsafeMutableRawBufferPointer,
+               source: UnsafeRawBufferPointer? = nil) -> Operation? {
+        let group = request.group
+        precondition(group.ranks[group.index] == rank, "a group seen from another rank")
+        guard group.size > 1 || request.kind == .allToAll else { return nil }
+        guard let identity = group.identity ?? (group == world ? world.identity : nil) else {
+            preconditionFailure("a group that does collectives is made by makeGroup")
+        }
+        let program = programs.program(for: request, segmentBytes: options.segmentBytes)
+        let operation = program.idle.popLast() ?? Operation(program)
+        program.running += 1
+        unsafe operation.prepare(base: buffer.baseAddress, source: source?.baseAddress,
+                                 tagOperation: identity.nextOperation())
+        driver.submit(operation)
+        return operation
     }
 
-    private func nextNumber(of group: Group) -> UInt64 {
-        let entry = numbers[group.id, default: (group.ranks, 0)]
-        precondition(entry.group == group.ranks, "groups \(entry.group) and \(group.ranks) share an id")
-        numbers[group.id] = (entry.group, entry.count + 1)
-        return entry.count
+    // MARK: Groups
+
+    /// A group of some ranks of the world, seen from this one; nil if it is none of them. **Every rank of the world
+    /// makes the same groups in the same order**, members or not: so all count alike, no message is needed, and no two
+    /// groups ever have one id. A group is forgotten with its last copy.
+    public func makeGroup(_ ranks: [Int]) -> Group? { makeGroups([ranks]) }
+
+    /// Makes several groups without a common rank, and returns the one that this rank is in.
+    public func makeGroups(_ lists: [[Int]]) -> Group? {
+        var own: Group?
+        for ranks in lists {
+            precondition(ranks.allSatisfy { (0..<worldSize).contains($0) },
+                         "the group \(ranks) leaves the world of \(worldSize) ranks")
+            precondition(groupCount < GroupIdentity.firstPair - 1, "groups cannot be counted any further")
+            groupCount += 1
+            guard ranks.contains(rank) else { continue }
+            precondition(own == nil, "rank \(rank) is in two of the groups \(lists)")
+            own = Group(ranks: ranks, rank: rank, identity: GroupIdentity(id: groupCount))
+        }
+        return own
+    }
+
+    /// The two ends of messages from one rank to another, in this order.
+    func pair(from: Int, to: Int) -> Group {
+        precondition(from != to && [from, to].allSatisfy { (0..<worldSize).contains($0) },
+                     "no message goes from rank \(from) to rank \(to)")
+        let id = GroupIdentity.firstPair + UInt32(from * worldSize + to)
+        let identity = pairs[id] ?? GroupIdentity(id: id)
+        pairs[id] = identity
+        return Group(ranks: [from, to], rank: rank, identity: identity)
     }
 
     // MARK: Progress
@@ -151,7 +117,10 @@ import Wire
     /// The caller drives the network again. Tickets may be awaited before or after.
     public func endOverlap() { driver.endOverlap() }
 
-    func wait(for operation: Operation) throws(CollectiveFault) {
+    /// Returns when `operation` is done. Where its steps wait for the caller, `preparing` is given their elements, one
+    /// range after the other, and returns when they are written.
+    func wait(for operation: Operation, preparing: ((Range<Int>) -> Void)? = nil) throws(CollectiveFault) {
+        if operation.isDone { return recycle(operation) }
         let begin = link.now
         defer {
             let end = link.now
@@ -163,10 +132,22 @@ import Wire
             defer { bytesReceivedInWaits += executor.bytesReceived - before }
             while !operation.isDone {
                 if let fault = executor.fault { throw fault }
+                if let preparing, let step = operation.toPrepare.first {
+                    operation.toPrepare.removeFirst()
+                    preparing(operation.elements(of: step))
+                    executor.prepared(step, of: operation)
+                    executor.pass(until: 0)
+                    continue
+                }
                 executor.pass(until: executor.deadline(since: begin))
                 if executor.isBusy, link.now >= executor.deadline(since: begin) { executor.expire() }
             }
         }
+        recycle(operation)
+    }
+
+    private func recycle(_ operation: Operation) {
+        operation.program.running -= 1
         operation.program.idle.append(operation)
     }
 
@@ -178,7 +159,7 @@ import Wire
     /// Tells all peers that this rank gives up for a reason of its own, so that they name it instead of
     /// waiting. Afterwards every wait here throws, and tickets may be dropped.
     public func abort(_ reason: String, during operation: String) {
-        let fault = LinkFault(culprit: rank, host: options.host(of: rank), operation: operation,
+        let fault = LinkFault(culprit: rank, host: link.hosts[rank], operation: operation,
                               evidence: reason, reporter: rank)
         driver.withExecutor { $0.fail(fault) }
     }
@@ -188,6 +169,11 @@ import Wire
         driver.withExecutor { $0.fail(fault, telling: peers) }
     }
 
+    func host(of rank: Int) -> String { link.hosts[rank] }
+
+    /// Programs that are kept: bounded, whatever a run asks for.
+    package var programCount: Int { programs.count }
+
     public var statistics: CommunicationStatistics {
         driver.withExecutor { executor in
             CommunicationStatistics(
@@ -195,32 +181,5 @@ import Wire
                 bytesReceived: executor.bytesReceived, bytesReceivedInWaits: bytesReceivedInWaits,
                 waitSeconds: Double(waitNanoseconds) * 1e-9)
         }
-    }
-}
-
-/// What a communicator has done since it was made. Bandwidth as people compare it is bytes of the buffer
-/// over seconds times `CollectiveKind.busFactor`.
-public struct CommunicationStatistics: Sendable, Equatable {
-    public var operations: Int
-    /// Payload bytes, without frames.
-    public var bytesSent: Int
-    public var bytesReceived: Int
-    /// The part of them that arrived while the caller was waiting for a ticket.
-    public var bytesReceivedInWaits: Int
-    /// Time the caller spent waiting for tickets.
-    public var waitSeconds: Double
-
-    /// The share of the received bytes that arrived while the caller did something else; 0 without traffic.
-    public var hiddenShare: Double {
-        bytesReceived == 0 ? 0 : 1 - Double(bytesReceivedInWaits) / Double(bytesReceived)
-    }
-
-    /// What was added since `earlier`.
-    public func since(_ earlier: CommunicationStatistics) -> CommunicationStatistics {
-        CommunicationStatistics(
-            operations: operations - earlier.operations, bytesSent: bytesSent - earlier.bytesSent,
-            bytesReceived: bytesReceived - earlier.bytesReceived,
-            bytesReceivedInWaits: bytesReceivedInWaits - earlier.bytesReceivedInWaits,
-            waitSeconds: waitSeconds - earlier.waitSeconds)
     }
 }

@@ -12,25 +12,37 @@ extension Executor {
         return (operation, message)
     }
 
-    /// The rank that this one waits for, if it is in a collective.
-    var awaited: Int? { stuck.map { $0.operation.program.messages[$0.message].peer } }
+    /// The rank that this one waits for, if it is in a collective and not the caller's own work is next.
+    var awaited: Int? {
+        stuck.flatMap { $0.operation.program.messages[$0.message] }.flatMap { $0.isDoneHere ? nil : $0.peer }
+    }
 
     /// When to call `expire`, if nothing moves, for a wait that began at `begin`: any message in or out
     /// starts the timeout afresh, so a slow but living network is not cut off.
     package func deadline(since begin: UInt64) -> UInt64 {
         if let askedAt = inquiry.askedAt { return askedAt + nanoseconds(options.graceSeconds) }
-        return max(begin, lastProgress) + nanoseconds(options.timeoutSeconds)
+        return max(begin, lastProgress, excusedAt) + nanoseconds(options.timeoutSeconds)
     }
 
-    /// The deadline has passed. The first time: asks everyone whom they wait for, and gives them
-    /// `graceSeconds` to answer. The second time: names the rank at the end of the chain, and tells all.
+    /// The deadline has passed. The first time: asks everyone what they are doing, and gives them `graceSeconds` to
+    /// answer. The second time: a rank at the end of the chain that computes is waited for up to `patienceSeconds`,
+    /// and that is said; else it is named, and all are told.
     package func expire() {
         guard let (operation, message) = stuck else { return }
         let place = operation.program.messages[message]
-        guard inquiry.askedAt != nil else { return inquiry.ask(awaited: place.peer) }
-        let chain = inquiry.chain(awaited: place.peer)
-        let culprit = chain[chain.count - 1]
-        let what = place.isSend
+        guard inquiry.askedAt != nil else {
+            inquiry.begin(at: link.now)
+            return link.inquire()
+        }
+        let chain = inquiry.chain(from: link.rank, awaited: place.peer)
+        let culprit = chain[chain.count - 1], computing = inquiry.computing(culprit)
+        if let computing, computing < nanoseconds(options.patienceSeconds) {
+            inquiry.withdraw()
+            excusedAt = link.now
+            observer?.waits(for: culprit, host: host(of: culprit), computing: Double(computing) * 1e-9)
+            return
+        }
+        let what = place.deed == .send
             ? "waits for rank \(place.peer) to take segment \(place.segment)"
             : "waits for segment \(place.segment) from rank \(place.peer)"
         let silence = Units.fixed(Double(link.now - lastProgress) * 1e-9, 1)
@@ -41,19 +53,24 @@ extension Executor {
         }
         if chain.dropLast().contains(culprit) {
             evidence += ": a circle, were collectives begun in different orders?"
+        } else if let computing {
+            evidence += "; rank \(culprit) has been in no collective for \(Units.fixed(Double(computing) * 1e-9, 1)) s"
         }
-        fail(LinkFault(culprit: culprit, host: options.host(of: culprit), operation: operation.name,
+        fail(LinkFault(culprit: culprit, host: host(of: culprit), operation: operation.name,
                        evidence: evidence, reporter: link.rank))
     }
+
+    func host(of rank: Int) -> String { link.hosts.indices.contains(rank) ? link.hosts[rank] : "host unknown" }
 
     /// What has passed between this rank and `peer` in one operation: "3 of 8 segments received, 4 of 8
     /// sent".
     private func exchanged(with peer: Int, in operation: Operation) -> String {
         var received = (done: 0, all: 0)
         var sent = received
-        for (message, place) in operation.program.messages.enumerated() where place.peer == peer {
+        for (message, place) in operation.program.messages.enumerated()
+        where place.peer == peer && !place.isDoneHere {
             let state = operation.states[message]
-            if place.isSend {
+            if place.deed == .send {
                 sent.all += 1
                 sent.done += state == .done ? 1 : 0
             } else {

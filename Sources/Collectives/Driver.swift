@@ -15,9 +15,9 @@ import Wire
 ///
 /// All methods belong to one thread, the caller's.
 @safe final class Driver {
-    /// How long the helper stays in the link's `poll` before it looks for new work and for the caller's
-    /// wish to take over: the longest that either waits for the helper.
-    private static let slice: UInt64 = 300_000
+    /// How long the helper stays in the link's `poll` when nothing happens. New work and the caller's wish to take over
+    /// wake it.
+    private static let slice: UInt64 = 100_000_000
 
     private let executor: Executor
     private let monitor = Monitor()
@@ -58,7 +58,7 @@ import Wire
         guard isOverlapping else { return executor.start(operation) }
         monitor.lock()
         inbox.append(operation)
-        monitor.broadcast()
+        if driving { executor.link.wake() } else { monitor.broadcast() }
         monitor.unlock()
     }
 
@@ -72,12 +72,16 @@ import Wire
         return try body(executor)
     }
 
+    /// The link touches no buffer any more. The helper has been stopped.
+    func end() { executor.end() }
+
     /// Ends the helper thread; afterwards the driver is of no use.
     func stop() {
         guard let helper else { return }
         monitor.lock()
         wanted = false
         stopping = true
+        if driving { executor.link.wake() }
         monitor.broadcast()
         monitor.unlock()
         pthread_join(helper, nil)
@@ -95,7 +99,7 @@ import Wire
     private func takeOver() {
         monitor.lock()
         wanted = false
-        monitor.broadcast()
+        if driving { executor.link.wake() }
         while driving { monitor.wait() }
         monitor.unlock()
         // Nobody else appends to the inbox, and the helper reads it only while it drives.

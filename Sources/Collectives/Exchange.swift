@@ -54,7 +54,7 @@ extension Communicator {
         // has thrown already and is about to leave.
         let fault = disagreement(in: (0..<group.size).map { word($0) }, of: what, group: group)
         fail(fault, telling: LinkFault(
-            culprit: fault.culprit, host: options.host(of: fault.culprit), operation: "comparison of \(what)",
+            culprit: fault.culprit, host: host(of: fault.culprit), operation: "comparison of \(what)",
             evidence: "\(fault)", reporter: rank))
         throw fault
     }

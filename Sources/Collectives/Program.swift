@@ -1,57 +1,85 @@
 import Wire
 
-/// A schedule made ready to run: byte offsets, world ranks, message numbers, and which message must wait
+/// A schedule made ready to run: byte offsets, world ranks, message numbers, and which step must wait
 /// for which. Made once per request and kept; running it allocates nothing.
 package final class Program {
     struct Message {
-        var isSend: Bool
-        /// An adding receive: it lands in a staging segment first, so its memory can be posted early.
-        var isStaged: Bool
+        enum Deed { case send, land, combine, copy, narrow, prepare }
+
+        var deed: Deed
+        var isOfSource: Bool
         /// World rank of the other end.
         var peer: Int
         /// The message's number among those of this operation from its sender to its receiver.
         var segment: UInt32
+        /// Bytes of memory.
         var offset: Int
         var length: Int
+        /// Bytes on the wire; 0 for what is no message.
+        var wireLength: Int
+        /// Where a copy is from.
+        var from: Int
+
+        /// A receive that lands in a staging segment first, so that its memory can be posted early.
+        var isStaged: Bool { deed == .combine || deed == .land && wireLength != length }
+        var isDoneHere: Bool { deed == .copy || deed == .narrow || deed == .prepare }
     }
 
-    let request: Request
+    package let request: Request
     let fingerprint: UInt32
+    /// For a link that adds in place.
+    let sum: LinkSum?
     let messages: [Message]
-    /// How many earlier messages each message waits for.
+    /// How many earlier steps each step waits for.
     let blockerCounts: [Int32]
-    /// Those that wait for message m: dependents[firstDependent[m]..<firstDependent[m + 1]].
+    /// Those that wait for step m: dependents[firstDependent[m]..<firstDependent[m + 1]].
     let firstDependent: [Int32]
     let dependents: [Int32]
     /// The peers that this rank sends to, and the messages to each, in order.
     let sends: [(peer: Int, messages: [Int32])]
-    /// The adding receives, in order.
+    /// The receives that go through staging, in order.
     let staged: [Int32]
     /// Operations of this program that are not running, to be used again.
     var idle: [Operation] = []
+    /// Operations that are running, and when one was begun last: for `ProgramCache`.
+    var running = 0
+    var lastUse: UInt64 = 0
 
     init(_ request: Request, segmentBytes: Int) {
         let schedule = request.schedule(segmentBytes: segmentBytes)
-        let width = request.element.size
+        let width = request.element.size, wireWidth = request.wire == .native ? width : 2
         let ranks = request.group.ranks
         var sent = [UInt32](repeating: 0, count: ranks.count)
         var received = sent
-        var messages: [Message] = []
-        for step in schedule.steps {
-            let isSend = step.direction == .send
-            messages.append(Message(
-                isSend: isSend, isStaged: step.direction == .receive(.add), peer: ranks[step.peer],
-                segment: isSend ? sent[step.peer] : received[step.peer],
-                offset: step.range.lowerBound * width, length: step.range.count * width))
-            if isSend { sent[step.peer] += 1 } else { received[step.peer] += 1 }
+        let messages = schedule.steps.map { step in
+            var message = Message(
+                deed: .send, isOfSource: step.isOfSource, peer: ranks[step.peer], segment: 0,
+                offset: step.range.lowerBound * width, length: step.range.count * width,
+                wireLength: step.isMessage ? step.range.count * wireWidth : 0, from: 0)
+            switch step.deed {
+            case .send:
+                message.segment = sent[step.peer]
+                sent[step.peer] += 1
+            case .receive(let combine):
+                message.deed = combine == .replace ? .land : .combine
+                message.segment = received[step.peer]
+                received[step.peer] += 1
+            case .copy(let from):
+                message.deed = .copy
+                message.from = from * width
+            case .narrow: message.deed = .narrow
+            case .prepare: message.deed = .prepare
+            }
+            return message
         }
         precondition(messages.count <= OperationToken.messageLimit, "too many segments in one collective")
         self.request = request
         self.messages = messages
+        sum = request.kind.reduces && request.wire == .native ? linkSum(request.reduction, request.element) : nil
         fingerprint = request.fingerprint(segmentBytes: segmentBytes)
         staged = messages.indices.filter { messages[$0].isStaged }.map(Int32.init)
         sends = ranks.compactMap { rank in
-            let own = messages.indices.filter { messages[$0].isSend && messages[$0].peer == rank }
+            let own = messages.indices.filter { messages[$0].deed == .send && messages[$0].peer == rank }
             return own.isEmpty ? nil : (rank, own.map(Int32.init))
         }
         let blockers = Self.blockers(of: schedule)
@@ -67,13 +95,15 @@ package final class Program {
     }
 
     /// For each step the earlier steps that it must wait for, from the overlaps of their ranges: a send
-    /// waits for the last receive into its elements (they must be there), a receive for the last receive
-    /// (which fixes the order of sums) and for the sends since (the network still reads those elements).
+    /// waits for the last step that wrote its elements (they must be there), a step that writes for the last one
+    /// that wrote (which fixes the order of sums) and for the sends since (the network still reads those elements).
+    /// The source of an all-to-all is never written, so nothing waits for it.
     ///
     /// The bounds of all ranges cut the buffer into intervals; each remembers its last writer and the
     /// readers since.
     package static func blockers(of schedule: Schedule) -> [Set<Int>] {
-        let bounds = Set(schedule.steps.flatMap { [$0.range.lowerBound, $0.range.upperBound] }).sorted()
+        let own = schedule.steps.filter { !$0.isOfSource }
+        let bounds = Set(own.flatMap { [$0.range.lowerBound, $0.range.upperBound] }).sorted()
         var place: [Int: Int] = [:]
         for (index, bound) in bounds.enumerated() { place[bound] = index }
         var lastWriter = [Int?](repeating: nil, count: bounds.count)
@@ -81,19 +111,51 @@ package final class Program {
         var result: [Set<Int>] = []
         for (index, step) in schedule.steps.enumerated() {
             var earlier: Set<Int> = []
-            for interval in place[step.range.lowerBound]!..<place[step.range.upperBound]! {
-                if let writer = lastWriter[interval] { earlier.insert(writer) }
-                if step.direction == .send {
-                    readers[interval].append(index)
-                } else {
-                    earlier.formUnion(readers[interval])
-                    readers[interval] = []
-                    lastWriter[interval] = index
+            if !step.isOfSource {
+                for interval in place[step.range.lowerBound]!..<place[step.range.upperBound]! {
+                    if let writer = lastWriter[interval] { earlier.insert(writer) }
+                    if step.deed == .send {
+                        readers[interval].append(index)
+                    } else {
+                        earlier.formUnion(readers[interval])
+                        readers[interval] = []
+                        lastWriter[interval] = index
+                    }
                 }
             }
             result.append(earlier)
         }
         return result
+    }
+}
+
+/// Programs by request, the most recently used ones: whatever partitions and groups a long run comes along with, so
+/// many are kept and no more.
+struct ProgramCache {
+    static let limit = 256
+
+    private var programs: [Request: Program] = [:]
+    private var uses: UInt64 = 0
+
+    var count: Int { programs.count }
+
+    mutating func program(for request: Request, segmentBytes: Int) -> Program {
+        uses += 1
+        if let known = programs[request] {
+            known.lastUse = uses
+            return known
+        }
+        if programs.count >= Self.limit { forget() }
+        let program = Program(request, segmentBytes: segmentBytes)
+        program.lastUse = uses
+        programs[request] = program
+        return program
+    }
+
+    /// Drops the half that was not used for longest, but for what is running.
+    private mutating func forget() {
+        let idle = programs.filter { $0.value.running == 0 }.sorted { $0.value.lastUse < $1.value.lastUse }
+        for (request, _) in idle.prefix(Self.limit / 2) { programs[request] = nil }
     }
 }
 
@@ -110,118 +172,5 @@ struct OperationToken {
     init(raw: UInt32) { self.raw = raw }
     init(operation: Int, message: Int) {
         raw = UInt32(operation) << Self.messageBits | UInt32(message)
-    }
-}
-
-/// One run of a program on one buffer.
-@safe package final class Operation {
-    enum MessageState: UInt8 {
-        /// Waits for its blockers, or for a staging segment.
-        case pending
-        /// With the link.
-        case posted
-        /// Arrived in its staging segment; its sum must wait for its blockers.
-        case arrived
-        case done
-    }
-
-    let program: Program
-    /// Counts this group's collectives; the same on every member.
-    private(set) var number: UInt64 = 0
-    private(set) var base: UnsafeMutableRawPointer?
-    var states: [MessageState]
-    var blockers: [Int32]
-    /// The staging segment of each message that has one.
-    var segments: [Int32]
-    /// How far each list of `program.sends`, and `program.staged`, has been handed to the link.
-    var sendCursors: [Int]
-    var stagedCursor = 0
-    var unfinished = 0
-    /// No message before this one is unfinished.
-    private var frontier = 0
-    /// Where the executor keeps this operation while it runs.
-    var slot = 0
-    /// Only where somebody observes.
-    var startedAt: UInt64 = 0
-    package internal(set) var isDone = false
-
-    init(_ program: Program) {
-        self.program = program
-        states = Array(repeating: .pending, count: program.messages.count)
-        blockers = program.blockerCounts
-        segments = Array(repeating: -1, count: program.messages.count)
-        sendCursors = Array(repeating: 0, count: program.sends.count)
-    }
-
-    /// A run of `request` on its own, outside a communicator: for tests and simulations.
-    package convenience init(_ request: Request, segmentBytes: Int, buffer: UnsafeMutableRawBufferPointer,
-                             number: UInt64) {
-        precondition(buffer.count == request.bytes, "the buffer has the request's size")
-        self.init(Program(request, segmentBytes: segmentBytes))
-        unsafe prepare(base: buffer.baseAddress, number: number)
-    }
-
-    func prepare(base: UnsafeMutableRawPointer?, number: UInt64) {
-        unsafe self.base = base
-        self.number = number
-        for message in states.indices {
-            states[message] = .pending
-            blockers[message] = program.blockerCounts[message]
-        }
-        for list in sendCursors.indices { sendCursors[list] = 0 }
-        stagedCursor = 0
-        frontier = 0
-        unfinished = program.messages.count
-        isDone = false
-    }
-
-    /// The first message in the schedule's order that is not done.
-    var firstUnfinished: Int? {
-        while frontier < states.count, states[frontier] == .done { frontier += 1 }
-        return frontier < states.count ? frontier : nil
-    }
-
-    func tag(of message: Int) -> MessageTag {
-        MessageTag(operation: UInt64(program.request.group.id) << 40 | number,
-                   fingerprint: program.fingerprint, segment: program.messages[message].segment)
-    }
-
-    /// The elements of one message in the caller's buffer.
-    func memory(of message: Int) -> UnsafeMutableRawBufferPointer {
-        guard let base = unsafe base else { preconditionFailure("a message needs a buffer") }
-        let place = program.messages[message]
-        return unsafe UnsafeMutableRawBufferPointer(start: base + place.offset, count: place.length)
-    }
-
-    /// For people: "all-reduce of 1,048,576 float32 (4.0 MiB), operation 812".
-    package var name: String {
-        let group = program.request.group
-        let whose = group.id == 0 ? "" : " of group \(group.ranks)"
-        return program.request.name + ", operation \(number)" + whose
-    }
-}
-
-/// Segments of memory where received summands wait to be added. Allocated and touched once.
-@safe final class StagingPool {
-    let segmentBytes: Int
-    private let memory: UnsafeMutableRawPointer
-    private var free: [Int32]
-
-    init(segments: Int, segmentBytes: Int) {
-        self.segmentBytes = segmentBytes
-        unsafe memory = .allocate(byteCount: segments * segmentBytes, alignment: 4096)
-        unsafe memory.initializeMemory(as: UInt8.self, repeating: 0, count: segments * segmentBytes)
-        free = (0..<Int32(segments)).reversed()
-    }
-
-    deinit { unsafe memory.deallocate() }
-
-    func take() -> Int32? { free.popLast() }
-    func giveBack(_ segment: Int32) { free.append(segment) }
-
-    func memory(of segment: Int32, length: Int) -> UnsafeMutableRawBufferPointer {
-        precondition(length <= segmentBytes, "a message is no longer than a staging segment")
-        let start = unsafe memory + Int(segment) * segmentBytes
-        return unsafe UnsafeMutableRawBufferPointer(start: start, count: length)
     }
 }

@@ -88,6 +88,11 @@ public final class OutputQueue: Sendable {
         "[\(count) write\(count == 1 ? " was" : "s were") left out while nobody read this]\n"
     }
 
+    /// Before a descriptor is closed: what waits is passed on, and whoever gets its number next has a queue of its own.
+    public static func close(_ descriptor: Int32) {
+        all.withLock { $0.removeValue(forKey: descriptor) }?.flush()
+    }
+
     /// `flush` of all shared queues: for the end of the process.
     public static func flushAll(within seconds: Double = .infinity) {
         for queue in all.withLock({ Array($0.values) }) { queue.flush(within: seconds) }

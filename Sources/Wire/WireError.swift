@@ -22,6 +22,8 @@ public enum WireError: Fault, Equatable {
     case missing(ranks: [Int], seconds: Double, strangers: Int)
     /// A rank that is part of the job cannot be connected to.
     case unreachable(rank: Int, address: String, problem: String)
+    /// Shared memory was asked for, and this rank has none with a peer.
+    case noSharedMemory(rank: Int, host: String)
     /// Another rank gave up while starting, for the reason told.
     case startFailed(LinkFault, FaultKind)
 
@@ -58,6 +60,9 @@ public enum WireError: Fault, Equatable {
             Self.missingText(ranks, seconds, strangers)
         case .unreachable(let rank, let address, let problem):
             "cannot reach rank \(rank) at \(address) (\(problem))"
+        case .noSharedMemory(let rank, let host):
+            "no memory can be shared with rank \(rank) (\(host)): it runs on another machine, for another user or in "
+                + "another container; use transport auto or tcp"
         case .startFailed(let fault, _):
             fault.description
         }

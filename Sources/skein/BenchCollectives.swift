@@ -16,28 +16,32 @@ struct CollectivesCommand: ParsableCommand {
 
     @Option(help: "Rank processes to start; under a launcher, the launcher's count.")
     var ranks = 2
-    @Option(help: "all-reduce, reduce-scatter, all-gather or broadcast.")
+    @Option(help: "all-reduce, reduce-scatter, all-gather, all-to-all, broadcast, reduce, gather, scatter or transfer.")
     var op = "all-reduce"
     @Option(help: "Bytes of the buffer; several sizes with commas.")
     var bytes = "4096,65536,1048576,16777216,67108864"
-    @Option(help: "The way between ranks: tcp.")
+    @Option(help: "The way between ranks: tcp or shm (shared memory).")
     var transport = "tcp"
     @Option(help: "plain, checked (CRC-32C) or sealed (AES-256-GCM).")
     var mode = "checked"
-    @Option(help: "ring, recursiveDoubling, direct, tree or chain; without it, what training would use.")
+    @Option(help: "ring, recursive-doubling, halving-doubling, direct, tree or chain; else what training would use.")
     var algorithm: String?
+    @Option(help: "What numbers are while they travel: fp32 or bf16.")
+    var wire = "fp32"
     @Flag(help: "One JSON object a line.")
     var json = false
 
     func validate() throws {
         guard (2...64).contains(ranks) else { throw ValidationError("--ranks must be from 2 to 64") }
-        guard transport == "tcp" else { throw ValidationError("--transport must be tcp") }
-        _ = try (kind(), protection(), sizes(), chosenAlgorithm())
+        guard transport == "tcp" || transport == "shm" else { throw ValidationError("--transport must be tcp or shm") }
+        guard try kind() != .transfer || ranks == 2 else { throw ValidationError("--op transfer has 2 ranks") }
+        _ = try (kind(), protection(), sizes(), chosenAlgorithm(), wireFormat())
     }
 
     private func kind() throws -> CollectiveKind {
         guard let kind = CollectiveKind.allCases.first(where: { $0.name == op }), kind != .barrier else {
-            throw ValidationError("--op must be all-reduce, reduce-scatter, all-gather or broadcast")
+            let names = CollectiveKind.allCases.filter { $0 != .barrier }.map(\.name).joined(separator: ", ")
+            throw ValidationError("--op must be one of \(names)")
         }
         return kind
     }
@@ -70,12 +74,24 @@ struct CollectivesCommand: ParsableCommand {
 
     private func chosenAlgorithm() throws -> Algorithm? {
         guard let algorithm else { return nil }
-        guard let found = Algorithm.allCases.first(where: { "\($0)" == algorithm }) else {
-            let names = Algorithm.allCases.map { "\($0)" }.joined(separator: ", ")
+        guard let found = Algorithm(name: algorithm) else {
+            let names = Algorithm.allCases.map(\.name).joined(separator: ", ")
             throw ValidationError("--algorithm must be one of \(names)")
         }
-        guard try found.serves(kind()) else { throw ValidationError("--algorithm \(algorithm) does not serve \(op)") }
+        guard try found.serves(kind(), groupSize: ranks) else {
+            throw ValidationError("--algorithm \(algorithm) does not serve \(op) over \(ranks) ranks")
+        }
         return found
+    }
+
+    private func wireFormat() throws -> WireFormat {
+        if wire == "fp32" { return .native }
+        guard wire == "bf16" else { throw ValidationError("--wire must be fp32 or bf16") }
+        guard try Algorithm.direct.serves(kind(), groupSize: ranks), try kind() != .gather, try kind() != .scatter,
+              try kind() != .transfer, try [nil, .direct].contains(chosenAlgorithm()) else {
+            throw ValidationError("--wire bf16 is for all-reduce, reduce-scatter and all-gather, by direct exchange")
+        }
+        return .bfloat16
     }
 
     private func launchRanks() throws {
@@ -89,8 +105,9 @@ struct CollectivesCommand: ParsableCommand {
 
     func run() throws {
         guard let setting = try rankSetting() else { return try launchRanks() }
-        let bench = try CollectivesBench(kind: kind(), sizes: sizes(), algorithm: chosenAlgorithm(),
-                                         protection: protection())
+        var bench = try CollectivesBench(kind: kind(), sizes: sizes(), algorithm: chosenAlgorithm(),
+                                         wire: wireFormat(), protection: protection())
+        bench.transport = Transport(rawValue: transport) ?? .tcp
         try bench.run(setting) { emit($0, json: json) }
     }
 }

@@ -17,9 +17,9 @@ import Testing
 
     @Test func groupsKnowTheirOrder() {
         let group = Group(ranks: [5, 2, 7], rank: 2)
-        #expect(group.index == 1 && group.size == 3 && group.id != 0)
-        #expect(Group(ranks: [2, 5, 7], rank: 2).id != group.id)
-        #expect(Group(worldSize: 3, rank: 2).id == 0)
+        #expect(group.index == 1 && group.size == 3 && group.id == nil)
+        #expect(Group(ranks: [2, 5, 7], rank: 2) != group && Group(ranks: [5, 2, 7], rank: 2) == group)
+        #expect(Group(worldSize: 3, rank: 2).ranks == [0, 1, 2])
     }
 
     /// Anything that changes the schedule changes the fingerprint.
@@ -37,11 +37,51 @@ import Testing
             Request(.broadcast, .byte, count: 100, group: group),
             Request(.broadcast, .byte, count: 100, group: group, root: 1),
             Request(.allReduce, .float32, count: 100, group: Group(ranks: [0, 1, 3, 2], rank: 0)),
+            Request(.allReduce, .float32, count: 100, group: group, reduction: .maximum),
+            Request(.allReduce, .float32, count: 100, group: group, wire: .bfloat16),
+            Request(.allReduce, .float32, count: 100, group: group, algorithm: .direct),
+            Request(.allReduce, .float32, count: 100, group: group, label: 1),
+            Request(.allReduce, .int64, count: 100, group: group),
+            Request(.reduce, .float32, count: 100, group: group),
+            Request(.gather, .byte, count: 100, group: group),
+            Request(.scatter, .byte, count: 100, group: group),
         ].map { $0.fingerprint(segmentBytes: 1024) }
         #expect(Set(prints).count == prints.count)
         let member = Request(.allReduce, .float32, count: 100, group: Group(worldSize: 4, rank: 3))
         #expect(member.fingerprint(segmentBytes: 1024) == prints[0])
         #expect(member.fingerprint(segmentBytes: 2048) != prints[0])
+    }
+
+    /// The table decides by kind, bytes and ranks; the first rule that fits and can serve is taken.
+    @Test func theChoice() throws {
+        let table = try Choice(text: "# measured\nall-reduce up-to 1000 ranks 2...4 direct\n\n"
+            + "all-reduce up-to any ranks 8...8 halving-doubling\n", name: "t")
+        func chosen(_ bytes: Int, _ ranks: Int) -> Algorithm {
+            table.algorithm(for: .allReduce, bytes: bytes, groupSize: ranks)
+        }
+        #expect(chosen(1000, 4) == .direct && chosen(1001, 4) == .recursiveDoubling && chosen(10, 5) != .direct)
+        #expect(chosen(1 << 30, 8) == .halvingDoubling && chosen(1 << 30, 7) == .ring)
+        #expect(try Choice(text: table.text, name: "t") == table)
+        let canonical = Choice(isCanonical: true)
+        for ranks in [2, 4, 8, 16] {
+            for kind in [CollectiveKind.allReduce, .reduceScatter] {
+                for bytes in [4, 1 << 20] {
+                    let found = canonical.algorithm(for: kind, bytes: bytes, groupSize: ranks)
+                    #expect(found.isCanonical(kind, groupSize: ranks))
+                }
+            }
+        }
+        #expect(Choice(forced: .direct).algorithm(for: .broadcast, bytes: 5, groupSize: 3) == .tree)
+        for kind in CollectiveKind.allCases {
+            for ranks in 1...17 {
+                let found = Choice().algorithm(for: kind, bytes: 1 << 20, groupSize: ranks)
+                #expect(found.serves(kind, groupSize: ranks))
+            }
+        }
+        for line in ["all-reduce", "all-reduce up-to -1 ranks 2...4 ring", "all-reduce up-to 5 ranks 4...2 ring",
+                     "broadcast up-to 5 ranks 2...4 ring", "sum up-to 5 ranks 2...4 ring"] {
+            #expect(throws: BadInput.self) { try Choice(text: "\n" + line, name: "t") }
+        }
     }
 
     /// Every length around the 32-byte block, every bit.

@@ -9,8 +9,9 @@ import Wire
 @Suite struct SocketTests {
     private static let lengths = [0, 1, 1_009, 400_009]
 
-    @Test(arguments: [2, 4]) func everyCollectiveEqualsTheNaiveSum(ranks: Int) throws {
-        let problems = try onSockets(ranks) { communicator in
+    @Test(arguments: [2, 4], [Transport.tcp, .shm])
+    func everyCollectiveEqualsTheNaiveSum(ranks: Int, transport: Transport) throws {
+        let problems = try onSockets(ranks, transport) { communicator in
             var wrong: [String] = []
             for count in Self.lengths {
                 // Whole numbers below 2^24 in all, so that every order of the sum is exact.
@@ -57,7 +58,7 @@ import Wire
         return unsafe Array(buffer)
     }
 
-    private func onSockets(_ ranks: Int, _ body: @escaping @Sendable (Communicator) throws -> [String])
+    private func onSockets(_ ranks: Int, _ transport: Transport, _ body: @escaping @Sendable (Communicator) throws -> [String])
         throws -> [[String]] {
         let port = freePort()
         let secret = JobSecret.random()
@@ -70,6 +71,7 @@ import Wire
                     var options = MeshOptions(rank: rank, worldSize: ranks, masterHost: "127.0.0.1", masterPort: port,
                                               secret: secret, jobID: "sockets")
                     options.spins = false
+                    options.transport = transport
                     // Threads that share a machine with other tests may be late.
                     options.heartbeatSeconds = 30
                     let mesh = try Mesh.join(options)

@@ -1,5 +1,6 @@
 import Foundation
 import Launch
+import Telemetry
 import Testing
 import Wire
 
@@ -30,7 +31,10 @@ final class Trial {
         }
         (channels.output, channels.errors) = (files[0].fileDescriptor, files[1].fileDescriptor)
         code = try Launcher(job, channels: channels, makeSecret: makeSecret).run()
-        for file in files { try file.close() }
+        for file in files {
+            OutputQueue.close(file.fileDescriptor)
+            try file.close()
+        }
     }
 
     /// tell NAME TEXT: leaves a file. hear NAME: waits for it and prints it. gone PID: waits until the launcher has

@@ -10,11 +10,13 @@ import Musl
 
 /// Polls until the mesh reports a fault.
 private func faultOf(_ mesh: Mesh, seconds: Double = 10) throws -> LinkFault {
-    var events: [LinkEvent] = []
-    let limit = mesh.now + UInt64(seconds * 1e9)
-    while mesh.now < limit {
-        mesh.poll(into: &events, until: limit)
-        for event in events { if case .failed(let fault) = event { return fault } }
+    try faultOf(Messenger(mesh), seconds: seconds)
+}
+
+private func faultOf(_ messenger: Messenger, seconds: Double = 10) throws -> LinkFault {
+    let limit = messenger.mesh.now + UInt64(seconds * 1e9)
+    while messenger.mesh.now < limit {
+        for event in messenger.poll(until: limit) { if case .failed(let fault) = event { return fault } }
     }
     throw Disappointment(description: "no fault was reported")
 }
@@ -42,16 +44,16 @@ private func fault(heartbeat: Double = 5,
         }
         var own = options(rank: 0, worldSize: 2, port: port)
         own.heartbeatSeconds = heartbeat
-        let mesh = try Mesh.join(own)
+        let mesh = try Mesh.join(own), messenger = Messenger(mesh)
         let buffer = Buffer(64)
         mesh.begin(operation: 812, name: "all-reduce", bytes: 4 << 20)
         unsafe mesh.receive(into: buffer.bytes, from: 1, tag: tag, token: 0)
         let go = Buffer(1)
         unsafe go.bytes[0] = 1
-        unsafe mesh.send(UnsafeRawBufferPointer(go.bytes), to: 1, tag: tag, token: 0)
-        let fault = try faultOf(mesh)
+        unsafe messenger.send(UnsafeRawBufferPointer(go.bytes), to: 1, tag: tag, token: 0)
+        let fault = try faultOf(messenger)
         // It is reported again, at once, on every later call.
-        #expect(try faultOf(mesh) == fault)
+        #expect(try faultOf(messenger) == fault)
         found.withLock { $0 = fault }
     }
     for case let error? in errors { throw error }
@@ -157,9 +159,10 @@ private func fault(heartbeat: Double = 5,
             let mesh = try Mesh.join(options(rank: 0, worldSize: 2, port: port))
             let buffer = Buffer(64)
             unsafe mesh.receive(into: buffer.bytes, from: 1, tag: tag, token: 4)
+            let messenger = Messenger(mesh)
             var events: [LinkEvent] = []
             let limit = mesh.now + 10_000_000_000
-            while events.isEmpty, mesh.now < limit { mesh.poll(into: &events, until: limit) }
+            while events.isEmpty, mesh.now < limit { events = messenger.poll(until: limit) }
             guard case .received(4) = events.first else { throw Disappointment(description: "\(events)") }
             try mesh.leave()
         }
@@ -172,10 +175,10 @@ private func fault(heartbeat: Double = 5,
             // Others may still be at this when rank 2 has done its part, and learn of the fault in it.
             try exchangeRandomMessages(mesh, count: 4)
             if mesh.rank == 2 { return }
-            let buffer = Buffer(64)
+            let buffer = Buffer(64), messenger = Messenger(mesh)
             // Ranks 0 and 3 wait for the one that dies, rank 1 for another.
             unsafe mesh.receive(into: buffer.bytes, from: mesh.rank == 1 ? 3 : 2, tag: tag, token: 0)
-            throw try faultOf(mesh)
+            throw try faultOf(messenger)
         }
         #expect(errors[2] == nil)
         for rank in [0, 1, 3] { #expect((errors[rank] as? LinkFault)?.culprit == 2) }
@@ -233,11 +236,12 @@ private func fault(heartbeat: Double = 5,
                 return
             }
             let mesh = try Mesh.join(options(rank: 0, worldSize: 2, port: port))
+            let messenger = Messenger(mesh)
             var events: [LinkEvent] = []
             let limit = mesh.now + 10_000_000_000
             while events.isEmpty, mesh.now < limit {
                 usleep(1000)
-                mesh.poll(into: &events, until: 0)
+                events = messenger.poll(until: 0)
             }
             guard case .failed(let fault) = events.first, fault.culprit == 1 else {
                 throw Disappointment(description: "\(events)")

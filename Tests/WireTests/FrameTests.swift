@@ -35,8 +35,7 @@ private func stream(_ protection: Protection, _ lengths: [Int]) -> [UInt8] {
     var bytes: [UInt8] = []
     for (index, length) in lengths.enumerated() {
         let payload = (0..<length).map { UInt8(truncatingIfNeeded: $0 &* 5 &+ index) }
-        let tag = MessageTag(operation: UInt64(index) << 33, fingerprint: 77, segment: UInt32(index),
-                             channel: 3)
+        let tag = MessageTag(operation: UInt64(index) << 33, fingerprint: 77, segment: UInt32(index))
         bytes += writer.bytes(.data, tag: tag, payload: payload)
     }
     return bytes
@@ -61,12 +60,11 @@ private let protections: [Protection] = [.plain, .checked, .sealed]
 
 @Suite struct FrameTests {
     @Test func theLayoutIsTheDocumentedOne() {
-        let tag = MessageTag(operation: 0x1122_3344_5566_7788, fingerprint: 0xA1A2_A3A4, segment: 0xB1B2_B3B4,
-                             channel: 0xC1C2)
+        let tag = MessageTag(operation: 0x1122_3344_5566_7788, fingerprint: 0xA1A2_A3A4, segment: 0xB1B2_B3B4)
         let bytes = FrameHeader(type: .abort, protection: .checked, epoch: 0xD1D2_D3D4, sequence: 7, tag: tag,
                                 length: 0x0102, payloadCRC: 0xE1E2_E3E4).bytes
         #expect(bytes.count == 48)
-        #expect(Array(bytes[0..<8]) == Array("SKN1".utf8) + [3, 1, 0xC2, 0xC1])
+        #expect(Array(bytes[0..<8]) == Array("SKN1".utf8) + [3, 1, 0, 0])
         #expect(Array(bytes[8..<16]) == [0xD4, 0xD3, 0xD2, 0xD1, 0xA4, 0xA3, 0xA2, 0xA1])
         #expect(Array(bytes[16..<24]) == [0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11])
         #expect(Array(bytes[24..<32]) == [0xB4, 0xB3, 0xB2, 0xB1, 2, 1, 0, 0])

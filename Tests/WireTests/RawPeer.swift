@@ -116,7 +116,7 @@ final class RawStream {
 
 private func rawIdentity(rank: Int, worldSize: Int) -> Identity {
     Identity(rank: rank, worldSize: worldSize, jobID: "test", epoch: 0, protection: .checked,
-             claims: [("data streams", "1")])
+             claims: [("data streams", "1"), ("transport", "auto")])
 }
 
 /// Rank 1 of a job of two, without a mesh: no heartbeats unless the test sends them.

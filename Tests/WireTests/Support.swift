@@ -57,9 +57,49 @@ struct Disappointment: Error, CustomStringConvertible {
     let description: String
 }
 
+/// Sends what it is told to, in that order, and keeps what it hears.
+@safe final class Messenger: LinkUser {
+    let mesh: Mesh
+    var events: [LinkEvent] = []
+    private var waiting: [Int: [OutgoingMessage]] = [:]
+    /// Asked while it waits, it says this.
+    var awaited = 0
+
+    init(_ mesh: Mesh) {
+        self.mesh = mesh
+        _ = mesh.attach(self)
+    }
+
+    deinit { mesh.withdraw() }
+
+    func send(_ bytes: UnsafeRawBufferPointer, to peer: Int, tag: MessageTag, token: UInt32) {
+        waiting[peer, default: []].append(unsafe OutgoingMessage(bytes: bytes, tag: tag, token: token))
+        mesh.offer(to: peer)
+    }
+
+    func waitingCount(_ peer: Int) -> Int { waiting[peer]?.count ?? 0 }
+
+    func nextMessage(to peer: Int) -> OutgoingMessage? {
+        guard waiting[peer]?.isEmpty == false else { return nil }
+        return waiting[peer]?.removeFirst()
+    }
+
+    func handle(_ event: LinkEvent) {
+        if case .asked(let peer) = event { mesh.answer(peer, .waits(for: awaited)) }
+        events.append(event)
+    }
+
+    /// What happened in one poll.
+    func poll(until deadline: UInt64) -> [LinkEvent] {
+        mesh.poll(until: deadline)
+        defer { events = [] }
+        return events
+    }
+}
+
 /// A plan that all ranks compute alike: each rank sends `count` messages of random sizes to each other one,
 /// and posts its receives in an order that has nothing to do with the order of sending, within a window.
-func exchangeRandomMessages(_ mesh: Mesh, count: Int, largest: Int = 300_000) throws {
+func exchangeRandomMessages(_ mesh: Mesh, count: Int, largest: Int = 300_000, inOrder: Bool = false) throws {
     let random = CounterRNG(seed: 7, stream: UInt64(mesh.worldSize))
     func size(_ from: Int, _ to: Int, _ index: Int) -> Int {
         let counter = UInt64((from * 16 + to) * 10_000 + index)
@@ -75,7 +115,7 @@ func exchangeRandomMessages(_ mesh: Mesh, count: Int, largest: Int = 300_000) th
         for unsafe buffer in unsafe sent { unsafe buffer.deallocate() }
         for unsafe (buffer, _, _) in unsafe received { unsafe buffer.deallocate() }
     }
-    var events: [LinkEvent] = []
+    let messenger = Messenger(mesh)
     var done = 0
     let limit = mesh.now + 10_000_000_000
     for start in stride(from: 0, to: count, by: 4) {
@@ -86,15 +126,13 @@ func exchangeRandomMessages(_ mesh: Mesh, count: Int, largest: Int = 300_000) th
                     byteCount: size(mesh.rank, peer, index), alignment: 8)
                 for offset in 0..<bytes.count { unsafe bytes[offset] = byte(mesh.rank, index, offset) }
                 unsafe sent.append(bytes)
-                let tag = MessageTag(operation: UInt64(index / 4), fingerprint: 5, segment: UInt32(index),
-                                     channel: UInt16(index % 2))
-                unsafe mesh.send(UnsafeRawBufferPointer(bytes), to: peer, tag: tag, token: 0)
+                let tag = MessageTag(operation: UInt64(index / 4), fingerprint: 5, segment: UInt32(index))
+                unsafe messenger.send(UnsafeRawBufferPointer(bytes), to: peer, tag: tag, token: 0)
             }
-            for index in window.reversed() {
+            for index in inOrder || !mesh.sharedPeers.isEmpty ? Array(window) : window.reversed() {
                 let bytes = UnsafeMutableRawBufferPointer.allocate(
                     byteCount: size(peer, mesh.rank, index), alignment: 8)
-                let tag = MessageTag(operation: UInt64(index / 4), fingerprint: 5, segment: UInt32(index),
-                                     channel: UInt16(index % 2))
+                let tag = MessageTag(operation: UInt64(index / 4), fingerprint: 5, segment: UInt32(index))
                 unsafe received.append((bytes, peer, index))
                 unsafe mesh.receive(into: bytes, from: peer, tag: tag, token: UInt32(received.count))
             }
@@ -102,9 +140,7 @@ func exchangeRandomMessages(_ mesh: Mesh, count: Int, largest: Int = 300_000) th
         let target = 2 * window.upperBound * peers.count
         while done < target {
             guard mesh.now < limit else { throw Disappointment(description: "the exchange takes too long") }
-            events.removeAll()
-            mesh.poll(into: &events, until: limit)
-            for event in events {
+            for event in messenger.poll(until: limit) {
                 if case .failed(let fault) = event { throw fault }
                 done += 1
             }

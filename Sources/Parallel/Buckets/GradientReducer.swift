@@ -39,7 +39,7 @@ public final class GradientReducer: GradientSink {
         guard block == bucket.lastBlock else { return }
         nextBucket += 1
         let row = gradients.flat.slice(bucket.range.lowerBound, bucket.range.count)
-        unsafe tickets.append(communicator.allReduce(row.floats))
+        unsafe tickets.append(communicator.allReduce(row.floats, style: .init(label: UInt32(nextBucket))))
     }
 
     /// Returns when every bucket holds the sum over all ranks.

@@ -7,6 +7,10 @@ import Base
 //   roster   number of ranks (4), then for each rank 0 if it has not come yet, or 1 and its place
 //   abort    0 for a fault while running or 1 for bad input (1), culprit (4), reporter (4), then host,
 //            operation and evidence
+//   answer   0 and the rank that the sender waits for, or 1 and for how many nanoseconds it has computed
+//            (1 and 8)
+//   memory   nothing, or memory to share: process (4), descriptor (4), size (8), cookie (32)
+//   memory's answer  0 no, 1 yes (1)
 
 /// Where a rank listens, and the name of its machine.
 package struct Place: Equatable, Sendable {
@@ -84,6 +88,50 @@ package enum ControlPayload {
         let fault = LinkFault(culprit: Int(culprit), host: host, operation: operation, evidence: evidence,
                               reporter: Int(reporter))
         return (fault, kind == 1 ? .badInput : .running)
+    }
+
+    static func memory(_ name: SharedSegment.Name?) -> [UInt8] {
+        guard let name else { return [] }
+        var writer = ByteWriter()
+        writer.append(name.process)
+        writer.append(name.descriptor)
+        writer.append(name.byteCount)
+        writer.append(bytes: name.cookie)
+        return writer.bytes
+    }
+
+    /// Nil for what makes no sense; an offer of nothing is `.some(nil)`.
+    static func readMemory(_ bytes: [UInt8]) -> SharedSegment.Name?? {
+        if bytes.isEmpty { return .some(nil) }
+        var reader = ByteReader(bytes)
+        guard let process = reader.read(UInt32.self), let descriptor = reader.read(UInt32.self),
+              let byteCount = reader.read(UInt64.self),
+              let cookie = reader.read(count: SharedSegment.cookieByteCount), reader.remaining == 0 else { return nil }
+        return SharedSegment.Name(process: process, descriptor: descriptor, byteCount: byteCount, cookie: Array(cookie))
+    }
+
+    package static func answer(_ answer: LinkAnswer) -> [UInt8] {
+        var writer = ByteWriter()
+        switch answer {
+        case .waits(let rank):
+            writer.append(UInt8(0))
+            writer.append(UInt64(truncatingIfNeeded: rank))
+        case .computes(let nanoseconds):
+            writer.append(UInt8(1))
+            writer.append(nanoseconds)
+        }
+        return writer.bytes
+    }
+
+    package static func readAnswer(_ bytes: [UInt8], worldSize: Int) -> LinkAnswer? {
+        var reader = ByteReader(bytes)
+        guard let kind = reader.read(UInt8.self), let value = reader.read(UInt64.self),
+              reader.remaining == 0 else { return nil }
+        switch kind {
+        case 0: return value < worldSize ? .waits(for: Int(value)) : nil
+        case 1: return .computes(value)
+        default: return nil
+        }
     }
 
     private static func append(_ place: Place, to writer: inout ByteWriter) {

@@ -8,9 +8,10 @@ import Base
 //
 //   offset  bytes  field
 //        0      4  magic, the characters S K N 1
-//        4      1  type: 1 data, 2 heartbeat, 3 abort, 4 goodbye, 5 hello, 6 roster
+//        4      1  type: 1 data, 2 heartbeat, 3 abort, 4 goodbye, 5 hello, 6 roster, 7 inquiry, 8 answer,
+//                9 memory, 10 memory's answer, 11 doorbell
 //        5      1  protection: 0 plain, 1 checked, 2 sealed
-//        6      2  channel                     (data; otherwise 0)
+//        6      2  0
 //        8      4  epoch
 //       12      4  fingerprint                 (data; otherwise 0)
 //       16      8  operation                   (data; otherwise 0)
@@ -20,9 +21,10 @@ import Base
 //       40      4  CRC-32C of the payload      (checked; otherwise 0)
 //       44      4  CRC-32C of bytes 0 to 43
 //
-// Payloads: data is what the caller sent; heartbeat and goodbye are empty; abort, hello and roster are
+// Payloads: data is what the caller sent; heartbeat, goodbye, inquiry and doorbell are empty; the others are
 // laid out in ControlPayloads.swift. A pair of ranks has one control stream (number 0) for everything but
-// data, and data streams 1, 2, ..., where channel c travels on stream 1 + c mod (number of data streams).
+// data, and data streams 1, 2, ...: a message goes on whichever is free first. Where two ranks share memory, messages
+// go there (SharedMemory/), and a doorbell on data stream 1 wakes the other end.
 //
 // The argument
 // ------------
@@ -55,7 +57,8 @@ public enum Protection: UInt8, Sendable {
 }
 
 package enum FrameType: UInt8, Sendable {
-    case data = 1, heartbeat = 2, abort = 3, goodbye = 4, hello = 5, roster = 6
+    case data = 1, heartbeat = 2, abort = 3, goodbye = 4, hello = 5, roster = 6, inquiry = 7, answer = 8
+    case memory = 9, memoryAnswer = 10, doorbell = 11
 }
 
 /// The 48 bytes before every payload. The layout is at the head of this file.
@@ -97,7 +100,7 @@ package struct FrameHeader: Equatable, Sendable {
         store(Self.magic, at: 0)
         store(type.rawValue, at: 4)
         store(protection.rawValue, at: 5)
-        store(tag.channel, at: 6)
+        store(UInt16(0), at: 6)
         store(epoch, at: 8)
         store(tag.fingerprint, at: 12)
         store(tag.operation, at: 16)
@@ -128,10 +131,10 @@ package struct FrameHeader: Equatable, Sendable {
         let length = Int(load(28, as: UInt32.self))
         guard let type = FrameType(rawValue: load(4, as: UInt8.self)),
               let protection = Protection(rawValue: load(5, as: UInt8.self)),
-              length <= maximumLength else { throw .unknownFrame }
+              load(6, as: UInt16.self) == 0, length <= maximumLength else { throw .unknownFrame }
         let tag = MessageTag(
             operation: load(16, as: UInt64.self), fingerprint: load(12, as: UInt32.self),
-            segment: load(24, as: UInt32.self), channel: load(6, as: UInt16.self))
+            segment: load(24, as: UInt32.self))
         return FrameHeader(
             type: type, protection: protection, epoch: load(8, as: UInt32.self),
             sequence: load(32, as: UInt64.self), tag: tag, length: length,

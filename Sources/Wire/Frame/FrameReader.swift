@@ -23,6 +23,8 @@ package protocol FrameSink: AnyObject {
         case held(FrameHeader)
         case payload(FrameHeader)
         case tag(FrameHeader)
+        /// So many bytes of a message that nobody wants any more.
+        case abandoned(Int)
     }
 
     private let epoch: UInt32
@@ -61,7 +63,7 @@ package protocol FrameSink: AnyObject {
         switch phase {
         case .payload: return unsafe UnsafeMutableRawBufferPointer(rebasing: target[got...])
         case .held: preconditionFailure("a held stream must not be read")
-        case .header, .tag:
+        case .header, .tag, .abandoned:
             if consumed > 0 {
                 unsafe stage.copyMemory(from: UnsafeRawBufferPointer(rebasing: stage[consumed..<filled]))
                 filled -= consumed
@@ -79,6 +81,25 @@ package protocol FrameSink: AnyObject {
             filled += count
         }
         try drain(sink)
+    }
+
+    /// The message whose payload, or seal, is being read.
+    package var current: MessageTag? {
+        switch phase {
+        case .payload(let header), .tag(let header): header.tag
+        case .header, .held, .abandoned: nil
+        }
+    }
+
+    /// The memory of the message that is being read is taken away: the rest of it is read and forgotten.
+    package func abandon() {
+        let tagCount = protection == .sealed ? FrameHeader.tagByteCount : 0
+        switch phase {
+        case .payload(let header): phase = .abandoned(header.length - got + tagCount)
+        case .tag: phase = .abandoned(tagCount - tagBytes.count)
+        case .header, .held, .abandoned: return
+        }
+        unsafe target = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     }
 
     /// The sink may have a place now for the payload that was held.
@@ -103,6 +124,14 @@ package protocol FrameSink: AnyObject {
                 try absorb(copyFromStage(), header, sink)
             case .payload:
                 return
+            case .abandoned(let left):
+                let caught = min(left, filled - consumed)
+                consumed += caught
+                guard caught == left else {
+                    phase = .abandoned(left - caught)
+                    return
+                }
+                phase = .header
             case .tag(let header):
                 let wanted = min(FrameHeader.tagByteCount - tagBytes.count, filled - consumed)
                 unsafe tagBytes.append(contentsOf: stage[consumed..<(consumed + wanted)])

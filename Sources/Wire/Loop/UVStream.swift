@@ -32,7 +32,10 @@ extension UVStreamOwner {
     fileprivate var body = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
     /// Holds the body when nobody else does; grows to the longest it ever held.
     private var owned = unsafe UnsafeMutableRawBufferPointer(start: nil, count: 0)
+    fileprivate var ownedByteCount: Int { unsafe owned.count }
     var token: UInt32 = 0
+    /// No message of anybody's: nobody hears that it is written.
+    var isDoorbell = false
 
     fileprivate init() {
         unsafe raw = .allocate(capacity: 1)
@@ -64,6 +67,8 @@ extension UVStreamOwner {
     private(set) var isClosed = false
     private var isReading = false
     private var hasEnded = false
+    /// Memory of all requests of this stream for what they keep themselves.
+    private(set) var ownedByteCount = 0
     /// Writes that the kernel has not taken yet.
     private(set) var pendingWrites = 0
 
@@ -205,7 +210,9 @@ extension UVStreamOwner {
     /// The same with a body that the request keeps itself.
     func write(_ request: UVWrite, headCount: Int, owning body: some Collection<UInt8>) -> Bool {
         request.headCount = headCount
+        let before = request.ownedByteCount
         request.keep(body)
+        ownedByteCount += request.ownedByteCount - before
         return send(request)
     }
 

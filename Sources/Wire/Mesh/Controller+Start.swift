@@ -17,7 +17,9 @@ extension Controller {
             loop.runOnce()
             step(MonotonicClock.nanoseconds())
             let isWritten = dataStreams.allSatisfy { $0.stream.pendingWrites == 0 }
-            if failure == nil, roster.isComplete, isWritten { return }
+            guard failure == nil, roster.isComplete, isWritten else { continue }
+            if !hasOfferedMemory { offerMemory() }
+            if failure == nil, memoryAwaited.isEmpty { return }
         }
         guard let failure else { return }
         tellOthers(failure)

@@ -29,6 +29,11 @@ final class Controller {
     var controls: [Int: ControlStream] = [:]
     /// Data streams that stand, until the mesh takes them over.
     var dataStreams: [(stream: UVStream, keys: HandshakeResult)] = []
+    /// Memory that is offered to higher ranks; memory that is agreed on; and whose word on it is still to come.
+    var offeredMemory: [Int: SharedSegment] = [:]
+    var sharedMemory: [Int: SharedSegment] = [:]
+    var memoryAwaited: Set<Int>
+    var hasOfferedMemory = false
     /// Why the start has failed.
     var failure: WireError?
     /// A fault that the peers are being told of.
@@ -57,6 +62,7 @@ final class Controller {
         self.shared = shared
         self.caller = caller
         identity = options.identity
+        memoryAwaited = Set((0..<options.worldSize).filter { $0 != options.rank })
         roster = Roster(rank: options.rank, worldSize: options.worldSize,
                         streamCount: 1 + options.dataStreams)
         startDeadline = MonotonicClock.nanoseconds() + UInt64(options.startDeadlineSeconds * 1e9)
@@ -144,6 +150,8 @@ final class Controller {
         case .misbehaved(let peer, let evidence):
             perform(watch?.misbehaved(peer, evidence: evidence, operation: shared.operation))
         case .abort(let fault): perform(watch?.abort(fault))
+        case .inquire: for control in controls.values { control.send(.inquiry) }
+        case .answer(let peer, let answer): controls[peer]?.send(.answer, ControlPayload.answer(answer))
         case .goodbye: for control in controls.values { control.send(.goodbye) }
         case .stop: stage = .stopped
         }
@@ -200,7 +208,22 @@ final class Controller {
             guard let places else { return false }
             roster.learn(places, masterAddress: masterAddress)
             return true
-        case .data: return false
+        case .inquiry:
+            if let answer = shared.ask(by: control.peer) {
+                control.send(.answer, ControlPayload.answer(answer))
+            } else {
+                caller.wake()
+            }
+            return content.isEmpty
+        case .answer:
+            let answer = ControlPayload.readAnswer(content, worldSize: options.worldSize)
+            guard let answer else { return false }
+            shared.answered(by: control.peer, answer)
+            caller.wake()
+            return true
+        case .memory: return stage == .starting && hearMemory(content, from: control)
+        case .memoryAnswer: return stage == .starting && hearMemoryAnswer(content, from: control)
+        case .data, .doorbell: return false
         }
     }
 

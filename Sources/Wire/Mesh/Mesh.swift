@@ -1,4 +1,5 @@
 import Base
+import Synchronization
 #if canImport(Glibc)
 import Glibc
 #elseif canImport(Musl)
@@ -11,11 +12,17 @@ import Musl
 /// without a hand-over between threads. A second thread of the mesh's own (`Controller`) keeps the
 /// control streams: it beats, listens for strangers and notices failures while the caller computes.
 public final class Mesh: Link {
-    /// How long `poll` looks for news without going to sleep: less than the 56 us that waking up costs.
-    public static let spinNanoseconds: UInt64 = 50_000
+    /// How long `poll` looks for news without going to sleep: some times the 56 us that waking up costs, because a rank
+    /// that sleeps makes its peer wait and so sleep, too, and so on.
+    public static let spinNanoseconds: UInt64 = 200_000
+    /// How much a stream sends before others have their turn.
+    static let pumpByteCount = 1 << 20
+    /// How often a rank that does not spin lets others run before it sleeps.
+    private static let yields = 8
 
     public let rank: Int
     public let worldSize: Int
+    public private(set) var hosts: [String]
     /// Where this rank listens; nil in a world of one.
     package private(set) var listeningAddress: SocketAddress?
     private let options: MeshOptions
@@ -25,7 +32,20 @@ public final class Mesh: Link {
     private var controller: Controller?
     /// [peer][stream - 1]; empty for this rank itself.
     private var streams: [[DataStream]]
+    /// By peer.
+    private let inboxes: [Inbox]
+    /// By peer; nil where messages go by TCP.
+    private var paths: [SharedPath?]
+    private weak var user: (any LinkUser)?
+    private var userCount: UInt32 = 0
+    /// What the user is to hear, and whether it is being told.
     private var ready: [LinkEvent] = []
+    private var isTelling = false
+    /// How many events the user has heard.
+    private var told = 0
+    /// Streams that had more to send than one call's worth.
+    private var unfinished: [DataStream] = []
+    private let isWoken = Atomic<Bool>(false)
     private var hasFailed = false
     private var hasSaidGoodbye = false
     private var isOver = false
@@ -53,9 +73,12 @@ public final class Mesh: Link {
         self.options = options
         rank = options.rank
         worldSize = options.worldSize
+        hosts = Array(repeating: hostName(), count: options.worldSize)
         loop = UVLoop()
         shared = Shared()
         streams = Array(repeating: [], count: options.worldSize)
+        inboxes = (0..<options.worldSize).map { _ in Inbox(earlyByteCount: options.earlyByteCount) }
+        paths = Array(repeating: nil, count: options.worldSize)
         ready.reserveCapacity(1024)
     }
 
@@ -66,9 +89,15 @@ public final class Mesh: Link {
             // A socket that died in this very moment leaves a stream that was never open: its control
             // stream reports the peer.
             if let descriptor = stream.detach(), !own.adopt(descriptor) { close(descriptor) }
-            streams[keys.rank].append(DataStream(stream: own, keys: keys, options: options, mesh: self))
+            streams[keys.rank].append(DataStream(stream: own, keys: keys, inbox: inboxes[keys.rank],
+                                                   options: options, mesh: self))
         }
         controller.dataStreams = []
+        for (peer, segment) in controller.sharedMemory {
+            paths[peer] = SharedPath(peer: peer, segment: segment, mesh: self)
+        }
+        controller.sharedMemory = [:]
+        hosts = (0..<worldSize).map { controller.hostName(of: $0) }
         listeningAddress = controller.listener?.address
         self.controller = controller
         controller.startLoop()
@@ -84,54 +113,187 @@ public final class Mesh: Link {
         shared.begin(operation: operation, name: name, bytes: bytes)
     }
 
-    public func send(_ bytes: UnsafeRawBufferPointer, to peer: Int, tag: MessageTag, token: UInt32) {
-        guard !hasFailed else { return }
-        unsafe stream(peer, tag).send(bytes, tag: tag, token: token)
+    public func attach(_ user: any LinkUser) -> UInt32 {
+        precondition(self.user == nil, "a link has one user at a time")
+        self.user = user
+        userCount += 1
+        return userCount
     }
 
-    public func receive(into buffer: UnsafeMutableRawBufferPointer, from peer: Int, tag: MessageTag,
-                        token: UInt32) {
-        guard !hasFailed else { return }
-        unsafe stream(peer, tag).receive(into: buffer, tag: tag, token: token)
-    }
-
-    private func stream(_ peer: Int, _ tag: MessageTag) -> DataStream {
+    public func offer(to peer: Int) {
         precondition(!isOver, "this rank has left the job")
         precondition(peer != rank && streams.indices.contains(peer), "no stream to rank \(peer)")
-        return streams[peer][Int(tag.channel) % options.dataStreams]
+        guard !hasFailed else { return }
+        if let path = paths[peer] { return path.pump() }
+        for stream in streams[peer] {
+            if let ended = stream.ended { return suspect(peer, ended) }
+            if !stream.hasPendingWrites { pump(stream) }
+        }
     }
 
-    public func poll(into events: inout [LinkEvent], until deadline: UInt64) {
+    /// Lets a stream send; what is more than one call's worth waits for the next pass, so that reading is not kept
+    /// waiting by a peer that reads as fast as this rank writes.
+    func pump(_ stream: DataStream) {
+        guard stream.pump(budget: Self.pumpByteCount), !unfinished.contains(where: { $0 === stream }) else { return }
+        unfinished.append(stream)
+    }
+
+    func nextMessage(to peer: Int) -> OutgoingMessage? { hasFailed ? nil : user?.nextMessage(to: peer) }
+
+    public func addsInPlace(from peer: Int) -> Bool { paths[peer] != nil }
+
+    /// Peers whose messages go through memory.
+    public var sharedPeers: [Int] { paths.indices.filter { paths[$0] != nil } }
+
+    public func receive(into buffer: UnsafeMutableRawBufferPointer, from peer: Int, tag: MessageTag,
+                        token: UInt32, sum: LinkSum?) {
         precondition(!isOver, "this rank has left the job")
-        loop.pass()
-        if report(into: &events) { return }
+        precondition(peer != rank && streams.indices.contains(peer), "no stream from rank \(peer)")
+        guard !hasFailed else { return }
+        if let path = paths[peer] { return unsafe path.post(buffer, tag: tag, token: token, sum: sum) }
+        precondition(sum == nil, "nothing is added before it is verified")
+        do throws(FrameFault) {
+            try unsafe inboxes[peer].post(buffer, tag: tag, token: token)
+        } catch {
+            return streams[peer][0].misbehaved(error)
+        }
+        for stream in streams[peer] { stream.resume() }
+        collect(inboxes[peer])
+        if inboxes[peer].isAwaited, let ended = streams[peer].first(where: { $0.ended != nil })?.ended {
+            suspect(peer, ended)
+        }
+    }
+
+    public func withdraw() {
+        user = nil
+        unfinished = []
+        // What the kernel has half of must go out whole, for the stream to make sense.
+        let limit = now + 1_000_000_000
+        while !hasFailed, !shared.isFailed, hasHalfSent, now < limit {
+            loop.wait(milliseconds: 1)
+            for path in paths { path?.pump() }
+        }
+        for (peer, path) in paths.enumerated() {
+            if path?.isLeaving == true, !hasFailed { suspect(peer, "it does not take a message that is half there") }
+            path?.withdraw()
+        }
+        for peer in streams.indices {
+            for stream in streams[peer] {
+                if stream.hasPendingWrites { stream.close() }
+                stream.abandon()
+            }
+            inboxes[peer].withdraw()
+        }
+        ready.removeAll(keepingCapacity: true)
+    }
+
+    /// Bytes of copies that are kept for sending: of one sealed message for each stream, at most.
+    package var heldByteCount: Int { streams.joined().reduce(0) { $0 + $1.heldByteCount } }
+
+    private var hasHalfSent: Bool {
+        streams.joined().contains(where: \.hasPendingWrites) || paths.contains { $0?.isLeaving == true }
+    }
+
+    public func wake() {
+        isWoken.store(true, ordering: .releasing)
+        loop.waker.wake()
+    }
+
+    public func poll(until deadline: UInt64) {
+        precondition(!isOver, "this rank has left the job")
+        shared.enter()
+        defer { shared.leave() }
+        let before = told
+        if pass(since: before) { return }
         var time = now
+        if !options.spins {
+            // Where ranks outnumber cores, whoever is to answer may need this one; to sleep costs more.
+            for _ in 0..<Self.yields where time < deadline {
+                sched_yield()
+                if pass(since: before) { return }
+                time = now
+            }
+        }
         let spinEnd = min(deadline, time + (options.spins ? Self.spinNanoseconds : 0))
         while time < spinEnd {
-            loop.pass()
-            if report(into: &events) { return }
+            // Whoever is to answer may have been put on this very core.
+            sched_yield()
+            if pass(since: before) { return }
             time = now
         }
         while time < deadline {
             // Rounded up, so as not to wake before the deadline and wait again.
-            loop.wait(milliseconds: (deadline - time) / 1_000_000 + 1)
-            if report(into: &events) { return }
+            if fallAsleep() { loop.wait(milliseconds: (deadline - time) / 1_000_000 + 1) }
+            for path in paths { path?.wakeUp() }
+            if pass(since: before) { return }
             time = now
         }
     }
 
-    private func report(into events: inout [LinkEvent]) -> Bool {
+    /// One look at everything; whether the user has heard of something since it had heard of `before` events.
+    private func pass(since before: Int) -> Bool {
+        for _ in 0..<unfinished.count { pump(unfinished.removeFirst()) }
+        for case let path? in paths {
+            path.drain()
+            path.pump()
+        }
+        loop.pass()
         if let fault = shared.fault {
             release()
-            events.append(contentsOf: ready)
-            ready.removeAll(keepingCapacity: true)
-            events.append(.failed(fault))
-            return true
+            ready.append(.failed(fault))
+        } else if controller != nil {
+            ready.append(contentsOf: shared.takeMail())
         }
-        guard !ready.isEmpty else { return false }
-        events.append(contentsOf: ready)
-        ready.removeAll(keepingCapacity: true)
+        deliver()
+        return told != before || isWoken.exchange(false, ordering: .acquiring)
+    }
+
+    /// False if there is something to do after all.
+    private func fallAsleep() -> Bool {
+        guard unfinished.isEmpty else { return false }
+        for case let path? in paths {
+            if !path.fallAsleep() { return false }
+        }
         return true
+    }
+
+    /// Whether messages through memory are under way, for which the peer may have to be woken.
+    func sharesSomething(with peer: Int) -> Bool { paths[peer]?.isAwaited ?? false }
+
+    /// Wakes a peer that sleeps beside the memory that it shares with this rank.
+    func ring(_ peer: Int) { streams[peer][0].ring() }
+
+    // MARK: what the user hears
+
+    func happened(_ event: LinkEvent) { ready.append(event) }
+
+    func collect(_ inbox: Inbox) {
+        for token in inbox.delivered { ready.append(.received(token)) }
+        inbox.delivered.removeAll(keepingCapacity: true)
+    }
+
+    /// Tells the user all that is ready, and what becomes ready by that.
+    func deliver() {
+        guard !isTelling else { return }
+        isTelling = true
+        var next = 0
+        while next < ready.count {
+            user?.handle(ready[next])
+            next += 1
+        }
+        told &+= next
+        ready.removeAll(keepingCapacity: true)
+        isTelling = false
+    }
+
+    public func inquire() {
+        shared.post(.inquire)
+        controller?.loop.waker.wake()
+    }
+
+    public func answer(_ peer: Int, _ answer: LinkAnswer) {
+        shared.post(.answer(peer: peer, answer))
+        controller?.loop.waker.wake()
     }
 
     /// After a fault no buffer of the caller is touched any more: its memory is its own again.
@@ -139,6 +301,7 @@ public final class Mesh: Link {
         guard !hasFailed else { return }
         hasFailed = true
         for stream in streams.joined() { stream.close() }
+        paths = Array(repeating: nil, count: worldSize)
         loop.pass()
     }
 
@@ -182,12 +345,11 @@ public final class Mesh: Link {
         controller = nil
         for stream in streams.joined() { stream.close() }
         streams = Array(repeating: [], count: worldSize)
+        paths = Array(repeating: nil, count: worldSize)
         loop.close()
     }
 
     // MARK: what data streams report
-
-    func happened(_ event: LinkEvent) { ready.append(event) }
 
     func suspect(_ peer: Int, _ evidence: String) {
         shared.post(.broke(peer: peer, evidence: evidence))

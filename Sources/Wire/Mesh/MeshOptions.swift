@@ -21,7 +21,9 @@ public struct MeshOptions: Sendable {
     /// A rank that is silent for so long has failed.
     public var heartbeatSeconds = 5.0
     public var protection = Protection.checked
-    /// Data streams to each peer; channel c travels on stream c mod this.
+    /// The way between ranks on one machine.
+    public var transport = Transport.auto
+    /// Data streams to each peer; a message goes on whichever is free first.
     public var dataStreams = 1
     /// Whether `poll` may spin for some microseconds before it blocks. Not sensible when the ranks of this
     /// machine outnumber its cores.
@@ -67,6 +69,19 @@ public struct MeshOptions: Sendable {
 
     var identity: Identity {
         Identity(rank: rank, worldSize: worldSize, jobID: jobID, epoch: epoch, protection: protection,
-                 claims: claims + [("data streams", "\(dataStreams)")])
+                 claims: claims + [("data streams", "\(dataStreams)"), ("transport", transport.rawValue)])
     }
+}
+
+/// How messages go between ranks of one machine. Between machines it is always TCP, and so is everything that tells
+/// who is alive.
+public enum Transport: String, Sendable, CaseIterable {
+    /// Shared memory where it can be had, up to `sharedPeerLimit` peers.
+    case auto
+    case tcp
+    /// Shared memory; it is an error where it cannot be had.
+    case shm
+
+    /// Each peer takes 2 MiB; with more than so many on one machine `auto` stays with TCP.
+    public static let sharedPeerLimit = 16
 }

@@ -8,6 +8,8 @@ enum Note: Sendable {
     /// What came over a data stream proves the peer wrong.
     case misbehaved(peer: Int, evidence: String)
     case abort(LinkFault)
+    case inquire
+    case answer(peer: Int, LinkAnswer)
     case goodbye
     case stop
 }
@@ -20,6 +22,12 @@ final class Shared: Sendable {
         var operation: UInt64?
         var name: StaticString = ""
         var bytes = 0
+        /// Whether the caller is in `poll`, and since when it is not.
+        var isInside = false
+        var leftAt = MonotonicClock.nanoseconds()
+        /// Peers that want to know what this rank is doing; their answers, for the caller.
+        var questions: [Int] = []
+        var answers: [(peer: Int, answer: LinkAnswer)] = []
     }
 
     private let state = Mutex(State())
@@ -48,6 +56,47 @@ final class Shared: Sendable {
     var isFailed: Bool { published.load(ordering: .acquiring) }
 
     var fault: LinkFault? { isFailed ? state.withLock { $0.fault } : nil }
+
+    // MARK: questions of those who have waited for long
+
+    /// The caller goes into `poll`.
+    func enter() { state.withLock { $0.isInside = true } }
+
+    /// The caller leaves it. Whoever asked in the last moment hears that it computes.
+    func leave() {
+        state.withLock { state in
+            state.isInside = false
+            state.leftAt = MonotonicClock.nanoseconds()
+            for peer in state.questions { state.notes.append(.answer(peer: peer, .computes(0))) }
+            state.questions.removeAll(keepingCapacity: true)
+        }
+    }
+
+    /// `peer` asks what this rank is doing. The answer, unless the caller is there to give it.
+    func ask(by peer: Int) -> LinkAnswer? {
+        state.withLock { state in
+            guard state.isInside else {
+                let now = MonotonicClock.nanoseconds()
+                return .computes(now - min(now, state.leftAt))
+            }
+            state.questions.append(peer)
+            return nil
+        }
+    }
+
+    func answered(by peer: Int, _ answer: LinkAnswer) { state.withLock { $0.answers.append((peer, answer)) } }
+
+    /// Questions and answers that the caller has not seen yet.
+    func takeMail() -> [LinkEvent] {
+        state.withLock { state in
+            guard !state.questions.isEmpty || !state.answers.isEmpty else { return [] }
+            let mail = state.questions.map { LinkEvent.asked(by: $0) }
+                + state.answers.map { LinkEvent.answered(by: $0.peer, $0.answer) }
+            state.questions.removeAll(keepingCapacity: true)
+            state.answers.removeAll(keepingCapacity: true)
+            return mail
+        }
+    }
 
     /// What this rank is doing, for the texts of faults.
     func begin(operation: UInt64, name: StaticString, bytes: Int) {

@@ -48,6 +48,11 @@
         return unsafe UnsafeMutableRawBufferPointer(rebasing: memory[range])
     }
 
+    /// A place for no bytes.
+    package var nothing: UnsafeMutableRawBufferPointer {
+        unsafe UnsafeMutableRawBufferPointer(rebasing: memory[..<0])
+    }
+
     package mutating func giveBack(_ number: Int) {
         precondition(!slots[number - firstNumber].isFree, "an early slot is given back once")
         slots[number - firstNumber].isFree = true

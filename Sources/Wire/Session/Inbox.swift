@@ -1,20 +1,19 @@
 import Base
 
-/// Brings together what a stream delivers and what its reader has posted: one inbox for each data stream.
-/// Knows no socket and no clock.
+/// Brings together what the streams from one peer deliver and what the user has posted. Knows no socket and no clock.
 ///
 /// A message whose buffer is posted lands in it. One that comes too early lands in the early buffer, and is
 /// copied when its buffer is posted. One that comes too early and does not fit is held: the stream is not
 /// read on until its buffer is posted, and TCP slows the sender down. So a held message also holds up what
-/// was sent after it on the same stream: post in the order in which the peer sends.
+/// was sent after it on the same stream: post in the order in which the peer sends. Of several streams each carries
+/// messages in that order, so the oldest message that is missing is the first on its stream, and never held up.
 package final class Inbox: FrameSink {
     private struct Key: Hashable {
         let operation: UInt64
         let segment: UInt32
-        let channel: UInt16
 
         init(_ tag: MessageTag) {
-            (operation, segment, channel) = (tag.operation, tag.segment, tag.channel)
+            (operation, segment) = (tag.operation, tag.segment)
         }
     }
 
@@ -47,6 +46,15 @@ package final class Inbox: FrameSink {
     /// True while somebody waits for bytes of this stream.
     package var isAwaited: Bool { !posted.isEmpty }
 
+    /// Whether the message waits, or is landing, in memory of the inbox's own.
+    package func isEarly(_ tag: MessageTag) -> Bool { early[Key(tag)] != nil }
+
+    /// The user takes all its buffers back. What came early may be for the next one.
+    package func withdraw() {
+        posted.removeAll(keepingCapacity: true)
+        delivered.removeAll(keepingCapacity: true)
+    }
+
     /// Posts a buffer. When the message is already here it is copied at once.
     package func post(_ target: UnsafeMutableRawBufferPointer, tag: MessageTag,
                       token: UInt32) throws(FrameFault) {
@@ -66,6 +74,7 @@ package final class Inbox: FrameSink {
     }
 
     package func place(_ header: FrameHeader) throws(FrameFault) -> UnsafeMutableRawBufferPointer? {
+        if header.type == .doorbell, header.length == 0 { return unsafe buffer.nothing }
         guard header.type == .data else { throw .unexpected(header.type) }
         let key = Key(header.tag)
         if let posting = posted[key] {
@@ -80,6 +89,7 @@ package final class Inbox: FrameSink {
     }
 
     package func arrived(_ header: FrameHeader) {
+        guard header.type == .data else { return }
         let key = Key(header.tag)
         guard var message = early[key] else {
             if let posting = posted.removeValue(forKey: key) { delivered.append(posting.token) }

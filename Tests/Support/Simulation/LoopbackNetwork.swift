@@ -26,6 +26,10 @@ package final class LoopbackNetwork: Sendable {
         var receives: [Key: End] = [:]
         var events: [[LinkEvent]]
         var faults: [LinkFault?]
+        /// Who is in `poll`, who is to leave it, and since when a rank is not in it.
+        var isInside: [Bool]
+        var isWoken: [Bool]
+        var leftAt: [UInt64]
     }
 
     let worldSize: Int
@@ -35,7 +39,10 @@ package final class LoopbackNetwork: Sendable {
     package init(worldSize: Int) {
         self.worldSize = worldSize
         state = Mutex(State(events: Array(repeating: [], count: worldSize),
-                            faults: Array(repeating: nil, count: worldSize)))
+                            faults: Array(repeating: nil, count: worldSize),
+                            isInside: Array(repeating: false, count: worldSize),
+                            isWoken: Array(repeating: false, count: worldSize),
+                            leftAt: Array(repeating: MonotonicClock.nanoseconds(), count: worldSize)))
         bells = (0..<worldSize).map { _ in DispatchSemaphore(value: 0) }
     }
 
@@ -77,48 +84,105 @@ package final class LoopbackNetwork: Sendable {
         }
     }
 
-    func take(_ rank: Int, into events: inout [LinkEvent], until deadline: UInt64) {
+    func take(_ rank: Int, until deadline: UInt64) -> [LinkEvent] {
+        state.withLock { $0.isInside[rank] = true }
+        defer { leavePoll(rank) }
         while true {
-            let taken = state.withLock { state -> [LinkEvent] in
-                if let fault = state.faults[rank] { return [.failed(fault)] }
+            let (taken, isWoken) = state.withLock { state -> ([LinkEvent], Bool) in
+                if let fault = state.faults[rank] { return ([.failed(fault)], true) }
                 defer { state.events[rank] = [] }
-                return state.events[rank]
+                defer { state.isWoken[rank] = false }
+                return (state.events[rank], state.isWoken[rank])
             }
-            events += taken
             let now = MonotonicClock.nanoseconds()
-            guard taken.isEmpty, now < deadline else { return }
+            guard taken.isEmpty, !isWoken, now < deadline else { return taken }
             _ = bells[rank].wait(timeout: .now() + .nanoseconds(Int(min(deadline - now, 1_000_000_000))))
         }
+    }
+
+    /// Who has asked in the meantime hears that this rank computes.
+    private func leavePoll(_ rank: Int) {
+        state.withLock { state in
+            state.isInside[rank] = false
+            state.leftAt[rank] = MonotonicClock.nanoseconds()
+            for case .asked(let peer) in state.events[rank] {
+                state.events[peer].append(.answered(by: rank, .computes(0)))
+            }
+            state.events[rank].removeAll { if case .asked = $0 { true } else { false } }
+        }
+    }
+
+    func wake(_ rank: Int) {
+        state.withLock { $0.isWoken[rank] = true }
+        bells[rank].signal()
+    }
+
+    func ask(by rank: Int) {
+        state.withLock { state in
+            for peer in 0..<worldSize where peer != rank {
+                if state.isInside[peer] {
+                    state.events[peer].append(.asked(by: rank))
+                } else {
+                    let now = MonotonicClock.nanoseconds()
+                    state.events[rank].append(.answered(by: peer, .computes(now - min(now, state.leftAt[peer]))))
+                }
+            }
+        }
+        for bell in bells { bell.signal() }
+    }
+
+    func tell(_ rank: Int, _ event: LinkEvent) {
+        state.withLock { $0.events[rank].append(event) }
+        bells[rank].signal()
     }
 }
 
 package final class LoopbackLink: Link {
     package let rank: Int
+    package let hosts: [String]
     private let network: LoopbackNetwork
+    private weak var user: (any LinkUser)?
 
     init(rank: Int, network: LoopbackNetwork) {
         self.rank = rank
         self.network = network
+        hosts = Array(repeating: "here", count: network.worldSize)
     }
 
     package var worldSize: Int { network.worldSize }
     package var now: UInt64 { MonotonicClock.nanoseconds() }
 
-    package func send(_ bytes: UnsafeRawBufferPointer, to peer: Int, tag: MessageTag, token: UInt32) {
-        network.post(LoopbackNetwork.Key(from: rank, to: peer, tag: tag),
-                     LoopbackNetwork.End(address: UInt(bitPattern: bytes.baseAddress), count: bytes.count,
-                                                token: token), isSend: true)
+    package func attach(_ user: any LinkUser) -> UInt32 {
+        self.user = user
+        return 1
     }
 
+    package func offer(to peer: Int) {
+        while let next = user?.nextMessage(to: peer) {
+            network.post(LoopbackNetwork.Key(from: rank, to: peer, tag: next.tag),
+                         unsafe LoopbackNetwork.End(address: UInt(bitPattern: next.bytes.baseAddress),
+                                                    count: next.bytes.count, token: next.token), isSend: true)
+        }
+    }
+
+    package func withdraw() {
+        user = nil
+        network.leave(rank)
+    }
+
+    package func wake() { network.wake(rank) }
+    package func inquire() { network.ask(by: rank) }
+    package func answer(_ peer: Int, _ answer: LinkAnswer) { network.tell(peer, .answered(by: rank, answer)) }
+
     package func receive(into buffer: UnsafeMutableRawBufferPointer, from peer: Int, tag: MessageTag,
-                         token: UInt32) {
+                         token: UInt32, sum: LinkSum?) {
         network.post(LoopbackNetwork.Key(from: peer, to: rank, tag: tag),
                      LoopbackNetwork.End(address: UInt(bitPattern: buffer.baseAddress),
                                                 count: buffer.count, token: token), isSend: false)
     }
 
-    package func poll(into events: inout [LinkEvent], until deadline: UInt64) {
-        network.take(rank, into: &events, until: deadline)
+    package func poll(until deadline: UInt64) {
+        for event in network.take(rank, until: deadline) { user?.handle(event) }
     }
 
     package func abort(_ fault: LinkFault) { network.fail(0..<worldSize, fault) }
@@ -137,7 +201,7 @@ package func onThreads<Value: Sendable>(
         Thread {
             let communicator = Communicator(link: network.link(rank: rank), options: options)
             let result = Result { try body(communicator) }
-            withExtendedLifetime(communicator) { network.leave(rank) }
+            withExtendedLifetime(communicator) {}
             results.byRank.withLock { $0[rank] = result }
             finished.signal()
         }.start()

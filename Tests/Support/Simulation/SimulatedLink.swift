@@ -21,7 +21,8 @@ final class Pipe {
 
     let from: Int
     let to: Int
-    var waiting = Line<Outgoing>()
+    /// What is leaving: one message at a time, pulled from the sender.
+    var leaving: Outgoing?
     var flying = Line<Fragment>()
     var flyingBytes = 0
     var lastArrival: UInt64 = 0
@@ -41,10 +42,9 @@ final class Pipe {
         var peer: Int
         var operation: UInt64
         var segment: UInt32
-        var channel: UInt16
 
         init(_ peer: Int, _ tag: MessageTag) {
-            (self.peer, operation, segment, channel) = (peer, tag.operation, tag.segment, tag.channel)
+            (self.peer, operation, segment) = (peer, tag.operation, tag.segment)
         }
     }
 
@@ -68,26 +68,49 @@ final class Pipe {
     private var early: [Key: Early] = [:]
     private var earlyBytes: [Int]
     private var events: [LinkEvent] = []
+    private weak var user: (any LinkUser)?
     private(set) var fault: LinkFault?
 
     init(rank: Int, network: SimulatedNetwork) {
         self.rank = rank
         self.network = network
         worldSize = network.worldSize
+        hosts = (0..<network.worldSize).map { "host\($0)" }
         earlyBytes = Array(repeating: 0, count: network.worldSize)
     }
 
     package var now: UInt64 { network.now }
 
-    package func send(_ bytes: UnsafeRawBufferPointer, to peer: Int, tag: MessageTag, token: UInt32) {
-        precondition(peer != rank && bytes.count > 0, "a message goes to a peer and has bytes")
-        network.pipe(from: rank, to: peer).waiting.append(
-            unsafe Pipe.Outgoing(tag: tag, memory: bytes, token: token))
+    package let hosts: [String]
+
+    package func attach(_ user: any LinkUser) -> UInt32 {
+        self.user = user
+        return 1
+    }
+
+    package func offer(to peer: Int) {
+        precondition(peer != rank, "a message goes to a peer")
+        network.wake(rank)
+    }
+
+    package func withdraw() {
+        user = nil
+        posted = [:]
+    }
+
+    package func wake() {}
+
+    package func inquire() { network.ask(rank) }
+
+    package func answer(_ peer: Int, _ answer: LinkAnswer) { network.tell(peer, .answered(by: rank, answer)) }
+
+    func hear(_ event: LinkEvent) {
+        events.append(event)
         network.wake(rank)
     }
 
     package func receive(into buffer: UnsafeMutableRawBufferPointer, from peer: Int, tag: MessageTag,
-                         token: UInt32) {
+                         token: UInt32, sum: LinkSum?) {
         let key = Key(peer, tag)
         precondition(posted[key] == nil, "a message is posted once")
         unsafe posted[key] = Posted(fingerprint: tag.fingerprint, memory: buffer, token: token)
@@ -98,17 +121,18 @@ final class Pipe {
         network.wake(rank)
     }
 
-    package func poll(into events: inout [LinkEvent], until deadline: UInt64) {
+    package func poll(until deadline: UInt64) {
         if fault == nil {
             for peer in 0..<worldSize where peer != rank { read(network.pipe(from: peer, to: rank)) }
             for peer in 0..<worldSize where peer != rank { write(network.pipe(from: rank, to: peer)) }
         }
-        if let fault {
-            events.append(.failed(fault))
-        } else {
-            events += self.events
+        if let fault { events = [.failed(fault)] }
+        var next = 0
+        while next < events.count {
+            user?.handle(events[next])
+            next += 1
         }
-        self.events.removeAll(keepingCapacity: true)
+        events.removeAll(keepingCapacity: true)
     }
 
     package func abort(_ fault: LinkFault) {
@@ -165,7 +189,8 @@ final class Pipe {
 
     private func write(_ pipe: Pipe) {
         let window = network.conditions.window
-        while var message = pipe.waiting.first {
+        while var message = pipe.leaving ?? pull(pipe) {
+            pipe.leaving = message
             let room = window - pipe.flyingBytes
             let rest = unsafe message.memory.count - message.departed
             // As a kernel does, wait until a good part of the window is free.
@@ -181,12 +206,18 @@ final class Pipe {
             network.wake(pipe.to, at: pipe.lastArrival)
             message.departed += length
             if length == rest {
-                pipe.waiting.removeFirst()
+                pipe.leaving = nil
                 events.append(.sent(message.token))
             } else {
-                pipe.waiting.first = message
+                pipe.leaving = message
             }
         }
+    }
+
+    private func pull(_ pipe: Pipe) -> Pipe.Outgoing? {
+        guard let next = user?.nextMessage(to: pipe.to) else { return nil }
+        precondition(unsafe next.bytes.count > 0, "a message has bytes")
+        return unsafe Pipe.Outgoing(tag: next.tag, memory: next.bytes, token: next.token)
     }
 
     private func blame(_ peer: Int, _ evidence: String) {

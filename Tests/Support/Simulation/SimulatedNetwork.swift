@@ -36,6 +36,7 @@ package final class SimulatedNetwork {
         case kill(Int)
         case stop(Int, until: UInt64)
         case fail(Int, LinkFault)
+        case hear(Int, LinkEvent)
     }
 
     package let worldSize: Int
@@ -135,6 +136,8 @@ package final class SimulatedNetwork {
         case .stop(let rank, let end):
             stoppedUntil[rank] = end
             if end < .max { heap.add(.wake(rank), at: end) }
+        case .hear(let rank, let event):
+            if isAlive[rank] { links[rank].hear(event) }
         case .fail(let rank, let fault):
             links[rank].fail(fault)
         }
@@ -168,6 +171,11 @@ package final class SimulatedNetwork {
     func tellPeers(of rank: Int, _ fault: LinkFault) {
         for peer in 0..<worldSize where peer != rank { heap.add(.fail(peer, fault), at: now + latency()) }
     }
+
+    /// A rank asks all others what they are doing.
+    func ask(_ rank: Int) { for peer in 0..<worldSize where peer != rank { tell(peer, .asked(by: rank)) } }
+
+    func tell(_ rank: Int, _ event: LinkEvent) { heap.add(.hear(rank, event), at: now + latency()) }
 
     func latency() -> UInt64 { UInt64(random.integer(in: conditions.latency)) }
 

@@ -1,0 +1,26 @@
+/// What a communicator has done since it was made. Bandwidth as people compare it is bytes of the buffer
+/// over seconds times `CollectiveKind.busFactor`.
+public struct CommunicationStatistics: Sendable, Equatable {
+    public var operations: Int
+    /// Payload bytes, without frames.
+    public var bytesSent: Int
+    public var bytesReceived: Int
+    /// The part of them that arrived while the caller was waiting for a ticket.
+    public var bytesReceivedInWaits: Int
+    /// Time the caller spent waiting for tickets.
+    public var waitSeconds: Double
+
+    /// The share of the received bytes that arrived while the caller did something else; 0 without traffic.
+    public var hiddenShare: Double {
+        bytesReceived == 0 ? 0 : 1 - Double(bytesReceivedInWaits) / Double(bytesReceived)
+    }
+
+    /// What was added since `earlier`.
+    public func since(_ earlier: CommunicationStatistics) -> CommunicationStatistics {
+        CommunicationStatistics(
+            operations: operations - earlier.operations, bytesSent: bytesSent - earlier.bytesSent,
+            bytesReceived: bytesReceived - earlier.bytesReceived,
+            bytesReceivedInWaits: bytesReceivedInWaits - earlier.bytesReceivedInWaits,
+            waitSeconds: waitSeconds - earlier.waitSeconds)
+    }
+}
