@@ -104,7 +104,7 @@ let package = Package(
         tests("Trainer", ["Base", "Recipe", "Tensor", "Collectives", "Corpus", "Checkpoint", "Parallel", "Trainer",
                           "Simulation"]),
         tests("Bench", ["Base", "Recipe", "Tensor", "Bench", "TestSupport"]),
-        tests("Launch", ["Base", "Recipe", "Wire", "Launch", "Mutation"]),
+        tests("Launch", ["Base", "Recipe", "Telemetry", "Wire", "Launch", "Mutation"]),
         tests("System", ["Base", "skein"]),
     ]
 )

@@ -26,6 +26,22 @@ public struct CollectivesBench: Sendable {
 
     /// Runs as one rank of the job that `setting` names; rank 0's lines go to `report`.
     public func run(_ setting: RankSetting, report: (BenchLine) -> Void) throws {
+        try join(setting) { communicator in
+            for bytes in sizes {
+                let seconds = try measure(bytes, communicator, setting)
+                if setting.rank == 0 { report(line(bytes, seconds, ranks: setting.worldSize)) }
+            }
+        }
+    }
+
+    /// Measures all algorithms, and returns on rank 0 what was found.
+    public func tune(_ setting: RankSetting) throws -> [CollectivesTune.Finding] {
+        var findings: [CollectivesTune.Finding] = []
+        try join(setting) { findings = try CollectivesTune().run(self, $0) }
+        return findings
+    }
+
+    private func join(_ setting: RankSetting, _ body: (Communicator) throws -> Void) throws {
         var options = MeshOptions(rank: setting.rank, worldSize: setting.worldSize, masterHost: setting.masterHost,
                                   masterPort: setting.masterPort, secret: try JobSecret.load(from: setting.secretFile),
                                   jobID: "bench collectives")
@@ -35,10 +51,7 @@ public struct CollectivesBench: Sendable {
         options.claims = [("bench", "\(kind.name) of \(sizes) bytes")]
         let mesh = try Mesh.join(options)
         let communicator = Communicator(link: mesh)
-        for bytes in sizes {
-            let seconds = try measure(bytes, communicator, setting)
-            if setting.rank == 0 { report(line(bytes, seconds, ranks: setting.worldSize)) }
-        }
+        try body(communicator)
         try mesh.leave()
     }
 
@@ -66,7 +79,7 @@ public struct CollectivesBench: Sendable {
         return times[times.count / 2]
     }
 
-    private func perform(on buffer: UnsafeMutableBufferPointer<Float>, from source: UnsafeBufferPointer<Float>,
+    func perform(on buffer: UnsafeMutableBufferPointer<Float>, from source: UnsafeBufferPointer<Float>,
                          _ communicator: Communicator) throws {
         let style = CollectiveStyle(wire: wire, algorithm: algorithm)
         let rank = communicator.rank, ranks = communicator.worldSize

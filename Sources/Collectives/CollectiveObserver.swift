@@ -6,12 +6,4 @@ public protocol CollectiveObserver: AnyObject, Sendable {
 
     /// The caller waited for it.
     func waited(for request: Request, from: UInt64, to: UInt64)
-
-    /// A rank has been waited for as long as `CommunicatorOptions.timeoutSeconds`, and says that it has been in no
-    /// collective for `seconds`. It is waited for again.
-    func waits(for rank: Int, host: String, computing seconds: Double)
-}
-
-extension CollectiveObserver {
-    public func waits(for rank: Int, host: String, computing seconds: Double) {}
 }

@@ -11,7 +11,7 @@ import Wire
 /// (collective, count, partition, group), see `Algorithm` and the generators.
 @safe public final class Communicator {
     public let world: Group
-    public let options: CommunicatorOptions
+    public private(set) var options: CommunicatorOptions
     private let driver: Driver
     private let link: any Link
     private var programs = ProgramCache()
@@ -68,6 +68,14 @@ import Wire
                                  tagOperation: identity.nextOperation())
         driver.submit(operation)
         return operation
+    }
+
+    /// The measured part of the table of algorithms from here on; the same on all ranks.
+    public func use(rules: [Choice.Rule]) { options.choice.rules = rules }
+
+    /// Told in words when a rank is waited for very long that says it computes. Set while nothing is in flight.
+    public var notice: (@Sendable (String) -> Void)? {
+        didSet { driver.withExecutor { $0.notice = notice } }
     }
 
     // MARK: Groups

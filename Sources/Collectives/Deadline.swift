@@ -39,7 +39,8 @@ extension Executor {
         if let computing, computing < nanoseconds(options.patienceSeconds) {
             inquiry.withdraw()
             excusedAt = link.now
-            observer?.waits(for: culprit, host: host(of: culprit), computing: Double(computing) * 1e-9)
+            notice?("rank \(link.rank) waits for rank \(culprit) (\(host(of: culprit))), which has been in no "
+                + "collective for \(Units.fixed(Double(computing) * 1e-9, 1)) s")
             return
         }
         let what = place.deed == .send

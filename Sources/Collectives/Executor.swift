@@ -33,6 +33,7 @@ import Wire
     /// Mixed into all fingerprints: messages for another user of this link are not ours.
     private var salt: UInt32 = 0
     var observer: (any CollectiveObserver)?
+    var notice: (@Sendable (String) -> Void)?
 
     package private(set) var fault: CollectiveFault?
     /// When something last arrived or left, or when an idle executor was last given work.

@@ -224,7 +224,7 @@ struct KeyLines {
 }
 
 /// A whole text file, or one line that says why not.
-func readText(_ path: String) throws(BadInput) -> String {
+public func readText(_ path: String) throws(BadInput) -> String {
     let file = unsafe fopen(path, "rb")
     guard let file = unsafe file else {
         throw BadInput("\(path): \(errorText(errno)); name an existing config file")

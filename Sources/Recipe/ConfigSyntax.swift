@@ -5,6 +5,9 @@ import Base
 ///
 /// - Throws: `BadInput` with file and line.
 func checkSyntax(_ text: String, path: String) throws(BadInput) {
+    if let line = lineOfStrayBrace(text) {
+        throw BadInput("\(path):\(line): not valid TOML: a } that closes nothing; take it out")
+    }
     var quotes: Substring?
     for (number, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
         let place = "\(path):\(number + 1)"
@@ -28,4 +31,47 @@ func checkSyntax(_ text: String, path: String) throws(BadInput) {
                 + "like [training]")
         }
     }
+}
+
+/// The line, counted from 1, of the first } outside of texts and comments that closes no {. Where a list's next value
+/// should be, the library takes for granted that there is none, and ends the process.
+private func lineOfStrayBrace(_ text: String) -> Int? {
+    let bytes = Array(text.utf8)
+    let quote = UInt8(ascii: "\""), tick = UInt8(ascii: "'"), feed = UInt8(ascii: "\n")
+    var line = 1, place = 0
+    /// The text that `place` is in: its quote, and how many of them end it.
+    var open: (mark: UInt8, count: Int)?
+    /// The brackets and braces that it is in.
+    var stack: [UInt8] = []
+    func isMark(_ mark: UInt8, _ count: Int) -> Bool {
+        place + count <= bytes.count && bytes[place..<(place + count)].allSatisfy { $0 == mark }
+    }
+    while place < bytes.count {
+        let byte = bytes[place]
+        if byte == feed { line += 1 }
+        if let (mark, count) = open {
+            if byte == feed, count == 1 { open = nil }
+            if mark == quote, byte == UInt8(ascii: "\\") {
+                place += 1
+                if place < bytes.count, bytes[place] == feed { line += 1 }
+            } else if isMark(mark, count) {
+                open = nil
+                place += count - 1
+            }
+        } else if byte == quote || byte == tick {
+            let count = isMark(byte, 3) ? 3 : 1
+            open = (byte, count)
+            place += count - 1
+        } else if byte == UInt8(ascii: "#") {
+            while place + 1 < bytes.count, bytes[place + 1] != feed { place += 1 }
+        } else if byte == UInt8(ascii: "{") || byte == UInt8(ascii: "[") {
+            stack.append(byte)
+        } else if byte == UInt8(ascii: "]"), stack.last == UInt8(ascii: "[") {
+            stack.removeLast()
+        } else if byte == UInt8(ascii: "}"), stack.popLast() != UInt8(ascii: "{") {
+            return line
+        }
+        place += 1
+    }
+    return nil
 }

@@ -180,8 +180,20 @@ public struct Recipe: Sendable, Equatable {
     /// checksum on the loopback interface and encryption between hosts.
     public struct Communication: Sendable, Equatable {
         public var protection = FrameProtection.auto
+        /// Messages between ranks of one machine; between machines they go by TCP.
+        public var transport = TransportChoice.auto
+        /// Connections for data to each peer. One that is slow takes fewer messages, and does not set the pace.
+        public var streams = 1
+        /// One algorithm for all collectives that it serves; auto: by kind, bytes and ranks.
+        public var algorithm = AlgorithmChoice.auto
+        /// A table of algorithms that `skein bench collectives --tune` has measured; rank 0's holds for all.
+        public var table = ""
         /// The address to listen on; empty: the loopback interface when the master is on it, else all.
         public var bind = ""
+        /// The network interface to listen on, by its name, in place of `bind`.
+        public var interface = ""
+        /// Ports that ranks other than 0 may listen on, "29400-29500"; empty: any that is free.
+        public var portRange = ""
         /// A rank that is silent for so long has failed.
         public var heartbeatSeconds = 5.0
         /// How long ranks wait for each other to come.
@@ -191,6 +203,13 @@ public struct Recipe: Sendable, Equatable {
     }
 
     public enum FrameProtection: String, Sendable, CaseIterable { case auto, checked, sealed }
+    public enum TransportChoice: String, Sendable, CaseIterable { case auto, tcp, shm }
+
+    public enum AlgorithmChoice: String, Sendable, CaseIterable {
+        case auto, ring, direct
+        case recursiveDoubling = "recursive-doubling"
+        case halvingDoubling = "halving-doubling"
+    }
 
     public struct Validation: Sendable, Equatable {
         /// Steps between two validations; the last step always validates. 0 means only the last.

@@ -32,6 +32,7 @@ extension Recipe {
                 + "make it at least training.seq_len = \(training.sequenceLength)")
         }
         try validateName(at("job.name"))
+        try validateNetwork(at)
         try validateDecomposition(at)
         try validateLengthWarmup(at)
         // Beyond these the sums of a memory plan would overflow, and positions in a batch do not fit 32 bits.
@@ -44,6 +45,17 @@ extension Recipe {
         if Double(model.layers) * widths * (tokens + Double(model.dim)) > 1e17 {
             throw BadInput("\(at("model.n_layers")): a model of \(model.layers) layers of width \(model.dim) fits no "
                 + "machine; lower model.n_layers, model.dim or model.ffn_dim")
+        }
+    }
+
+    private func validateNetwork(_ at: (String) -> String) throws(BadInput) {
+        if !communication.bind.isEmpty, !communication.interface.isEmpty {
+            throw BadInput("\(at("comm.interface")) = \"\(communication.interface)\" and comm.bind = "
+                + "\"\(communication.bind)\" both say where to listen; keep one of them")
+        }
+        if !communication.portRange.isEmpty, communication.ports == nil {
+            throw BadInput("\(at("comm.port_range")) = \"\(communication.portRange)\" is no range of ports; write for "
+                + "example \"29400-29500\"")
         }
     }
 
@@ -104,6 +116,16 @@ extension Recipe {
         case .linear: return peak * (1 - (1 - low) * progress)
         case .cosine: return peak * (low + (1 - low) * 0.5 * (1 + cosine(Double.pi * progress)))
         }
+    }
+}
+
+extension Recipe.Communication {
+    /// `comm.port_range` as numbers; nil where it is empty, or no range.
+    public var ports: ClosedRange<Int>? {
+        let ends = portRange.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+        guard ends.count == 2, let low = ends[0], let high = ends[1], low >= 1, low <= high,
+              high <= 65_535 else { return nil }
+        return low...high
     }
 }
 

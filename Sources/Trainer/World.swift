@@ -1,6 +1,7 @@
 import Base
 import Collectives
 import Recipe
+import Telemetry
 import Tensor
 import Wire
 
@@ -63,14 +64,33 @@ public final class World {
         options.claims = [("recipe", recipe.fingerprint), ("data", dataFingerprint),
                           ("arithmetic", arithmetic(recipe.training.matmul))]
         options.bind = communication.bind.isEmpty ? nil : communication.bind
+        options.interface = communication.interface.isEmpty ? nil : communication.interface
+        options.portRange = communication.ports
+        options.transport = Transport(rawValue: communication.transport.rawValue) ?? .auto
+        options.dataStreams = communication.streams
         options.startDeadlineSeconds = communication.startSeconds
         options.heartbeatSeconds = communication.heartbeatSeconds
         options.protection = World.protection(communication, host: setting.masterHost)
         options.spins = localSize * threads < Machine.cores()
+        // Found wrong before anybody is kept waiting.
+        let table = try rank == 0 ? World.table(communication) : ""
         let mesh = try Mesh.join(options)
         self.mesh = mesh
-        communicator = Communicator(
-            link: mesh, options: CommunicatorOptions(timeoutSeconds: communication.timeoutSeconds))
+        let communicator = Communicator(
+            link: mesh, options: CommunicatorOptions(
+                timeoutSeconds: communication.timeoutSeconds,
+                choice: Choice(forced: Algorithm(name: communication.algorithm.rawValue))))
+        self.communicator = communicator
+        communicator.notice = { printError("skein: \($0)") }
+        let text = try gather(Array(table.utf8))[0]
+        communicator.use(rules: try Choice(text: String(decoding: text, as: UTF8.self), name: "comm.table").rules)
+    }
+
+    /// The text of the table of algorithms, which must be one; empty without a table.
+    private static func table(_ communication: Recipe.Communication) throws -> String {
+        let path = communication.table
+        guard !path.isEmpty else { return "" }
+        return try Choice(text: readText(path), name: path).text
     }
 
     private static func protection(_ communication: Recipe.Communication, host: String) -> Protection {
@@ -155,6 +175,10 @@ extension Recipe {
         own.training.matmul = .own
         own.job.dumpFolder = ""
         own.communication.bind = ""
+        own.communication.interface = ""
+        own.communication.portRange = ""
+        // Rank 0's holds for all.
+        own.communication.table = ""
         own.metrics = Recipe().metrics
         own.launch = Recipe().launch
         let crc = CRC32C.checksum(Array(own.toml.utf8))

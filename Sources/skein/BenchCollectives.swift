@@ -28,6 +28,10 @@ struct CollectivesCommand: ParsableCommand {
     var algorithm: String?
     @Option(help: "What numbers are while they travel: fp32 or bf16.")
     var wire = "fp32"
+    @Option(help: "Measures every algorithm and writes a table for comm.table to this file.")
+    var tune: String?
+    @Flag(help: "Prints which algorithm each collective takes by bytes, and what a rank sends; measures nothing.")
+    var explain = false
     @Flag(help: "One JSON object a line.")
     var json = false
 
@@ -104,10 +108,54 @@ struct CollectivesCommand: ParsableCommand {
     }
 
     func run() throws {
+        if explain { return printChoices() }
         guard let setting = try rankSetting() else { return try launchRanks() }
         var bench = try CollectivesBench(kind: kind(), sizes: sizes(), algorithm: chosenAlgorithm(),
                                          wire: wireFormat(), protection: protection())
         bench.transport = Transport(rawValue: transport) ?? .tcp
+        if let tune { return try write(bench.tune(setting), setting, to: tune) }
         try bench.run(setting) { emit($0, json: json) }
+    }
+
+    private func write(_ findings: [CollectivesTune.Finding], _ setting: RankSetting, to path: String) throws {
+        guard setting.rank == 0 else { return }
+        for finding in findings {
+            let times = finding.seconds.map { "\($0.algorithm.name) \(Units.fixed($0.seconds * 1e6, 1)) us" }
+            print("\(finding.kind.name) \(Units.bytes(finding.bytes)): \(times.joined(separator: ", ")); "
+                + "\(finding.chosen == finding.standard ? "default" : "chosen"): \(finding.chosen.name)")
+        }
+        let table = CollectivesTune.table(findings, ranks: setting.worldSize)
+        let text = "# skein bench collectives --tune, \(setting.worldSize) ranks, \(transport), \(mode)\n" + table.text
+        do {
+            try text.write(toFile: path, atomically: true, encoding: .utf8)
+        } catch {
+            throw BadInput("\(path) cannot be written (\(error.localizedDescription)); name another file for --tune")
+        }
+        print("written to \(path); name it by comm.table")
+    }
+
+    /// From the largest size down, a line wherever another algorithm begins.
+    private func printChoices() {
+        print("collectives over \(ranks) ranks: up to so many bytes, by which algorithm, in how many messages, and "
+            + "bytes that rank 0 sends")
+        for kind in CollectiveKind.allCases where kind != .transfer && kind != .barrier {
+            let sizes = (2...28).map { 1 << $0 }
+            for (place, bytes) in sizes.enumerated() {
+                let algorithm = Choice().algorithm(for: kind, bytes: bytes, groupSize: ranks)
+                let isLast = place + 1 == sizes.count
+                if !isLast, Choice().algorithm(for: kind, bytes: sizes[place + 1], groupSize: ranks) == algorithm {
+                    continue
+                }
+                let group = Group(worldSize: ranks, rank: 0), even = Partition(evenly: bytes / 4, over: ranks)
+                let request = Request(kind, .float32, count: bytes / 4, group: group,
+                                      partition: kind == .allToAll ? even : nil,
+                                      outgoing: kind == .allToAll ? even : nil)
+                let schedule = request.schedule(segmentBytes: CommunicatorOptions().segmentBytes)
+                let sends = schedule.steps.filter { $0.deed == .send }
+                let sent = sends.reduce(0) { $0 + 4 * $1.range.count }
+                print("  \(kind.name)  \(isLast ? "any size" : "to \(Units.bytes(bytes))")  \(algorithm.name)  "
+                    + "at \(Units.bytes(bytes)): \(sends.count) messages, \(Units.bytes(sent))")
+            }
+        }
     }
 }

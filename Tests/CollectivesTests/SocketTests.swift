@@ -58,8 +58,8 @@ import Wire
         return unsafe Array(buffer)
     }
 
-    private func onSockets(_ ranks: Int, _ transport: Transport, _ body: @escaping @Sendable (Communicator) throws -> [String])
-        throws -> [[String]] {
+    private func onSockets(_ ranks: Int, _ transport: Transport,
+                           _ body: @escaping @Sendable (Communicator) throws -> [String]) throws -> [[String]] {
         let port = freePort()
         let secret = JobSecret.random()
         let results = Mutex<[Int: [String]]>([:])

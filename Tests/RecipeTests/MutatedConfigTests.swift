@@ -53,6 +53,18 @@ import Testing
         #expect(rows?.description.hasPrefix("x.toml:2: training.global_batch_size = 2 leaves some") == true)
     }
 
+    /// Where a list's value should be, a brace would end the process; within texts and comments it is a character.
+    @Test(arguments: ["odds = [}", "odds = [1, }", "odds = {a = [ }}", "paths = [\"\"\"a\"\"\", }]", "x = '''a\n''' }"])
+    func braces(_ text: String) {
+        let line = load("[data]\n" + text + "\n")
+        #expect(line?.contains("not valid TOML: a } that closes nothing") == true, "\(line ?? "accepted")")
+    }
+
+    @Test func bracesInTexts() {
+        #expect(load("[data]\nseparator = \"{\\\"}\" # }\n[job] # {\nname = 'a' # '}'\n") == nil)
+        #expect(load("[data]\nseparator = '''\n{'\n}'''\n") == nil)
+    }
+
     /// A byte order mark and CRLF line ends change nothing, nor do brackets within texts.
     @Test func marksAndLineEnds() throws {
         let text = "[job] # a comment\nname = \"a-b\"\n\n[ training ]\nsteps = 7\n"

@@ -11,6 +11,11 @@ import Testing
         (["--training.max_tokens_per_task", "255"],
          "--training.max_tokens_per_task: training.max_tokens_per_task = 255 is less than one row; "
             + "make it at least training.seq_len = 256"),
+        (["--comm.port_range", "80"], "--comm.port_range: comm.port_range = \"80\" is no range of ports"),
+        (["--comm.port_range", "9-8"], "--comm.port_range: comm.port_range = \"9-8\" is no range of ports"),
+        (["--comm.port_range", "0-70000"], "--comm.port_range: comm.port_range = \"0-70000\" is no range of ports"),
+        (["--comm.interface", "eth0", "--comm.bind", "::1"],
+         "--comm.interface: comm.interface = \"eth0\" and comm.bind"),
         (["--job.name", ""], "--job.name: job.name = \"\" cannot name a folder"),
         (["--job.name", "a/b"], "--job.name: job.name = \"a/b\" cannot name a folder"),
         (["--job.name", ".."], "--job.name: job.name = \"..\" cannot name a folder"),

@@ -270,6 +270,19 @@ import Musl
         })
     }
 
+    /// By an interface's name; one that is not there is named together with those that are.
+    @Test func anInterface() throws {
+        #expect(try SocketAddress.ofInterface("lo").isLoopback)
+        let error = #expect(throws: WireError.self) { try SocketAddress.ofInterface("nosuch0") }
+        #expect(error?.description.contains("cannot find host nosuch0") == true && error?.kind == .badInput)
+        #expect(error?.description.contains("lo") == true)
+        expectCalm(runJob(worldSize: 2, { $0.interface = "lo" }) { mesh in
+            #expect(mesh.listeningAddress?.isLoopback == true)
+            try exchangeRandomMessages(mesh, count: 4)
+            try mesh.leave()
+        })
+    }
+
     @Test func aBindAddressAndAPortRange() throws {
         let base = freePort() + 12_000
         let ports = Mutex<[Int]>([])

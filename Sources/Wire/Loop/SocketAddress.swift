@@ -29,6 +29,9 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         host.count == 4 ? host[0] == 127 : host == [UInt8](repeating: 0, count: 15) + [1]
     }
 
+    /// IPv6 addresses that mean something on one link only: fe80::/10.
+    package var isLinkLocal: Bool { host.count == 16 && host[0] == 0xFE && host[1] & 0xC0 == 0x80 }
+
     package var isWildcard: Bool { host.allSatisfy { $0 == 0 } }
 
     package func with(port: UInt16) -> SocketAddress { SocketAddress(host: host, port: port, scope: scope) }
@@ -64,6 +67,32 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         }
         guard !found.isEmpty else { throw .cannotResolve(host: host, problem: "it has no address") }
         return found
+    }
+
+    /// The address of a network interface: IPv4 before IPv6, and one that is good beyond the link before one that is
+    /// not.
+    package static func ofInterface(_ name: String) throws(WireError) -> SocketAddress {
+        var list: UnsafeMutablePointer<ifaddrs>?
+        guard unsafe getifaddrs(&list) == 0 else {
+            throw .cannotResolve(host: name, problem: "this machine's interfaces cannot be listed")
+        }
+        defer { unsafe freeifaddrs(list) }
+        var found: [SocketAddress] = [], others: Set<String> = []
+        var next = unsafe list
+        while let entry = unsafe next {
+            let own = unsafe String(cString: entry.pointee.ifa_name)
+            others.insert(own)
+            if own == name, let raw = unsafe entry.pointee.ifa_addr, let address = unsafe SocketAddress(raw) {
+                found.append(address)
+            }
+            unsafe next = entry.pointee.ifa_next
+        }
+        func rank(_ address: SocketAddress) -> Int { address.host.count == 4 ? 0 : address.isLinkLocal ? 2 : 1 }
+        guard let best = found.min(by: { rank($0) < rank($1) }) else {
+            let names = others.sorted().joined(separator: ", ")
+            throw .cannotResolve(host: name, problem: "no interface of that name has an address; there are \(names)")
+        }
+        return best
     }
 
     /// What a socket call filled in; nil for families other than IPv4 and IPv6.

@@ -56,6 +56,7 @@ extension Controller {
 
     /// All interfaces only when others need them: a job on the loopback interface stays there.
     private func listenAddress() throws(WireError) -> SocketAddress {
+        if let interface = options.interface { return try SocketAddress.ofInterface(interface) }
         if let bind = options.bind { return try SocketAddress.resolve(bind, port: 0)[0] }
         let master = options.masterHost
         if isLoopback(host: master) {
@@ -98,7 +99,12 @@ extension Controller {
     }
 
     private func address(of peer: Int) throws(WireError) -> SocketAddress {
-        if peer != 0, let place = roster.places[peer] { return place.address }
+        if peer != 0, let place = roster.places[peer] {
+            // A link-local address is good on the link that leads to rank 0.
+            let address = place.address
+            guard address.isLinkLocal, let scope = masterAddress?.scope, scope != 0 else { return address }
+            return SocketAddress(host: address.host, port: address.port, scope: scope)
+        }
         if let masterAddress { return masterAddress }
         let all = try SocketAddress.resolve(options.masterHost, port: UInt16(options.masterPort))
         return all[attempts % all.count]

@@ -7,6 +7,8 @@ public struct MeshOptions: Sendable {
     public var masterPort: Int
     /// The address to listen on. Without one: the loopback interface when the master is on it, else all.
     public var bind: String?
+    /// The network interface to listen on, by its name; then `bind` says nothing.
+    public var interface: String?
     /// Ports that ranks other than 0 may listen on. Without a range: any free port.
     public var portRange: ClosedRange<Int>?
     public var secret: JobSecret
