@@ -21,18 +21,22 @@ public struct PlannedMemory {
                                      threads: max(1, Machine.cores() / localRanks),
                                      textBytes: try fileBytes(ofSources: recipe.data.paths),
                                      mappedTokens: mapped.tokens, documents: mapped.documents, processBytes: held,
-                                     communicationBytes: Self.communicationBytes(recipe, ranks: ranks))
+                                     communicationBytes: Self.communicationBytes(recipe, ranks: ranks,
+                                                                                 localRanks: localRanks))
         plan = MemoryPlan(recipe, setting)
     }
 
     /// The segments where summands wait; as many again where frames may be sealed, for what is on its way; the buffer
-    /// for early messages of the one peer whose sums come in (other peers' hold a few words); and what cryptography,
-    /// the loop and the helper thread take (measured at 2, 3 and 4 ranks: 2 to 4 MiB).
-    private static func communicationBytes(_ recipe: Recipe, ranks: Int) -> Int {
+    /// for early messages of the one peer whose sums come in (other peers' hold a few words); the memory shared with
+    /// each peer on this machine; and what cryptography, the loop and the helper thread take (measured at 2, 3 and 4
+    /// ranks: 2 to 4 MiB). Messages that are queued take none: the network takes one when it can send it.
+    private static func communicationBytes(_ recipe: Recipe, ranks: Int, localRanks: Int) -> Int {
         guard ranks > 1 else { return 0 }
         let staging = CommunicatorOptions().stagingBytes(worldSize: ranks)
         let copies = recipe.communication.protection == .checked ? 1 : 2
-        return copies * staging + MeshOptions.defaultEarlyByteCount + 2 << 20
+        let isShared = recipe.communication.transport != .tcp && localRanks - 1 <= Transport.sharedPeerLimit
+        let shared = isShared ? (localRanks - 1) * Transport.sharedByteCount : 0
+        return copies * staging + shared + MeshOptions.defaultEarlyByteCount + 2 << 20
     }
 
     /// Whether `requireRoom` passes.

@@ -86,4 +86,6 @@ public enum Transport: String, Sendable, CaseIterable {
 
     /// Each peer takes 2 MiB; with more than so many on one machine `auto` stays with TCP.
     public static let sharedPeerLimit = 16
+    /// Memory that two ranks share.
+    public static let sharedByteCount = SharedSegment.byteCount
 }

@@ -23,9 +23,9 @@ import Musl
 @safe final class SharedSegment {
     static let cookieByteCount = 32
     private static let headByteCount = 4096
+    static let byteCount = headByteCount + 2 * SharedRing.byteCount
 
     let descriptor: Int32
-    let byteCount: Int
     private let memory: UnsafeMutableRawPointer
 
     /// How an offer names the memory.
@@ -36,19 +36,18 @@ import Musl
         var cookie: [UInt8]
     }
 
-    private init?(descriptor: Int32, byteCount: Int) {
-        let mapping = unsafe mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
+    private init?(descriptor: Int32) {
+        let mapping = unsafe mmap(nil, Self.byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
         guard let mapping = unsafe mapping, unsafe mapping != MAP_FAILED else {
             Self.close(descriptor)
             return nil
         }
         self.descriptor = descriptor
-        self.byteCount = byteCount
         unsafe memory = unsafe mapping
     }
 
     deinit {
-        unsafe munmap(memory, byteCount)
+        unsafe munmap(memory, Self.byteCount)
         Self.close(descriptor)
     }
 
@@ -62,12 +61,11 @@ import Musl
 
     /// Makes the memory; nil where the system does not give any.
     static func make() -> (segment: SharedSegment, name: Name)? {
-        let byteCount = headByteCount + 2 * SharedRing.byteCount
         let descriptor = unsafe skein_memory_file("skein")
         // Preallocated: a full memory cgroup is found out here and not by a signal in the middle of a step.
         guard descriptor >= 0, ftruncate(descriptor, byteCount) == 0,
               posix_fallocate(descriptor, 0, byteCount) == 0,
-              let segment = SharedSegment(descriptor: descriptor, byteCount: byteCount) else { return nil }
+              let segment = SharedSegment(descriptor: descriptor) else { return nil }
         var random = SystemRandomNumberGenerator()
         let cookie = (0..<cookieByteCount).map { _ in UInt8.random(in: 0...255, using: &random) }
         unsafe UnsafeMutableRawBufferPointer(start: segment.memory, count: cookieByteCount).copyBytes(from: cookie)
@@ -77,7 +75,6 @@ import Musl
 
     /// Opens what a peer has offered; nil where it is not to be had, or is something else.
     static func open(_ name: Name) -> SharedSegment? {
-        let byteCount = headByteCount + 2 * SharedRing.byteCount
         guard name.byteCount == byteCount, name.cookie.count == cookieByteCount else { return nil }
         let path = "/proc/\(name.process)/fd/\(name.descriptor)"
         // On another machine of the same name the path leads anywhere: nothing but such memory is opened.
@@ -88,7 +85,7 @@ import Musl
         let descriptor = Self.openFile(path)
         var status = stat()
         guard descriptor >= 0, unsafe fstat(descriptor, &status) == 0, Int(status.st_size) == byteCount,
-              let segment = SharedSegment(descriptor: descriptor, byteCount: byteCount) else { return nil }
+              let segment = SharedSegment(descriptor: descriptor) else { return nil }
         let found = unsafe Array(UnsafeRawBufferPointer(start: segment.memory, count: cookieByteCount))
         return found == name.cookie ? segment : nil
     }
