@@ -63,11 +63,11 @@ func linkSum(_ reduction: Reduction, _ element: ElementType) -> LinkSum {
 
 /// The float that a bfloat16 stands for: its bits are a float's upper half.
 @inline(__always)
-func widened(_ bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
+package func widened(_ bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
 
 /// The nearest bfloat16, ties to even; a not-a-number stays one (its top fraction bit is set, lest it become infinity).
 @inline(__always)
-func narrowed(_ value: Float) -> UInt16 {
+package func narrowed(_ value: Float) -> UInt16 {
     let bits = value.bitPattern
     let isNaN = bits & 0x7FFF_FFFF > 0x7F80_0000
     let rounded = (bits &+ 0x7FFF &+ (bits >> 16 & 1)) >> 16

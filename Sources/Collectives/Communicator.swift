@@ -25,7 +25,7 @@ import Wire
     public var observer: (any CollectiveObserver)? {
         didSet { driver.withExecutor { $0.observer = observer } }
     }
-    /// A byte per rank for barriers, and the rows of `exchange`.
+    /// The tokens of barriers, and the rows of `exchange`.
     let scratch: UnsafeMutableRawBufferPointer
 
     public var rank: Int { world.index }

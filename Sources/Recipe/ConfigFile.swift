@@ -227,7 +227,7 @@ struct KeyLines {
 public func readText(_ path: String) throws(BadInput) -> String {
     let file = unsafe fopen(path, "rb")
     guard let file = unsafe file else {
-        throw BadInput("\(path): \(errorText(errno)); name an existing config file")
+        throw BadInput("\(path): \(errorText(errno)); name an existing file")
     }
     defer { unsafe fclose(file) }
     var bytes: [UInt8] = []

@@ -35,6 +35,11 @@ import Testing
         return nil
     }
 
+    private func someCollective(_ random: inout SimulationRandom, _ size: Int) -> (CollectiveKind, Algorithm) {
+        let some = allCollectives.filter { serves($0, size) }
+        return some[random.integer(in: 0...(some.count - 1))]
+    }
+
     /// The sum of whole numbers is exact in any order: the naive sum, whatever the algorithm.
     @Test(arguments: allCollectives, 1...9)
     func equalsTheNaiveSum(_ collective: (CollectiveKind, Algorithm), worldSize: Int) {
@@ -82,8 +87,7 @@ import Testing
         var random = SimulationRandom(seed: UInt64(seed), stream: 2)
         let worldSize = random.integer(in: 2...6)
         let trials = (0..<10).map { index in
-            let some = allCollectives.filter { serves($0, worldSize) }
-            let (kind, algorithm) = some[random.integer(in: 0...(some.count - 1))]
+            let (kind, algorithm) = someCollective(&random, worldSize)
             let request = requests(kind, algorithm, count: random.magnitude(in: 1...20_000),
                                    worldSize: worldSize, root: index % worldSize)[0]
             return Trial(request, seed: UInt64(seed * 100 + index), whole: false)
@@ -100,8 +104,7 @@ import Testing
         let trials = (0..<12).map { index in
             let ranks = sets[random.integer(in: 0...(sets.count - 1))]
             let group = Group(ranks: ranks, rank: ranks[0])
-            let some = allCollectives.filter { serves($0, ranks.count) }
-            let (kind, algorithm) = some[random.integer(in: 0...(some.count - 1))]
+            let (kind, algorithm) = someCollective(&random, ranks.count)
             let request = request(kind, algorithm, count: random.magnitude(in: 1...5000), group: group,
                                   root: index % group.size)
             return Trial(request, seed: UInt64(seed * 100 + index), whole: false,
@@ -123,8 +126,7 @@ import Testing
             ranks.removeLast(worldSize - random.integer(in: 2...worldSize))
             if !ids.contains(ranks) { ids.append(ranks) }
             let group = Group(ranks: ranks, rank: ranks[0])
-            let some = allCollectives.filter { serves($0, ranks.count) }
-            let (kind, algorithm) = some[random.integer(in: 0...(some.count - 1))]
+            let (kind, algorithm) = someCollective(&random, ranks.count)
             let request = request(kind, algorithm, count: random.magnitude(in: 1...3000), group: group,
                                   root: index % group.size)
             return Trial(request, seed: UInt64(seed * 100 + index), whole: false,

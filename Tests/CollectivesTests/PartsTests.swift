@@ -52,6 +52,28 @@ import Testing
         #expect(member.fingerprint(segmentBytes: 2048) != prints[0])
     }
 
+    /// Every bfloat16 comes back as itself; what lies between two goes to the nearer, the middle to the even one, and
+    /// what is beyond the largest to infinity. Not-a-numbers stay that.
+    @Test func everyBfloat16() {
+        for code in 0...UInt16.max {
+            let value = widened(code)
+            guard !value.isNaN else {
+                #expect(widened(narrowed(value)).isNaN)
+                continue
+            }
+            #expect(narrowed(value) == code)
+            // Towards the next code, away from zero.
+            guard value.isFinite else { continue }
+            let middle = value.bitPattern + 0x8000, even = code & 1 == 0 ? code : code + 1
+            #expect(narrowed(Float(bitPattern: middle)) == even)
+            #expect(narrowed(Float(bitPattern: middle - 1)) == code)
+            #expect(narrowed(Float(bitPattern: middle + 1)) == code + 1)
+        }
+        for payload in [0x7F80_0001, 0x7FFF_FFFF, 0xFF80_0001, 0xFFFF_FFFF] as [UInt32] {
+            #expect(widened(narrowed(Float(bitPattern: payload))).isNaN)
+        }
+    }
+
     /// The table decides by kind, bytes and ranks; the first rule that fits and can serve is taken.
     @Test func theChoice() throws {
         let table = try Choice(text: "# measured\nall-reduce up-to 1000 ranks 2...4 direct\n\n"

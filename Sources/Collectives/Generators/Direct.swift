@@ -48,25 +48,21 @@ extension Schedule {
     }
 
     /// Every part goes to the root. The others' buffers are their part alone.
-    mutating func gather(_ partition: Partition, root: Int) {
-        for distance in 1..<max(1, size) {
-            let position = modulo(root + distance, size)
-            if index == root {
-                round(distance - 1, receive: partition[position], from: position)
-            } else if index == position {
-                round(distance - 1, send: 0..<partition[index].count, to: root)
-            }
-        }
-    }
+    mutating func gather(_ partition: Partition, root: Int) { rooted(partition, root: root, toRoot: true) }
 
     /// Every part comes from the root.
-    mutating func scatter(_ partition: Partition, root: Int) {
+    mutating func scatter(_ partition: Partition, root: Int) { rooted(partition, root: root, toRoot: false) }
+
+    private mutating func rooted(_ partition: Partition, root: Int, toRoot: Bool) {
         for distance in 1..<max(1, size) {
             let position = modulo(root + distance, size)
-            if index == root {
-                round(distance - 1, send: partition[position], to: position)
-            } else if index == position {
-                round(distance - 1, receive: 0..<partition[index].count, from: root)
+            guard index == root || index == position else { continue }
+            let peer = index == root ? position : root
+            let range = index == root ? partition[position] : 0..<partition[index].count
+            if (index == root) == toRoot {
+                round(distance - 1, receive: range, from: peer)
+            } else {
+                round(distance - 1, send: range, to: peer)
             }
         }
     }

@@ -44,6 +44,7 @@ extension Controller {
         guard let segment = offeredMemory.removeValue(forKey: control.peer), content == [0] || content == [1] else {
             return false
         }
+        segment.closeDescriptor()
         settle(control.peer, content == [1] ? segment : nil)
         return true
     }

@@ -208,7 +208,9 @@ extension Controller {
         } else if let peer = roster.missing.first, let place = roster.places[peer] {
             failure = .unreachable(rank: peer, address: place.address.description, problem: lastProblem)
         } else {
-            failure = .missing(ranks: roster.missing, seconds: seconds, strangers: strangers)
+            // Everybody is connected, and somebody has not said whether it shares memory.
+            let missing = roster.missing.isEmpty ? memoryAwaited.sorted() : roster.missing
+            failure = .missing(ranks: missing, seconds: seconds, strangers: strangers)
         }
     }
 

@@ -32,6 +32,8 @@ import Base
     private var posted: [Key: Posting] = [:]
     private var leaving: (message: OutgoingMessage, done: Int)?
     private var arriving: (posting: Posting?, length: Int, done: Int)?
+    /// A message was cut off in the middle: nothing that makes sense can follow it.
+    private var isBroken = false
 
     init(peer: Int, segment: SharedSegment, mesh: Mesh) {
         self.peer = peer
@@ -48,7 +50,7 @@ import Base
 
     /// Writes what the user has, as far as there is room.
     func pump() {
-        while true {
+        while !isBroken {
             if leaving == nil {
                 guard let room = outgoing.room else { return mesh.accuse(peer, "its ring's positions make no sense") }
                 guard room >= Self.headByteCount, let next = mesh.nextMessage(to: peer) else { return }
@@ -150,11 +152,13 @@ import Base
 
     private func consume(_ count: Int) { if incoming.read(count) { mesh.ring(peer) } }
 
-    /// The user's buffers are its own again; what is half written is finished with zeros by nobody: the peer's mesh is
-    /// told to go before.
+    /// The user's buffers are its own again: what is half read of a message is read to its end and forgotten. Of one
+    /// that is half written the rest is not to be had any more, so the way ends there; the mesh has seen to its fault.
     func withdraw() {
         posted.removeAll(keepingCapacity: true)
         if let (_, length, done) = arriving { arriving = (nil, length, done) }
+        isBroken = isBroken || leaving != nil
+        leaving = nil
     }
 
     /// Whether a message is half written.

@@ -19,13 +19,14 @@ import Musl
 //     4096         ring from the lower rank to the higher one: positions, then data
 //      ...         ring from the higher rank to the lower one
 //
-/// A mapping of such memory. Unmapped at its end.
+/// A mapping of such memory, unmapped at its end. The descriptor is open only until the other rank has opened it, too,
+/// so that shared memory costs a running rank none.
 @safe final class SharedSegment {
     static let cookieByteCount = 32
     private static let headByteCount = 4096
     static let byteCount = headByteCount + 2 * SharedRing.byteCount
 
-    let descriptor: Int32
+    private var descriptor: Int32
     private let memory: UnsafeMutableRawPointer
 
     /// How an offer names the memory.
@@ -36,9 +37,12 @@ import Musl
         var cookie: [UInt8]
     }
 
-    private init?(descriptor: Int32) {
-        let mapping = unsafe mmap(nil, Self.byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
-        guard let mapping = unsafe mapping, unsafe mapping != MAP_FAILED else {
+    /// Takes the descriptor over, whatever comes of it.
+    private init?(descriptor: Int32, isSized: (Int32) -> Bool) {
+        guard descriptor >= 0 else { return nil }
+        guard isSized(descriptor),
+              let mapping = unsafe mmap(nil, Self.byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0),
+              unsafe mapping != MAP_FAILED else {
             Self.close(descriptor)
             return nil
         }
@@ -48,7 +52,13 @@ import Musl
 
     deinit {
         unsafe munmap(memory, Self.byteCount)
-        Self.close(descriptor)
+        closeDescriptor()
+    }
+
+    /// Nobody needs to open it any more.
+    func closeDescriptor() {
+        if descriptor >= 0 { Self.close(descriptor) }
+        descriptor = -1
     }
 
     private static func close(_ descriptor: Int32) {
@@ -63,9 +73,10 @@ import Musl
     static func make() -> (segment: SharedSegment, name: Name)? {
         let descriptor = unsafe skein_memory_file("skein")
         // Preallocated: a full memory cgroup is found out here and not by a signal in the middle of a step.
-        guard descriptor >= 0, ftruncate(descriptor, byteCount) == 0,
-              posix_fallocate(descriptor, 0, byteCount) == 0,
-              let segment = SharedSegment(descriptor: descriptor) else { return nil }
+        let segment = SharedSegment(descriptor: descriptor) {
+            ftruncate($0, byteCount) == 0 && posix_fallocate($0, 0, byteCount) == 0
+        }
+        guard let segment else { return nil }
         var random = SystemRandomNumberGenerator()
         let cookie = (0..<cookieByteCount).map { _ in UInt8.random(in: 0...255, using: &random) }
         unsafe UnsafeMutableRawBufferPointer(start: segment.memory, count: cookieByteCount).copyBytes(from: cookie)
@@ -82,10 +93,12 @@ import Musl
         guard unsafe readlink(path, &target, target.count - 1) > 0,
               String(decoding: target.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
                 .hasPrefix("/memfd:skein") else { return nil }
-        let descriptor = Self.openFile(path)
-        var status = stat()
-        guard descriptor >= 0, unsafe fstat(descriptor, &status) == 0, Int(status.st_size) == byteCount,
-              let segment = SharedSegment(descriptor: descriptor) else { return nil }
+        let segment = SharedSegment(descriptor: Self.openFile(path)) { descriptor in
+            var status = stat()
+            return unsafe fstat(descriptor, &status) == 0 && Int(status.st_size) == byteCount
+        }
+        guard let segment else { return nil }
+        segment.closeDescriptor()
         let found = unsafe Array(UnsafeRawBufferPointer(start: segment.memory, count: cookieByteCount))
         return found == name.cookie ? segment : nil
     }
