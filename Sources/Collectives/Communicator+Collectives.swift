@@ -89,6 +89,36 @@ extension Communicator {
         }
     }
 
+    /// Several of these, one behind the other, of one group: `preparing` is given an all-gather's number with the range.
+    /// While the last segments of one travel, the first of the next are made. `buffer` and `partition` say what each is.
+    public func allGathers(
+        _ count: Int, in group: Group, buffer: (Int) -> UnsafeMutableBufferPointer<Float>,
+        partition: (Int) -> Partition, preparing: (Int, Range<Int>) -> Void
+    ) throws(CollectiveFault) {
+        var operations: [Operation?] = []
+        operations.reserveCapacity(count)
+        for number in 0..<count {
+            let memory = unsafe buffer(number)
+            var request = request(.allGather, .float32, memory.count, group,
+                                  CollectiveStyle(label: UInt32(number + 1)), partition(number))
+            request.isPrepared = true
+            operations.append(unsafe begin(request, .init(memory)))
+        }
+        for number in 0..<count {
+            guard let operation = operations[number] else {
+                let memory = unsafe buffer(number)
+                preparing(number, 0..<memory.count)
+                continue
+            }
+            try withoutActuallyEscaping(preparing) { preparing throws(CollectiveFault) in
+                try prepare(operation) { preparing(number, $0) }
+            }
+        }
+        for operation in operations {
+            if let operation { try wait(for: operation) }
+        }
+    }
+
     /// Copies `bytes` of the world rank `root`, a member of the group, to all others.
     public func broadcast(
         _ bytes: UnsafeMutableRawBufferPointer, from root: Int, in group: Group? = nil,

@@ -154,6 +154,19 @@ import Wire
         recycle(operation)
     }
 
+    /// Has the caller make all that `operation` waits for, with a pass of the network behind each segment.
+    func prepare(_ operation: Operation, _ preparing: (Range<Int>) -> Void) throws(CollectiveFault) {
+        try driver.withExecutor { executor throws(CollectiveFault) in
+            while let step = operation.toPrepare.first {
+                if let fault = executor.fault { throw fault }
+                operation.toPrepare.removeFirst()
+                preparing(operation.elements(of: step))
+                executor.prepared(step, of: operation)
+                executor.pass(until: 0)
+            }
+        }
+    }
+
     private func recycle(_ operation: Operation) {
         operation.program.running -= 1
         operation.program.idle.append(operation)

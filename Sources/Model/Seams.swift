@@ -14,9 +14,23 @@ public protocol AttentionStrategy: AnyObject {
 
 /// Whoever reduces gradients over ranks, or nobody. Blocks are those of `ParameterTable`.
 public protocol GradientSink: AnyObject {
+    /// The backward is about to add to the gradient of `block`, whose memory must be there, and zero at first, when this
+    /// returns. Told once for each block of a micro-batch.
+    func begin(_ block: Int)
+
     /// The gradient of `block` holds this micro-batch's contribution in full and is not written again by it. Called
     /// last block first, from the thread that runs the backward, which goes on at once: the sink must not block.
     func ready(_ block: Int)
+}
+
+/// Whoever holds the weights, where not every rank holds all of them. Blocks are those of `ParameterTable`. The model
+/// says what it uses and when; what is fetched ahead is the source's affair, since the order of use is known.
+public protocol WeightSource: AnyObject {
+    /// The weights of `block` are in place when this returns, and stay until `release`.
+    func acquire(_ block: Int)
+
+    /// They are not read again before the next `acquire`.
+    func release(_ block: Int)
 }
 
 /// Attention of one rank over its own rows.

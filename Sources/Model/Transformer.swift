@@ -36,6 +36,8 @@ public final class Transformer {
     private let pool: Pool
     private let recomputation: Recipe.Recomputation
     package let arena: Arena
+    /// Where weights come from, block by block; nil: they are there.
+    public var source: (any WeightSource)?
     /// Views for the tokens of the micro-batch at hand.
     private var views: (saved: Saved, scratch: Scratch)
 
@@ -79,15 +81,31 @@ public final class Transformer {
         let (saved, scratch) = views(batch.tokens)
         let tiles = Tiles(tokens: batch.tokens)
         let first = saved.layers[0].input
+        source?.acquire(0)
         pool.run(tiles.count, stage: "embedding") { tile, _ in
             let (start, count) = tiles.range(tile)
             gatherRows(first.rows(start, count), table: weights.embedding, tokens: batch.inputs.slice(start, count))
         }
+        source?.release(0)
         for (index, layer) in saved.layers.enumerated() {
+            source?.acquire(index + 1)
             attentionLayer.forward(layer, weights.layers[index], batch, scratch)
             let out = index + 1 < saved.layers.count ? saved.layers[index + 1].input : saved.final
             feedForward.forward(out, layer, weights.layers[index], scratch)
+            source?.release(index + 1)
         }
+    }
+
+    /// The blocks that hold the weights of the head, and their gradients.
+    private var headBlocks: [Int] {
+        let last = table.blocks.count - 1
+        return table.shape.tieEmbeddings ? [last, 0] : [last]
+    }
+
+    /// The blocks whose weights a forward, and the loss or the backward after it, use one after the other.
+    public func uses(backward: Bool) -> [Int] {
+        let layers = 1..<(table.blocks.count - 1)
+        return [0] + layers + headBlocks + (backward ? layers.reversed() : [])
     }
 
     /// The sum of the token losses in nats, after `forward` of the same micro-batch.
@@ -111,11 +129,14 @@ public final class Transformer {
     public func backward(_ batch: MicroBatch, weights: Parameters, gradients: Parameters, scale: Float,
                          into sink: (any GradientSink)? = nil) -> Double {
         let (saved, scratch) = views(batch.tokens)
-        let loss = head(batch, weights, gradients, scale)
         let layers = saved.layers.count
+        for block in headBlocks { sink?.begin(block) }
+        let loss = head(batch, weights, gradients, scale)
         sink?.ready(layers + 1)
         for index in (0..<layers).reversed() {
             let layer = saved.layers[index]
+            source?.acquire(index + 1)
+            sink?.begin(index + 1)
             // What layers share holds the last layer's values still.
             let isMissing = index + 1 < layers
             if isMissing, recomputation == .full {
@@ -124,8 +145,11 @@ public final class Transformer {
             feedForward.backward(layer, weights.layers[index], gradients.layers[index], scratch,
                                  makingAgain: isMissing && recomputation != .none)
             attentionLayer.backward(layer, weights.layers[index], gradients.layers[index], batch, scratch)
+            // What is fetched next goes before these gradients over the network.
+            source?.release(index + 1)
             sink?.ready(index + 1)
         }
+        if !table.shape.tieEmbeddings { sink?.begin(0) }
         embeddingBackward(batch, gradients, scratch)
         sink?.ready(0)
         return loss
@@ -133,6 +157,8 @@ public final class Transformer {
 
     private func head(_ batch: MicroBatch, _ weights: Parameters, _ gradients: Parameters, _ scale: Float?) -> Double {
         let (saved, scratch) = views(batch.tokens)
+        for block in headBlocks { source?.acquire(block) }
+        defer { for block in headBlocks { source?.release(block) } }
         return headLayer.run(saved, weights, gradients, batch, scratch, gradientScale: scale)
     }
 

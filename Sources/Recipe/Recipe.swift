@@ -9,6 +9,7 @@ public struct Recipe: Sendable, Equatable {
     public var optimizer = Optimizer()
     public var schedule = Schedule()
     public var precision = Precision()
+    public var parallelism = Parallelism()
     public var checkpoint = Checkpointing()
     public var activationCheckpoint = ActivationCheckpointing()
     public var communication = Communication()
@@ -97,6 +98,8 @@ public struct Recipe: Sendable, Equatable {
         /// Steps in a row whose loss or gradient may be not finite before the run ends; 0 means any number.
         public var maxNonfiniteSteps = 3
         public var lengthWarmup = LengthSchedule()
+        /// A step's gradients are added up along one tree over its micro-batches, whatever the number of ranks.
+        public var reproducible = false
     }
 
     /// Sequence-length warm-up (2108.06084).
@@ -127,9 +130,11 @@ public struct Recipe: Sendable, Equatable {
         public var beta2 = 0.95
         public var epsilon = 1e-8
         public var weightDecay = 0.1
+        /// Of the optimizers that average gradients alone: sgd, muon.
+        public var momentum = 0.95
     }
 
-    public enum OptimizerName: String, Sendable, CaseIterable { case adamw }
+    public enum OptimizerName: String, Sendable, CaseIterable { case adamw, lamb, sgd, muon }
 
     public struct Schedule: Sendable, Equatable {
         public var warmupSteps = 50
@@ -148,6 +153,15 @@ public struct Recipe: Sendable, Equatable {
     }
 
     public enum PrecisionRecipe: String, Sendable, CaseIterable { case fp32 }
+
+    /// Which parts of the training state ranks share out (ZeRO, 1910.02054). The counts are those of InternEvo
+    /// (2401.09149): over how many ranks parameters, gradients and optimizer state are cut; 0: what `zero` says.
+    public struct Parallelism: Sendable, Equatable {
+        public var zero = 1
+        public var shardParameters = 0
+        public var shardGradients = 0
+        public var shardOptimizer = 0
+    }
 
     public struct Checkpointing: Sendable, Equatable {
         public var enable = true

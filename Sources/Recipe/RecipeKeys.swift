@@ -47,6 +47,8 @@ extension Recipe {
                 "clip the gradient's global norm; 0: never"),
         .integer("training.max_nonfinite_steps", \.training.maxNonfiniteSteps, 0...mostSteps,
                  "end after so many steps in a row whose loss or gradient is not finite; 0: never"),
+        .bool("training.reproducible", \.training.reproducible,
+              "the same weights, bit for bit, at 1, 2, 4, 8, ... ranks and at every stage of ZeRO"),
         .choice("training.length_warmup", \.training.lengthWarmup.method, "how short contexts are made at the start"),
         .choice("training.length_warmup_growth", \.training.lengthWarmup.growth, "how their length grows"),
         .integer("training.length_warmup_steps", \.training.lengthWarmup.steps, 1...10_000_000,
@@ -63,10 +65,11 @@ extension Recipe {
 
         .choice("optimizer.name", \.optimizer.name, "the optimizer"),
         .number("optimizer.lr", \.optimizer.learningRate, 0...1_000, "the highest learning rate"),
-        .number("optimizer.beta1", \.optimizer.beta1, 0...0.999_999, "decay of the first moment"),
+        .number("optimizer.beta1", \.optimizer.beta1, 0...0.999_999_99, "decay of the first moment"),
         .number("optimizer.beta2", \.optimizer.beta2, 0...0.999_999_99, "decay of the second moment"),
         .number("optimizer.eps", \.optimizer.epsilon, 1e-30...1, "added to the root of the second moment"),
         .number("optimizer.weight_decay", \.optimizer.weightDecay, 0...1_000, "decoupled decay of matrices"),
+        .number("optimizer.momentum", \.optimizer.momentum, 0...0.999_999, "for sgd and muon: decay of the momentum"),
 
         .integer("lr_scheduler.warmup_steps", \.schedule.warmupSteps, 0...mostSteps, "steps of linear warm-up"),
         .choice("lr_scheduler.decay_type", \.schedule.decay, "shape of the decay after warm-up"),
@@ -75,6 +78,15 @@ extension Recipe {
         .number("lr_scheduler.min_lr_factor", \.schedule.minimumFactor, 0...1, "the last rate over the highest"),
 
         .choice("precision.recipe", \.precision.recipe, "number formats of the step"),
+
+        .integer("parallelism.zero", \.parallelism.zero, 0...3,
+                 "what ranks share out: 1 optimizer state, 2 gradients too, 3 parameters too; 0 nothing"),
+        .integer("parallelism.shard_parameters", \.parallelism.shardParameters, 0...65_536,
+                 "ranks that share out the parameters; 0: as parallelism.zero says"),
+        .integer("parallelism.shard_gradients", \.parallelism.shardGradients, 0...65_536,
+                 "ranks that share out the gradients, a multiple of those of the parameters; 0: as zero says"),
+        .integer("parallelism.shard_optimizer", \.parallelism.shardOptimizer, 0...65_536,
+                 "ranks that share out the optimizer state, a multiple of those of the gradients; 0: as zero says"),
 
         .bool("checkpoint.enable", \.checkpoint.enable, "write checkpoints at all"),
         .integer("checkpoint.interval", \.checkpoint.interval, 0...mostSteps,

@@ -2,6 +2,7 @@ import Base
 import Checkpoint
 import Corpus
 import Model
+import Parallel
 import Recipe
 import Tensor
 
@@ -11,6 +12,8 @@ struct Moment {
     var position: DataPosition
     /// Targets trained on since step 0.
     var tokens = 0
+    /// Steps that have changed the weights.
+    var updates = 0
     /// The lowest loss of a step so far.
     var lowestLoss = Double.infinity
 
@@ -22,14 +25,16 @@ struct Moment {
         defer { if result.loss < lowestLoss { lowestLoss = result.loss } }
         self.position = position
         tokens += result.tokens
+        if result.updated { updates += 1 }
         return lowestLoss == .infinity ? nil : result.loss / lowestLoss
     }
 
-    /// For the other ranks: 80 bytes.
+    /// For the other ranks: 88 bytes.
     var bytes: [UInt8] {
-        var writer = ByteWriter(capacity: 80)
+        var writer = ByteWriter(capacity: 88)
         writer.append(bytes: position.bytes)
         writer.append(UInt64(tokens))
+        writer.append(UInt64(updates))
         writer.append(lowestLoss.bitPattern)
         return writer.bytes
     }
@@ -38,6 +43,7 @@ struct Moment {
         position = try DataPosition(bytes: Array(bytes.prefix(64)))
         var reader = ByteReader(Array(bytes.dropFirst(64)))
         tokens = Int(reader.read(UInt64.self) ?? 0)
+        updates = Int(reader.read(UInt64.self) ?? 0)
         lowestLoss = Double(bitPattern: reader.read() ?? 0)
     }
 }
@@ -51,22 +57,22 @@ struct Snapshot {
     let schedule: StepSchedule
     let worldSize: Int
 
-    /// Moments are stored under their parameter's name with one of these before it.
-    static let momentumPrefix = "momentum."
-    static let variancePrefix = "variance."
+    /// Names of the manifest's own state: `Moment.lowestLoss` and `Moment.updates`.
+    static let lowestLossKey = "lowest_loss"
+    static let updatesKey = "updates"
 
-    private typealias Entry = (spec: TensorSpec, row: Row)
+    /// A vector of the state that is laid out by the table, and what stands before a parameter's name in its tensors'.
+    private typealias Part = (prefix: String, shard: Shard)
 
-    private func entries(_ parameters: Parameters, prefix: String) -> [Entry] {
-        state.table.parameters.map { (TensorSpec(prefix + $0.name, .float32, $0.shape), parameters.values($0)) }
+    private var model: [Part] { [("", state.weightShard)] }
+    private var moments: [Part] { Array(zip(recipe.optimizer.name.moments, state.moments)) }
+
+    private func spec(_ prefix: String, _ parameter: ParameterTable.Parameter) -> TensorSpec {
+        TensorSpec(prefix + parameter.name, .float32, parameter.shape)
     }
 
-    /// The manifest's name of `Moment.lowestLoss`.
-    static let lowestLossKey = "lowest_loss"
-
-    private var model: [Entry] { entries(state.weights, prefix: "") }
-    private var moments: [Entry] {
-        entries(state.momentum, prefix: Self.momentumPrefix) + entries(state.variance, prefix: Self.variancePrefix)
+    private func specs(_ parts: [Part]) -> [TensorSpec] {
+        parts.flatMap { part in state.table.parameters.map { spec(part.prefix, $0) } }
     }
 
     /// Says of which data a position is: the texts, how they are cut, and the weights that led to `step`.
@@ -76,61 +82,79 @@ struct Snapshot {
         return rows + ":weights " + String(weights.fingerprint(before: step), radix: 16)
     }
 
-    private func sources(_ entries: [Entry]) -> [TensorSource] {
-        entries.map { entry in
-            unsafe TensorSource(entry.spec.name, entry.spec.type, entry.spec.shape,
-                                bytes: UnsafeRawBufferPointer(entry.row.bytes))
-        }
-    }
-
     private func manifest(_ moment: Moment) -> Manifest {
         let seed = UInt64(recipe.debug.seed), position = moment.position
         return Manifest(
             step: Int(position.step), tokens: moment.tokens, worldSize: worldSize,
             data: SavedPosition(fingerprint: fingerprint(at: Int(position.step)), seed: seed,
                                 row: position.rows.reduce(0) { $0 + UInt64($1) }, position: position.bytes),
-            rng: RNGState(seed: seed), state: [Self.lowestLossKey: .number(moment.lowestLoss)])
+            rng: RNGState(seed: seed), state: [Self.lowestLossKey: .number(moment.lowestLoss),
+                                              Self.updatesKey: .number(Double(moment.updates))])
     }
 
     private var tokenizer: String { String(decoding: corpus.tokenizer.json, as: UTF8.self) }
 
-    /// Saves the state at `moment`, by this process alone. Returns the checkpoint's folder.
-    func save(_ moment: Moment, with writer: CheckpointWriter) throws(CheckpointError) -> String {
-        try writer.write(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer,
-                         model: sources(model), optimizer: sources(moments))
+    /// Saves the state at `moment` by rank 0 alone. Returns the checkpoint's folder there, nil on the others.
+    func saveByFirst(_ moment: Moment, with writer: CheckpointWriter, by world: World) throws -> String? {
+        let model = try gather(self.model, by: world) { _ in 0 }
+        let optimizer = try gather(self.moments, by: world) { _ in 0 }
+        defer { withExtendedLifetime((model, optimizer)) {} }
+        return try world.onFirst {
+            try writer.write(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer,
+                             model: model.map(\.source), optimizer: optimizer.map(\.source))
+        }
     }
 
     /// The same by all ranks of `world`: each writes its share of the tensors, rank 0 commits. Returns the folder on
     /// rank 0, nil on the others.
     func save(_ moment: Moment, with writer: CheckpointWriter, by world: World) throws -> String? {
         let step = Int(moment.position.step)
+        let model = try gather(self.model, by: world, writer: self.writer(of: self.model, among: world.size))
+        let optimizer = try gather(self.moments, by: world, writer: self.writer(of: self.moments, among: world.size))
+        defer { withExtendedLifetime((model, optimizer)) {} }
         if world.rank == 0 { try writer.begin(step: step) }
         try world.barrier()
-        let own = try writer.writePart(step: step, world.rank, of: world.size,
-                                       model: sources(share(model, of: world)),
-                                       optimizer: sources(share(moments, of: world)))
+        let own = try writer.writePart(step: step, world.rank, of: world.size, model: model.map(\.source),
+                                       optimizer: optimizer.map(\.source))
         let records = try world.gather(own)
         guard world.rank == 0 else { return nil }
         return try writer.commit(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer,
                                  records: records)
     }
 
-    /// A run of neighbouring tensors for each rank, about equal in bytes: a tensor belongs to the rank in whose part
-    /// of the bytes its middle lies.
-    private func share(_ entries: [Entry], of world: World) -> [Entry] {
-        let total = entries.reduce(0) { $0 + $1.row.count }
+    /// Who writes the tensor of some number: a run of neighbouring tensors for each rank, about equal in bytes. A tensor
+    /// belongs to the rank in whose part of the bytes its middle lies.
+    private func writer(of parts: [Part], among ranks: Int) -> (Int) -> Int {
+        let counts = parts.flatMap { _ in state.table.parameters.map(\.count) }
+        let total = counts.reduce(0, +)
         var before = 0
-        return entries.filter { entry in
-            let middle = before + entry.row.count / 2
-            before += entry.row.count
-            return middle * world.size / max(total, 1) == world.rank
+        let writers = counts.map { count in
+            defer { before += count }
+            return (before + count / 2) * ranks / max(total, 1)
         }
+        return { writers[$0] }
+    }
+
+    /// The tensors that this rank writes, whole: what it does not hold itself comes from those who do.
+    private func gather(_ parts: [Part], by world: World, writer: (Int) -> Int) throws -> [WholeTensor] {
+        var found: [WholeTensor] = [], number = 0
+        for part in parts {
+            for parameter in state.table.parameters {
+                let writer = writer(number)
+                let row = try world.collect(parameter, of: part.shard, state, at: writer)
+                if world.rank == writer {
+                    found.append(WholeTensor(spec: spec(part.prefix, parameter), row: row.row, memory: row.memory))
+                }
+                number += 1
+            }
+        }
+        return found
     }
 
     /// Refuses a checkpoint that this run cannot go on from, before anything is changed. Returns where it was.
     func require(_ checkpoint: Checkpoint) throws -> Moment {
-        try checkpoint.requireModel(model.map(\.spec))
-        try checkpoint.requireOptimizer(moments.map(\.spec))
+        try checkpoint.requireModel(specs(model))
+        try checkpoint.requireOptimizer(specs(moments))
         let data = checkpoint.manifest.data
         guard let bytes = data.bytes else {
             throw BadInput("\(checkpoint.path) was written before checkpoints held a position in the data; train from "
@@ -157,6 +181,9 @@ struct Snapshot {
         var moment = Moment(position: position)
         moment.tokens = checkpoint.manifest.tokens
         if case .number(let loss) = checkpoint.manifest.state[Self.lowestLossKey] { moment.lowestLoss = loss }
+        // Earlier checkpoints counted every step.
+        moment.updates = checkpoint.step
+        if case .number(let updates) = checkpoint.manifest.state[Self.updatesKey] { moment.updates = Int(updates) }
         return moment
     }
 
@@ -177,8 +204,40 @@ struct Snapshot {
         }
     }
 
-    /// Fills weights and moments.
-    func load(_ checkpoint: Checkpoint) throws(CheckpointError) {
-        for entry in model + moments { unsafe try checkpoint.read(entry.spec, into: entry.row.bytes) }
+    /// Fills weights and moments on all ranks with what rank 0 reads, so that the others need not see its disk. Without
+    /// a checkpoint: the weights alone, with what rank 0 draws, since that takes the C library's logarithm, which
+    /// another version may round otherwise. A tensor at a time: no rank needs memory for more.
+    /// `isResumed`: rank 0 has one.
+    func fill(from checkpoint: Checkpoint?, isResumed: Bool, by world: World) throws {
+        let memory = try Arena(name: "a tensor", capacity: state.table.parameters.map(\.count).max() ?? 0)
+        let largest = memory.take(memory.capacity)
+        defer { withExtendedLifetime(memory) {} }
+        for part in isResumed ? model + moments : model {
+            for (number, parameter) in state.table.parameters.enumerated() {
+                let whole = largest.slice(0, parameter.count)
+                if world.rank == 0 {
+                    if let checkpoint {
+                        unsafe try checkpoint.read(spec(part.prefix, parameter), into: whole.bytes)
+                    } else {
+                        Parameters.initialize(whole, number, of: state.table, seed: recipe.debug.seed)
+                    }
+                }
+                try world.broadcast(whole)
+                state.forEachPiece(of: parameter, in: part.shard) { piece, row in
+                    row.copy(whole.slice(piece.lowerBound - parameter.offset, piece.count))
+                }
+            }
+        }
+    }
+}
+
+/// A tensor as a checkpoint takes it, with memory of its own where this rank held only a piece.
+private struct WholeTensor {
+    let spec: TensorSpec
+    let row: Row
+    let memory: Arena?
+
+    var source: TensorSource {
+        unsafe TensorSource(spec.name, spec.type, spec.shape, bytes: UnsafeRawBufferPointer(row.bytes))
     }
 }

@@ -37,14 +37,17 @@ public struct StepResult: Sendable, Equatable {
 /// no files and prints nothing, so that `bench step` and tests run exactly what training runs.
 public final class StepRunner {
     public let recipe: Recipe
-    public let state: TrainingState
+    public var state: TrainingState { sharded.state }
     public let model: Transformer
     public let pool: Pool
     public let world: World
     private let corpus: Corpus
-    private let optimizer: Optimizer
-    private let reducer: GradientReducer?
+    private let sharded: ShardedStep
     private let batches: [Batch]
+    /// Of each micro-batch.
+    private var losses: [Double]
+    /// Updates so far: steps whose gradient was not finite are not among them. A resumed run sets it.
+    public var updates = 0
     public let schedule: StepSchedule
     /// Where the next step reads. A resumed run sets it to what its checkpoint says.
     public var position: DataPosition
@@ -67,18 +70,15 @@ public final class StepRunner {
         position = corpus.start
         let rowsPerStep = recipe.rowsPerStep(worldSize: world.size)
         precondition(rowsPerStep >= world.size, "a rank without a row: see requireRows")
-        let state = try TrainingState(table)
-        self.state = state
+        sharded = try ShardedStep(table, recipe: recipe, pool: pool, communicator: world.communicator)
         model = try Transformer(table, maxTokens: rows * sequence, sequence: sequence, pool: pool,
                                 recomputation: recipe.activationCheckpoint.mode, matmul: recipe.training.matmul)
-        optimizer = Optimizer(table)
-        reducer = world.communicator.map { communicator in
-            GradientReducer(BucketPlan(table), gradients: state.gradients, communicator: communicator)
-        }
+        model.source = sharded.source
         // What the rank with the largest share needs: of shorter rows this one may have it. They come in tasks of as
         // many tokens, so they never need more tasks than the longest.
         let share = (rowsPerStep + world.size - 1) / world.size
         batches = (0..<((share + rows - 1) / rows)).map { _ in Batch(rows: rows, sequence: sequence) }
+        losses = Array(repeating: 0, count: batches.count)
     }
 
     /// Runs step number `step` (0 is the first). `stop`: this rank was asked to end; all ranks learn of it in the
@@ -96,31 +96,45 @@ public final class StepRunner {
             let (targets, all) = try world.sum(Double(own), context)
             return (targets, all / Double(max(task.rows.rows.count * task.rows.sequence, 1)), count)
         }
-        phase("clear") { optimizer.clear(state.gradients, pool: pool) }
-        var loss = 0.0
-        for index in 0..<count {
-            loss += batches[index].withMicroBatch { task in
-                phase("forward") { model.forward(task, weights: state.weights) }
-                reducer?.begin(isLast: index == count - 1)
-                return phase("backward") {
-                    model.backward(task, weights: state.weights, gradients: state.gradients,
-                                   scale: Float(1 / max(targets, 1)), into: reducer)
-                }
-            }
-        }
-        try phase("reduce") { try reducer?.finish() }
-        let norm = phase("norm") { optimizer.norm(state.gradients, pool: pool) }
-        let agreed = try phase("agree") { try agree(loss: loss, norm: norm, stop: stop, step: step) }
-        let updated = agreed.loss.isFinite && norm.isFinite
-        let roots = updated ? phase("update") {
-            optimizer.update(state, recipe: recipe, step: step, rate: agreed.rate, norm: norm, pool: pool)
-        } : nil
+        for index in 0..<count { losses[index] = gradient(index, of: count, targets: targets) }
+        try phase("reduce") { try sharded.finish() }
+        let agreed = try phase("agree") { try agree(own: total(losses[..<count]), stop: stop, step: step) }
+        let loss = total(agreed.losses[...])
+        let updated = loss.isFinite && agreed.norm.isFinite
+        let roots = updated ? try phase("update") { try update(agreed) } : nil
         let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
-        return StepResult(loss: agreed.loss / max(targets, 1), tokens: Int(targets),
+        return StepResult(loss: loss / max(targets, 1), tokens: Int(targets),
                           bucketLength: task.rows.sequence, length: task.shape.window, context: context,
-                          gradientNorm: norm,
-                          varianceRoots: roots, updated: updated, stops: agreed.stop,
+                          gradientNorm: agreed.norm,
+                          varianceRoots: roots, updated: updated, stops: agreed.stops,
                           waitSeconds: traffic?.waitSeconds ?? 0, hiddenShare: traffic?.hiddenShare ?? 0)
+    }
+
+    /// Forward and backward of micro-batch `index` of `count`. Returns its loss, summed over its targets.
+    private func gradient(_ index: Int, of count: Int, targets: Double) -> Double {
+        batches[index].withMicroBatch { task in
+            sharded.beginForward(index, of: count, uses: model.uses(backward: true))
+            phase("forward") { model.forward(task, weights: state.weights) }
+            let gradients = phase("clear") { sharded.beginBackward(index, of: count) }
+            let loss = phase("backward") {
+                model.backward(task, weights: state.weights, gradients: gradients,
+                               scale: Float(1 / max(targets, 1)), into: sharded.gradients)
+            }
+            sharded.endBackward(index, of: count)
+            return loss
+        }
+    }
+
+    private func update(_ agreed: ShardUpdate.Agreement) throws -> VarianceRoots? {
+        let roots = try sharded.update.update(number: updates + 1, rate: agreed.rate, norm: agreed.norm)
+        updates += 1
+        sharded.changed()
+        return roots
+    }
+
+    /// Losses are added up one after the other, or along the tree that the gradients take.
+    private func total(_ losses: ArraySlice<Double>) -> Double {
+        recipe.training.reproducible ? SumTree.sum(Array(losses)) : losses.reduce(0, +)
     }
 
     /// `body`, as a span of the trace if there is one. `number`: the step's, counted from 1.
@@ -139,7 +153,7 @@ public final class StepRunner {
     /// This rank's micro-batches of a step: how many there are, how many targets they hold, and how many tokens their
     /// inputs look back at.
     private func fill(_ task: StepTask) -> (count: Int, targets: Int, context: Double) {
-        let share = world.share(of: task.rows.rows), size = schedule.rowsPerTask(task)
+        let (share, size) = share(of: task)
         var (count, targets, context) = (0, 0, 0.0)
         for start in stride(from: share.lowerBound, to: share.upperBound, by: size) {
             corpus.fill(batches[count], bucket: task.rows.bucket, rows: start..<min(start + size, share.upperBound),
@@ -151,28 +165,41 @@ public final class StepRunner {
         return (count, targets, context)
     }
 
-    /// One exchange before the update: every rank hears every rank's loss, gradient norm and wish to stop. The
-    /// reduced gradient is the same everywhere, so its norm must be too, bit for bit; if not, a sum went wrong. The
-    /// learning rate is rank 0's, because another C library may round a cosine otherwise.
-    private func agree(loss: Double, norm: Double, stop: Bool,
-                       step: Int) throws -> (loss: Double, rate: Double, stop: Bool) {
-        let rate = schedule.learningRate(at: step)
-        guard let communicator = world.communicator else { return (loss, rate, stop) }
-        let rows = try communicator.exchange([loss, norm, stop ? 1 : 0, rate])
-        if rows.contains(where: { $0[1].bitPattern != norm.bitPattern }) {
-            try world.requireEqual(norm.bitPattern, "gradient norm at step \(step + 1)")
-        }
-        return (rows.reduce(0) { $0 + $1[0] }, rows[0][3], rows.contains { $0[2] != 0 })
+    /// This rank's rows, and how many of them make a micro-batch. With `training.reproducible` all rows of the step are
+    /// cut into micro-batches first, as many whatever their length, and these are shared out.
+    private func share(of task: StepTask) -> (rows: Range<Int>, size: Int) {
+        let rows = task.rows.rows
+        guard recipe.training.reproducible else { return (world.share(of: rows), schedule.rowsPerTask(task)) }
+        let size = schedule.tokensPerTask / task.rows.sequence
+        let grains = (0..<((rows.count + size - 1) / size)).share(world.rank, of: world.size)
+        let end = min(rows.upperBound, rows.lowerBound + grains.upperBound * size)
+        return (min(end, rows.lowerBound + grains.lowerBound * size)..<end, size)
+    }
+
+    /// One exchange before the update: every rank hears every rank's loss, its share of the gradient's norm and its wish
+    /// to stop. Where all hold the whole gradient, its norm must be the same everywhere, bit for bit; if not, a sum went
+    /// wrong.
+    private func agree(own loss: Double, stop: Bool, step: Int) throws -> ShardUpdate.Agreement {
+        let agreed = try sharded.update.agree(loss: loss, rate: schedule.learningRate(at: step), stop: stop)
+        if !agreed.agrees { try world.requireEqual(agreed.norm.bitPattern, "gradient norm at step \(step + 1)") }
+        return agreed
     }
 
     /// Checks that all ranks hold the same weights and moments, bit for bit: a checkpoint has each tensor from one of
     /// them.
     public func requireEqualState(step: Int) throws {
         guard world.size > 1 else { return }
-        for (part, name) in [(state.weights, "parameters"), (state.momentum, "first moments"),
-                             (state.variance, "second moments")] {
-            let hash = unsafe hash64(of: UnsafeRawBufferPointer(part.flat.bytes))
-            try world.requireEqual(hash, "\(name) after step \(step)")
+        let counts = state.plan.counts
+        func require(_ shard: Shard, sharers: Int, _ index: Int, _ name: String) throws {
+            guard sharers < world.size else { return }
+            let hash = unsafe hash64(of: UnsafeRawBufferPointer(shard.row.bytes))
+            try sharded.requireEqual(hash, among: sharers, index: index, "\(name) after step \(step)")
+        }
+        try require(state.weightShard, sharers: counts.parameters, state.plan.parameterShare(of: world.rank),
+                    "parameters")
+        for (moment, name) in zip(state.moments, recipe.optimizer.name.moments) {
+            try require(moment, sharers: counts.optimizer, state.plan.optimizerShare(of: world.rank),
+                        "optimizer state (\(name.dropLast()))")
         }
     }
 
@@ -186,9 +213,11 @@ public final class StepRunner {
             let batch = batches[0]
             corpus.fillValidation(batch, rows: start..<min(start + size, share.upperBound), of: rows)
             targets += batch.targetCount
-            nats += batch.withMicroBatch { task in
-                model.forward(task, weights: state.weights)
-                return model.loss(task, weights: state.weights)
+            nats += try batch.withMicroBatch { task in
+                try sharded.forwardOnly(uses: model.uses(backward: false)) {
+                    model.forward(task, weights: state.weights)
+                    return model.loss(task, weights: state.weights)
+                }
             }
         }
         let (allNats, allTargets) = try world.sum(nats, Double(targets))

@@ -117,26 +117,19 @@ public final class TrainingRun {
             + "--optimizer.lr \(scientific(old))")
     }
 
-    /// Fresh weights, or a checkpoint's: rank 0 draws or reads them and hands them to all, so that the others need not
-    /// see its disk. Returns where the run is then.
+    /// Fresh weights, or a checkpoint's. Returns where the run is then.
     private func begin(_ runner: StepRunner, _ snapshot: Snapshot, _ start: Checkpoint?) throws -> Moment {
         var moment = Moment(position: runner.position)
         if let start {
             moment = try snapshot.require(start)
-            try snapshot.load(start)
             if start.step >= recipe.training.steps {
                 throw BadInput("\(start.path) is at step \(start.step) already; raise training.steps "
                     + "(now \(recipe.training.steps)) to go on")
             }
         }
         moment = try Moment(bytes: runner.world.gather(moment.bytes)[0])
-        let state = runner.state
-        // Only rank 0 draws: that takes the C library's logarithm, which another version may round otherwise.
-        if isFirst, moment.position.step == 0 { state.weights.initialize(seed: recipe.debug.seed) }
-        try runner.world.broadcast(state.weights.flat)
-        if moment.position.step > 0 {
-            for part in [state.momentum, state.variance] { try runner.world.broadcast(part.flat) }
-        }
+        try snapshot.fill(from: start, isResumed: moment.position.step > 0, by: runner.world)
+        runner.updates = moment.updates
         return moment
     }
 
@@ -207,7 +200,7 @@ public final class TrainingRun {
         if runner.world.size > 1, recipe.checkpoint.shared {
             path = try snapshot.save(moment, with: writer, by: runner.world)
         } else {
-            path = try runner.world.onFirst { try snapshot.save(moment, with: writer) }
+            path = try snapshot.saveByFirst(moment, with: writer, by: runner.world)
         }
         let step = Int(moment.position.step)
         good.saved(step: step, path: joined(folder.checkpoints.path, "step-\(step)"))

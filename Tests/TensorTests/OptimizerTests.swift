@@ -36,7 +36,7 @@ import TestSupport
             gradient[0] = 0
             let g = memory.row(gradient)
             let roots = adamW(w, momentum: m, variance: v, gradient: g, AdamWStep(
-                learningRate: Float(want.rate), beta1: Float(want.beta1), beta2: Float(want.beta2),
+                learningRate: Float(want.rate), beta1: want.beta1, beta2: want.beta2,
                 epsilon: Float(want.epsilon), weightDecay: Float(decay),
                 correction1: Float(1 - pow(want.beta1, Double(number))),
                 correction2: Float(1 - pow(want.beta2, Double(number))), gradientScale: Float(want.clip)))

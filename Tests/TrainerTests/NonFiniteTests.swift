@@ -33,8 +33,8 @@ import Trainer
         #expect(result.loss.isFinite && !result.gradientNorm.isFinite, "\(result)")
         #expect(!result.updated && result.varianceRoots == nil)
         #expect(runner.state.weights.flat.array.map(\.bitPattern) == before)
-        #expect(runner.state.momentum.flat.array.allSatisfy { $0 == 0 })
-        #expect(runner.state.variance.flat.array.allSatisfy { $0 == 0 })
+        #expect(runner.state.momentum.row.array.allSatisfy { $0 == 0 })
+        #expect(runner.state.variance.row.array.allSatisfy { $0 == 0 })
     }
 
     /// A weight that is no number makes the loss none; nothing spreads.

@@ -76,9 +76,9 @@ struct Sandbox: ~Copyable {
         let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe), pool: pool)
         runner.state.weights.initialize(seed: resolved.recipe.debug.seed)
         let roots = try (0..<steps).map { try runner.run(step: $0).varianceRoots }
-        let norm = runner.state.variance.flat.array.reduce(0) { $0 + Double($1.squareRoot()) }
+        let norm = runner.state.variance.row.array.reduce(0) { $0 + Double($1.squareRoot()) }
         #expect(abs((roots.last??.sum ?? 0) / norm - 1) < 1e-12)
-        #expect(roots.last??.max == runner.state.variance.flat.array.max()?.squareRoot())
+        #expect(roots.last??.max == runner.state.variance.row.array.max()?.squareRoot())
         return (runner.state.weights.flat.array.map(\.bitPattern), roots)
     }
 

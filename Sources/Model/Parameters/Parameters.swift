@@ -2,10 +2,19 @@ import Base
 import Recipe
 import Tensor
 
-/// The matrices of one flat vector that `ParameterTable` lays out: of the weights, or of their gradients.
+/// The matrices that `ParameterTable` lays out: of the weights, or of their gradients. As a rule they are one flat
+/// vector. Where a rank holds only some blocks at a time, each block has its own memory, which it may share with others.
 public struct Parameters: Sendable {
     public let table: ParameterTable
-    public let flat: Row
+    /// The memory of each block.
+    public let blocks: [Row]
+    private let whole: Row?
+
+    /// All values in the table's order, where they are one vector.
+    public var flat: Row {
+        guard let whole else { preconditionFailure("these parameters are no vector: each block lies by itself") }
+        return whole
+    }
 
     struct Layer: Sendable {
         let inputGain: Row       // [D]
@@ -24,10 +33,24 @@ public struct Parameters: Sendable {
     /// `flat` holds `table.count` floats.
     public init(_ table: ParameterTable, flat: Row) {
         precondition(flat.count == table.count, "the flat vector and the table disagree")
+        self.init(table, blocks: table.blocks.map { flat.slice($0.lowerBound, $0.count) }, whole: flat)
+    }
+
+    /// `blocks`: memory for each of the table's blocks.
+    public init(_ table: ParameterTable, blocks: [Row]) { self.init(table, blocks: blocks, whole: nil) }
+
+    private init(_ table: ParameterTable, blocks: [Row], whole: Row?) {
+        precondition(blocks.count == table.blocks.count && zip(blocks, table.blocks).allSatisfy { $0.count == $1.count },
+                     "the blocks' memory and the table disagree")
         self.table = table
-        self.flat = flat
+        self.blocks = blocks
+        self.whole = whole
         let shape = table.shape
-        func gain(_ name: String) -> Row { flat.slice(table[name].offset, shape.dim) }
+        func part(_ name: String, _ count: Int) -> Row {
+            let first = table[name]
+            return blocks[first.block].slice(first.offset - table.blocks[first.block].lowerBound, count)
+        }
+        func gain(_ name: String) -> Row { part(name, shape.dim) }
         /// `name`, and the `more` parameters that follow it without a gap, as one matrix.
         func matrix(_ name: String, more: [String] = []) -> Matrix {
             let first = table[name]
@@ -36,7 +59,7 @@ public struct Parameters: Sendable {
                 precondition(table[next].offset == first.offset + rows * first.shape[1], "\(next) is no neighbour")
                 rows += table[next].shape[0]
             }
-            return Matrix(flat.slice(first.offset, rows * first.shape[1]), rows: rows, columns: first.shape[1])
+            return Matrix(part(name, rows * first.shape[1]), rows: rows, columns: first.shape[1])
         }
         embedding = matrix("model.embed_tokens.weight")
         layers = (0..<shape.layers).map { index in
@@ -56,24 +79,28 @@ public struct Parameters: Sendable {
 
     /// The values of one parameter.
     public func values(_ parameter: ParameterTable.Parameter) -> Row {
-        flat.slice(parameter.offset, parameter.count)
+        blocks[parameter.block].slice(parameter.offset - table.blocks[parameter.block].lowerBound, parameter.count)
     }
 
-    /// Draws every initial value from (seed, parameter's number, element's number): the same on every rank,
-    /// in any order.
+    /// Draws every initial value.
     public func initialize(seed: Int) {
-        for (number, parameter) in table.parameters.enumerated() {
-            let row = values(parameter)
-            switch parameter.initial {
-            case .ones:
-                row.fill(1)
-            case .normal(let deviation):
-                let rng = CounterRNG(seed: UInt64(seed), stream: UInt64(number))
-                for index in stride(from: 0, to: row.count, by: 2) {
-                    let (a, b) = rng.normalPair(at: UInt64(index / 2))
-                    row[index] = Float(a * deviation)
-                    if index + 1 < row.count { row[index + 1] = Float(b * deviation) }
-                }
+        for number in table.parameters.indices {
+            Self.initialize(values(table.parameters[number]), number, of: table, seed: seed)
+        }
+    }
+
+    /// Draws the initial values of parameter `number` from (seed, parameter's number, element's number): the same on
+    /// every rank, in any order.
+    public static func initialize(_ row: Row, _ number: Int, of table: ParameterTable, seed: Int) {
+        switch table.parameters[number].initial {
+        case .ones:
+            row.fill(1)
+        case .normal(let deviation):
+            let rng = CounterRNG(seed: UInt64(seed), stream: UInt64(number))
+            for index in stride(from: 0, to: row.count, by: 2) {
+                let (a, b) = rng.normalPair(at: UInt64(index / 2))
+                row[index] = Float(a * deviation)
+                if index + 1 < row.count { row[index + 1] = Float(b * deviation) }
             }
         }
     }

@@ -1,8 +1,11 @@
 /// One AdamW update (Loshchilov and Hutter, 1711.05101) of a run of elements, in one pass over memory.
 public struct AdamWStep: Sendable {
     public var learningRate: Float
-    public var beta1: Float
-    public var beta2: Float
+    public let beta1: Float
+    public let beta2: Float
+    /// 1 - beta, formed in Double: in Float it would be 19 % off at 0.9999999.
+    public let fresh1: Float
+    public let fresh2: Float
     public var epsilon: Float
     /// Decoupled decay: the weight loses learningRate * weightDecay of itself. 0 for gains.
     public var weightDecay: Float
@@ -12,11 +15,13 @@ public struct AdamWStep: Sendable {
     /// The gradient is multiplied by this first: clipping by the global norm.
     public var gradientScale: Float
 
-    public init(learningRate: Float, beta1: Float, beta2: Float, epsilon: Float, weightDecay: Float,
+    public init(learningRate: Float, beta1: Double, beta2: Double, epsilon: Float, weightDecay: Float,
                 correction1: Float, correction2: Float, gradientScale: Float) {
         self.learningRate = learningRate
-        self.beta1 = beta1
-        self.beta2 = beta2
+        self.beta1 = Float(beta1)
+        self.beta2 = Float(beta2)
+        fresh1 = Float(1 - beta1)
+        fresh2 = Float(1 - beta2)
         self.epsilon = epsilon
         self.weightDecay = weightDecay
         self.correction1 = correction1
@@ -51,7 +56,7 @@ public func adamW(_ weights: Row, momentum: Row, variance: Row, gradient: Row, _
     let rate = Lanes(repeating: step.learningRate / step.correction1)
     let inverseRoot = Lanes(repeating: 1 / step.correction2.squareRoot())
     let (keep1, keep2) = (Lanes(repeating: step.beta1), Lanes(repeating: step.beta2))
-    let (new1, new2) = (Lanes(repeating: 1 - step.beta1), Lanes(repeating: 1 - step.beta2))
+    let (new1, new2) = (Lanes(repeating: step.fresh1), Lanes(repeating: step.fresh2))
     var low = SIMD8<Double>.zero, high = SIMD8<Double>.zero, peak = Lanes.zero
     for i in laneStarts(weights.count) {
         let g = gradient[lanes: i] * step.gradientScale
@@ -66,6 +71,72 @@ public func adamW(_ weights: Row, momentum: Row, variance: Row, gradient: Row, _
         weights[lanes: i] = (weights[lanes: i] * keep) - rate * m / (root * inverseRoot + step.epsilon)
     }
     return VarianceRoots(sum: (low + high).sum(), max: peak.largest)
+}
+
+/// The direction of a LAMB step (You et al., 1904.00962, algorithm 2) before it is scaled to the length of the weights.
+/// momentum and variance are updated in place, and the gradient becomes the direction. All rows have the same length.
+///
+///     m = beta1 m + (1 - beta1) g        v = beta2 v + (1 - beta2) g^2
+///     g = (m / c1) / (sqrt(v / c2) + eps) + decay w
+public func lambDirection(_ gradient: Row, momentum: Row, variance: Row, weights: Row, _ step: AdamWStep) {
+    precondition(weights.count == gradient.count && momentum.count == gradient.count
+        && variance.count == gradient.count, "lambDirection: rows of different length")
+    let decay = Lanes(repeating: step.weightDecay)
+    let inverse = Lanes(repeating: 1 / step.correction1)
+    let inverseRoot = Lanes(repeating: 1 / step.correction2.squareRoot())
+    let (keep1, keep2) = (Lanes(repeating: step.beta1), Lanes(repeating: step.beta2))
+    let (new1, new2) = (Lanes(repeating: step.fresh1), Lanes(repeating: step.fresh2))
+    for i in laneStarts(weights.count) {
+        let g = gradient[lanes: i] * step.gradientScale
+        let m = (momentum[lanes: i] * keep1).fma(g, new1)
+        let v = (variance[lanes: i] * keep2).fma(g * g, new2)
+        momentum[lanes: i] = m
+        variance[lanes: i] = v
+        gradient[lanes: i] = (inverse * m / (v.root * inverseRoot + step.epsilon)).fma(weights[lanes: i], decay)
+    }
+}
+
+/// Gradient descent with momentum (Polyak) and decoupled decay. weights and momentum are updated in place.
+///
+///     m = mu m + scale g        w = w (1 - rate decay) - rate m
+public func momentumStep(_ weights: Row, momentum: Row, gradient: Row, mu: Float, rate: Float, decay: Float,
+                         scale: Float) {
+    precondition(weights.count == gradient.count && momentum.count == gradient.count,
+                 "momentumStep: rows of different length")
+    let keep = Lanes(repeating: 1 - rate * decay), mu = Lanes(repeating: mu), rate = Lanes(repeating: rate)
+    for i in laneStarts(weights.count) {
+        let m = (momentum[lanes: i] * mu).fma(gradient[lanes: i], Lanes(repeating: scale))
+        momentum[lanes: i] = m
+        weights[lanes: i] = weights[lanes: i] * keep - rate * m
+    }
+}
+
+/// Nesterov's momentum. Rows of the same length.
+///
+///     m = mu m + scale g        g = scale g + mu m
+public func nesterovStep(_ gradient: Row, momentum: Row, mu: Float, scale: Float) {
+    precondition(gradient.count == momentum.count, "nesterovStep: rows of different length")
+    let mu = Lanes(repeating: mu)
+    for i in laneStarts(gradient.count) {
+        let g = gradient[lanes: i] * scale
+        let m = g.fma(momentum[lanes: i], mu)
+        momentum[lanes: i] = m
+        gradient[lanes: i] = g.fma(m, mu)
+    }
+}
+
+/// w = keep w - rate d, element by element.
+public func descend(_ weights: Row, along direction: Row, rate: Float, keep: Float) {
+    precondition(weights.count == direction.count, "descend: rows of different length")
+    for i in laneStarts(weights.count) {
+        weights[lanes: i] = weights[lanes: i] * keep - direction[lanes: i] * rate
+    }
+}
+
+/// out = own out + factor x, element by element.
+public func scaleAndAdd(_ out: Row, _ own: Float, _ x: Row, _ factor: Float) {
+    precondition(out.count == x.count, "scaleAndAdd: rows of different length")
+    for i in laneStarts(out.count) { out[lanes: i] = (out[lanes: i] * own).fma(x[lanes: i], Lanes(repeating: factor)) }
 }
 
 /// The sum of squares of a row, in Double, over fixed blocks of 4,096 elements added in a fixed tree, so

@@ -6,8 +6,9 @@ public struct BucketPlan: Sendable, Equatable {
     public struct Bucket: Sendable, Equatable {
         /// Of the flat vector.
         public let range: Range<Int>
+        public let blocks: Range<Int>
         /// The block whose completion completes the bucket: its lowest.
-        public let lastBlock: Int
+        public var lastBlock: Int { blocks.lowerBound }
     }
 
     public let buckets: [Bucket]
@@ -17,12 +18,12 @@ public struct BucketPlan: Sendable, Equatable {
     /// hide, stays small. A function of the table alone, so that all ranks cut alike.
     public init(_ table: ParameterTable, bucketFloats: Int = 1 << 20) {
         var buckets: [Bucket] = []
-        var end = table.blocks.last?.upperBound ?? 0
+        var end = table.blocks.count
         for block in table.blocks.indices.reversed() {
-            let start = table.blocks[block].lowerBound
-            if end - start >= bucketFloats || block == 0 {
-                buckets.append(Bucket(range: start..<end, lastBlock: block))
-                end = start
+            let range = table.blocks[block].lowerBound..<table.blocks[end - 1].upperBound
+            if range.count >= bucketFloats || block == 0 {
+                buckets.append(Bucket(range: range, blocks: block..<end))
+                end = block
             }
         }
         self.buckets = buckets

@@ -1,0 +1,76 @@
+import Collectives
+import Model
+import Tensor
+
+/// How a step's gradients come together: where each micro-batch's backward writes, and what ranks exchange meanwhile.
+///
+/// The loss is already divided by the global count of targets, so the sum is the gradient: nothing is averaged. A fault
+/// of the network that is met during a backward is kept and thrown by `finish`; what is computed after it is lost.
+public protocol GradientFlow: GradientSink {
+    /// Whether anything moves before the last micro-batch's backward.
+    var movesEarly: Bool { get }
+
+    /// Before micro-batch `index` of `count`. Returns where its backward writes; the sink is told of its blocks.
+    func begin(_ index: Int, of count: Int) -> Parameters
+
+    /// After its backward.
+    func end(_ index: Int, of count: Int)
+
+    /// Returns when `TrainingState.gradientShard` holds the sum over all ranks on the rank's optimizer share.
+    func finish() throws(CollectiveFault)
+}
+
+/// The last steps of every flow: from a gradient share that is summed over its group to an optimizer share that is summed
+/// over the world. Most layouts have none of it: with one group for all there is nothing left to sum.
+final class ShareSums {
+    private let state: TrainingState
+    private let groups: ShardGroups
+    private let communicator: Communicator
+    private var tickets: TicketQueue
+    private let isCanonical: Bool
+
+    init(_ state: TrainingState, _ groups: ShardGroups, _ communicator: Communicator, isCanonical: Bool) {
+        self.state = state
+        self.groups = groups
+        self.communicator = communicator
+        self.isCanonical = isCanonical
+        tickets = TicketQueue(communicator)
+    }
+
+    /// How a sum travels. Labels keep units apart, so that ranks never mix them up.
+    func style(_ unit: Int, _ group: Group) -> CollectiveStyle {
+        CollectiveStyle(algorithm: isCanonical && group.size > 2 ? .halvingDoubling : nil, label: UInt32(unit + 1))
+    }
+
+    /// Gradient share `unit` is summed over its group.
+    func summed(_ unit: Int) {
+        if groups.optimizer.size > 1 {
+            let partition = groups.optimizerPartition(state.plan.units[unit])
+            unsafe tickets.append(communicator.reduceScatter(
+                share(unit).floats, partition: partition, in: groups.optimizer, style: style(unit, groups.optimizer)))
+        } else if groups.replicas.size > 1 {
+            addReplicas(unit)
+        }
+    }
+
+    /// Waits for all of them.
+    func finish() throws(CollectiveFault) {
+        try tickets.waitAll()
+        guard groups.optimizer.size > 1, groups.replicas.size > 1 else { return }
+        for unit in state.plan.units.indices { addReplicas(unit) }
+        try tickets.waitAll()
+    }
+
+    /// The gradient share of this rank in its memory.
+    private func share(_ unit: Int) -> Row {
+        let plan = state.plan
+        return state.gradientShard.part(plan.units[unit].share(plan.gradientShare(of: state.rank),
+                                                               of: plan.counts.gradients), unit: unit)
+    }
+
+    private func addReplicas(_ unit: Int) {
+        let own = state.gradientShard.part(state.ownRanges[unit], unit: unit)
+        unsafe tickets.append(communicator.allReduce(own.floats, in: groups.replicas,
+                                                     style: style(unit, groups.replicas)))
+    }
+}

@@ -1,0 +1,40 @@
+import Collectives
+import Recipe
+import Tensor
+
+/// LAMB (You et al., 1904.00962): Adam's direction, scaled for each matrix to the length of its weights, so that large
+/// batches may take large steps. Gains take Adam's step as it is, as its implementations have it for what does not decay.
+///
+/// `begin` makes the directions in place of the gradients and exchanges the sums of squares of weights and directions, in
+/// the fixed blocks of the norm; so the ratios have the same bits on all ranks, and at any number of them.
+final class LAMB: ShardOptimizer {
+    static let moments = ["momentum.", "variance."]
+    static let keepsMatrices = false
+
+    private var rate = 0.0
+    /// Of each parameter: length of the weights over length of the direction.
+    private var ratios: [Double] = []
+
+    func begin(_ step: OptimizerStep, _ shard: OptimizerShard, _ tools: OptimizerTools) throws(CollectiveFault) {
+        let decaying = shard.adam(step, decay: shard.settings.weightDecay), plain = shard.adam(step, decay: 0)
+        rate = step.rate
+        let sums = tools.sums
+        sums.measure(pool: tools.pool) { run in
+            let gradient = shard.gradient(run), weights = shard.weights(run)
+            lambDirection(gradient, momentum: shard.moment(0, run), variance: shard.moment(1, run), weights: weights,
+                          shard.decay(run.parameter) > 0 ? decaying : plain)
+            return (sumOfSquares(weights), sumOfSquares(gradient))
+        }
+        try sums.exchange()
+        ratios = shard.state.table.parameters.indices.map { parameter in
+            guard shard.state.table.parameters[parameter].decays else { return 1 }
+            let (weights, direction) = (sums.first(of: parameter), sums.second(of: parameter))
+            return weights > 0 && direction > 0 ? (weights / direction).squareRoot() : 1
+        }
+    }
+
+    func update(_ run: ShardRun, _ shard: OptimizerShard) -> VarianceRoots? {
+        addScaled(shard.weights(run), shard.gradient(run), Float(-rate * ratios[run.parameter]))
+        return nil
+    }
+}

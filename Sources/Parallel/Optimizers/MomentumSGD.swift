@@ -1,0 +1,19 @@
+import Collectives
+import Tensor
+
+/// Stochastic gradient descent with Polyak's momentum. Its decay is decoupled, as that of the others is.
+final class MomentumSGD: ShardOptimizer {
+    static let moments = ["momentum."]
+    static let keepsMatrices = false
+
+    private var step = OptimizerStep(number: 0, rate: 0, gradientScale: 1)
+
+    func begin(_ step: OptimizerStep, _ shard: OptimizerShard, _ tools: OptimizerTools) { self.step = step }
+
+    func update(_ run: ShardRun, _ shard: OptimizerShard) -> VarianceRoots? {
+        momentumStep(shard.weights(run), momentum: shard.moment(0, run), gradient: shard.gradient(run),
+                     mu: Float(shard.settings.momentum), rate: Float(step.rate),
+                     decay: Float(shard.decay(run.parameter)), scale: Float(step.gradientScale))
+        return nil
+    }
+}

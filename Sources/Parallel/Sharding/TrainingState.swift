@@ -1,0 +1,124 @@
+import Base
+import Model
+import Recipe
+import Tensor
+
+/// Everything that an optimizer step changes, as one rank holds it: weights, their gradients and the optimizer's moments.
+///
+/// What is not shared out is a flat vector in the table's order. What is, is a `Shard`; while a step computes, the
+/// weights or gradients of a few blocks at a time then lie in slots that blocks take turns with (`BlockSlots`).
+public final class TrainingState: Sendable {
+    public let table: ParameterTable
+    public let plan: ShardPlan
+    public let rank: Int
+    /// What the model reads. Of weights that are shared out: the slots, valid between `acquire` and `release`.
+    public let weights: Parameters
+    /// The weights that this rank answers for.
+    public let weightShard: Shard
+    /// What a backward writes to. More than one where partial sums wait (`SumTree`), the first of which has the result.
+    public let partialGradients: [Parameters]
+    /// The sum of the gradients, where a rank holds a share only.
+    public let gradientShard: Shard
+    /// The optimizer's state vectors, of the optimizer share.
+    public let moments: [Shard]
+    let weightSlots: BlockSlots?
+    let gradientSlots: BlockSlots?
+    private let arena: Arena
+
+    public var gradients: Parameters { partialGradients[0] }
+    public var momentum: Shard { moments[0] }
+    public var variance: Shard { moments[1] }
+
+    /// The flat ranges that this rank updates, one of each unit.
+    public let ownRanges: [Range<Int>]
+
+    /// `partialSums`: nil: gradients are added up as they come; else how many whole gradients wait at most.
+    public init(_ plan: ShardPlan, rank: Int = 0, moments count: Int = 2, partialSums: Int? = nil) throws(OutOfMemory) {
+        let table = plan.table
+        let layout = StateLayout(plan, rank: rank, moments: count, partialSums: partialSums)
+        self.table = table
+        self.plan = plan
+        self.rank = rank
+        let arena = try Arena(name: "weights, gradients and moments", capacity: layout.floats)
+        self.arena = arena
+        ownRanges = plan.optimizerRanges(of: rank)
+        let units = plan.units.map(\.range)
+        if layout.sharesWeights {
+            let slots = BlockSlots(table, copies: 2, memory: arena)
+            weightSlots = slots
+            weights = Parameters(table, blocks: slots.rows)
+            weightShard = Shard(plan.parameterRanges(of: rank), memory: arena)
+        } else {
+            weightSlots = nil
+            weights = Parameters(table, flat: arena.take(table.count))
+            weightShard = Shard(whole: weights.flat, units: units)
+        }
+        if layout.sharesGradients {
+            let slots = BlockSlots(table, copies: 2, memory: arena)
+            gradientSlots = slots
+            partialGradients = [Parameters(table, blocks: slots.rows)]
+            gradientShard = Shard(plan.gradientRanges(of: rank), memory: arena)
+        } else {
+            gradientSlots = nil
+            partialGradients = (0..<(partialSums ?? 1)).map { _ in Parameters(table, flat: arena.take(table.count)) }
+            gradientShard = Shard(whole: partialGradients[0].flat, units: units)
+        }
+        let own = ownRanges
+        moments = (0..<count).map { _ in Shard(own, memory: arena) }
+    }
+
+    /// A state that is not shared out.
+    public convenience init(_ table: ParameterTable) throws(OutOfMemory) { try self.init(ShardPlan(table)) }
+
+    /// Draws the initial values of the weights that this rank answers for.
+    public func initialize(seed: Int) throws(OutOfMemory) {
+        guard weightSlots != nil else { return weights.initialize(seed: seed) }
+        // A value is a function of its place, but is drawn in pairs; a parameter at a time is little memory.
+        let largest = table.parameters.map(\.count).max() ?? 0
+        let memory = try Arena(name: "initial values", capacity: largest), values = memory.take(largest)
+        defer { withExtendedLifetime(memory) {} }
+        for (number, parameter) in table.parameters.enumerated() {
+            let whole = values.slice(0, parameter.count)
+            Parameters.initialize(whole, number, of: table, seed: seed)
+            forEachPiece(of: parameter, in: weightShard) { piece, row in
+                row.copy(whole.slice(piece.lowerBound - parameter.offset, piece.count))
+            }
+        }
+    }
+
+    /// The flat ranges of a parameter that lie in a share, with their memory there.
+    public func forEachPiece(of parameter: ParameterTable.Parameter, in shard: Shard,
+                             _ body: (Range<Int>, Row) throws -> Void) rethrows {
+        for (unit, range) in shard.ranges.enumerated() {
+            let piece = range.clamped(to: parameter.range)
+            if !piece.isEmpty { try body(piece, shard.part(piece, unit: unit)) }
+        }
+    }
+}
+
+/// How many floats each part of a rank's state takes, before any of it is asked for.
+public struct StateLayout: Sendable, Equatable {
+    public let sharesWeights: Bool
+    public let sharesGradients: Bool
+    /// Parameters that stay, or the shares of them.
+    public let parameters: Int
+    /// Gradients, or the shares of them, with the partial sums of `training.reproducible`.
+    public let gradients: Int
+    public let moments: Int
+    /// Slots that blocks of parameters, and of gradients, take turns with.
+    public let slots: Int
+
+    public var floats: Int { parameters + gradients + moments + slots }
+
+    public init(_ plan: ShardPlan, rank: Int, moments count: Int, partialSums: Int?) {
+        let counts = plan.counts, whole = Arena.padded(plan.table.count)
+        sharesWeights = counts.parameters > 1
+        // Sums along the tree are made of whole gradients.
+        sharesGradients = counts.gradients > 1 && partialSums == nil
+        parameters = sharesWeights ? Shard.floats(plan.parameterRanges(of: rank)) : whole
+        gradients = sharesGradients ? Shard.floats(plan.gradientRanges(of: rank)) : whole * (partialSums ?? 1)
+        moments = count * Shard.floats(plan.optimizerRanges(of: rank))
+        let one = BlockSlots.floats(plan.table, copies: 2)
+        slots = (sharesWeights ? one : 0) + (sharesGradients ? one : 0)
+    }
+}
