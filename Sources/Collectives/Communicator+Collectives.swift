@@ -89,8 +89,9 @@ extension Communicator {
         }
     }
 
-    /// Several of these, one behind the other, of one group: `preparing` is given an all-gather's number with the range.
-    /// While the last segments of one travel, the first of the next are made. `buffer` and `partition` say what each is.
+    /// Several of these, one behind the other, of one group: `preparing` is given an all-gather's number with the
+    /// range. While the last segments of one travel, the first of the next are made. `buffer` and `partition` say what
+    /// each is.
     public func allGathers(
         _ count: Int, in group: Group, buffer: (Int) -> UnsafeMutableBufferPointer<Float>,
         partition: (Int) -> Partition, preparing: (Int, Range<Int>) -> Void

@@ -14,8 +14,8 @@ public protocol AttentionStrategy: AnyObject {
 
 /// Whoever reduces gradients over ranks, or nobody. Blocks are those of `ParameterTable`.
 public protocol GradientSink: AnyObject {
-    /// The backward is about to add to the gradient of `block`, whose memory must be there, and zero at first, when this
-    /// returns. Told once for each block of a micro-batch.
+    /// The backward is about to add to the gradient of `block`, whose memory must be there, and zero at first, when
+    /// this returns. Told once for each block of a micro-batch.
     func begin(_ block: Int)
 
     /// The gradient of `block` holds this micro-batch's contribution in full and is not written again by it. Called

@@ -38,6 +38,9 @@ public final class Transformer {
     package let arena: Arena
     /// Where weights come from, block by block; nil: they are there.
     public var source: (any WeightSource)?
+    private let headBlocks: [Int]
+    private let usesOfForward: [Int]
+    private let usesOfStep: [Int]
     /// Views for the tokens of the micro-batch at hand.
     private var views: (saved: Saved, scratch: Scratch)
 
@@ -50,6 +53,9 @@ public final class Transformer {
         self.maxTokens = maxTokens
         self.pool = pool
         self.recomputation = recomputation
+        headBlocks = table.headBlocks
+        usesOfForward = table.uses(backward: false)
+        usesOfStep = table.uses(backward: true)
         let shape = table.shape
         let slots = ActivationSlots(shape, vocabulary: table.vocabulary, tokens: maxTokens,
                                     recomputation: recomputation)
@@ -96,17 +102,8 @@ public final class Transformer {
         }
     }
 
-    /// The blocks that hold the weights of the head, and their gradients.
-    private var headBlocks: [Int] {
-        let last = table.blocks.count - 1
-        return table.shape.tieEmbeddings ? [last, 0] : [last]
-    }
-
     /// The blocks whose weights a forward, and the loss or the backward after it, use one after the other.
-    public func uses(backward: Bool) -> [Int] {
-        let layers = 1..<(table.blocks.count - 1)
-        return [0] + layers + headBlocks + (backward ? layers.reversed() : [])
-    }
+    public func uses(backward: Bool) -> [Int] { backward ? usesOfStep : usesOfForward }
 
     /// The sum of the token losses in nats, after `forward` of the same micro-batch.
     public func loss(_ batch: MicroBatch, weights: Parameters) -> Double {

@@ -66,9 +66,15 @@ public struct ResolvedRecipe: Sendable {
         return resolved
     }
 
-    /// The rows of a step over so many ranks, as `Recipe.requireRows` wants them.
+    /// Whether the recipe fits so many ranks: the rows of a step, their micro-batches, and the shares of the state.
     public func requireRows(worldSize: Int) throws(BadInput) {
-        do throws(BadInput) { try recipe.requireRows(worldSize: worldSize) } catch { throw placed(error) }
+        do throws(BadInput) {
+            try recipe.requireRows(worldSize: worldSize)
+            try recipe.requireGrains(worldSize: worldSize)
+            _ = try recipe.shardCounts(worldSize: worldSize)
+        } catch {
+            throw placed(error)
+        }
     }
 
     private mutating func read(file path: String, text: String) throws(BadInput) {

@@ -17,9 +17,12 @@ public struct MemoryPlan: Sendable, Equatable {
         public var processBytes: Int
         /// What the network holds in a job of several ranks.
         public var communicationBytes: Int
+        /// The training state of a rank; nil: all of it, with AdamW's moments.
+        public var state: State?
 
         public init(vocabulary: Int, ranks: Int = 1, threads: Int, textBytes: Int, mappedTokens: Int = 0,
-                    documents: Int = 0, processBytes: Int, communicationBytes: Int = 0) {
+                    documents: Int = 0, processBytes: Int, communicationBytes: Int = 0,
+                    state: State? = nil) {
             self.vocabulary = vocabulary
             self.ranks = ranks
             self.threads = threads
@@ -28,6 +31,26 @@ public struct MemoryPlan: Sendable, Equatable {
             self.documents = documents
             self.processBytes = processBytes
             self.communicationBytes = communicationBytes
+            self.state = state
+        }
+    }
+
+    /// Bytes of what an optimizer step changes, as ranks share it out.
+    public struct State: Sendable, Equatable {
+        public var parameters: Int
+        public var gradients: Int
+        public var moments: Int
+        /// Where the blocks of shared parameters and gradients take turns.
+        public var slots: Int
+        /// What the optimizer computes in.
+        public var scratch: Int
+
+        public init(parameters: Int, gradients: Int, moments: Int, slots: Int = 0, scratch: Int = 0) {
+            self.parameters = parameters
+            self.gradients = gradients
+            self.moments = moments
+            self.slots = slots
+            self.scratch = scratch
         }
     }
 
@@ -60,6 +83,7 @@ public struct MemoryPlan: Sendable, Equatable {
                                     recomputation: recipe.activationCheckpoint.mode)
         let threads = recipe.training.threads == 0 ? setting.threads : recipe.training.threads
         let flat = 4 * padded(table.count)
+        let state = setting.state ?? State(parameters: flat, gradients: flat, moments: 2 * flat)
         let data = Self.data(setting)
         let index = Self.indexBytes(recipe, setting)
         let share = (recipe.rowsPerStep(worldSize: setting.ranks) + setting.ranks - 1) / setting.ranks
@@ -69,9 +93,11 @@ public struct MemoryPlan: Sendable, Equatable {
         }
         func component(_ name: String, _ bytes: Int) -> Component { Component(name: name, bytes: bytes, slots: []) }
         components = [
-            component("parameters", flat),
-            component("gradients", flat),
-            component("moments", 2 * flat),
+            component("parameters", state.parameters),
+            component("gradients", state.gradients),
+            component("moments", state.moments),
+            component("blocks in use", state.slots),
+            component("optimizer scratch", state.scratch),
             Component(name: "activations", bytes: activations.reduce(0) { $0 + $1.bytes }, slots: activations),
             component("logits", 4 * padded(slots.floats("logits"))),
             component("attention scratch", 4 * Self.attentionFloats(recipe.model, sequence, threads: threads)),

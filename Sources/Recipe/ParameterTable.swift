@@ -70,6 +70,15 @@ public struct ParameterTable: Sendable, Equatable {
         count = builder.offset
     }
 
+    /// The blocks that hold the weights of the head, and their gradients.
+    public var headBlocks: [Int] { shape.tieEmbeddings ? [blocks.count - 1, 0] : [blocks.count - 1] }
+
+    /// The blocks whose weights a forward, and the loss or the backward after it, use one after the other.
+    public func uses(backward: Bool) -> [Int] {
+        let layers = 1..<(blocks.count - 1)
+        return [0] + layers + headBlocks + (backward ? layers.reversed() : [])
+    }
+
     /// Values that are trained: without padding.
     public var parameterCount: Int { parameters.reduce(0) { $0 + $1.count } }
 

@@ -4,8 +4,10 @@ public struct StepCost: Sendable, Equatable {
     /// Inputs of all ranks together, and of the rank with the largest share.
     public let tokens: Int
     public let largestShare: Int
-    /// Inputs of that rank's last micro-batch.
+    /// Micro-batches of that rank, and inputs of its last one and of the others.
+    public let tasks: Int
     public let lastTask: Int
+    public let fullTask: Int
     /// How many tokens an input looks back at, in the mean.
     public let context: Double
     /// Forward and backward of all ranks: what achieved rates count.
@@ -21,6 +23,8 @@ public struct StepCost: Sendable, Equatable {
         parameters = table.parameterCount
         tokens = rows * sequence
         largestShare = share * sequence
+        tasks = (share + recipe.rowsPerTask - 1) / recipe.rowsPerTask
+        fullTask = recipe.rowsPerTask * sequence
         lastTask = ((share - 1) % recipe.rowsPerTask + 1) * sequence
         self.context = context ?? Double(sequence) / 2
         modelFlops = Double(tokens) * table.flopsPerToken(context: self.context)

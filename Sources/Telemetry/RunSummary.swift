@@ -27,6 +27,23 @@ public struct RunSummary: Sendable {
         }
     }
 
+    /// Nil for a rank that is alone.
+    public var network: Network?
+
+    /// Bytes that a rank sent in a step, in the mean, what the plan said, and the share of those received that came
+    /// while it computed.
+    public struct Network: Sendable {
+        public var sent: Int
+        public var planned: Int
+        public var hidden: Double
+
+        public init(sent: Int, planned: Int, hidden: Double) {
+            self.sent = sent
+            self.planned = planned
+            self.hidden = hidden
+        }
+    }
+
     private var first: StepReport?
     private var last: StepReport?
     private var best: StepReport?
@@ -67,6 +84,10 @@ public struct RunSummary: Sendable {
         }
         if let memory {
             rows.append(("memory", "\(Units.bytes(memory.peak)) at most, planned \(Units.bytes(memory.planned))"))
+        }
+        if let network {
+            rows.append(("network", "\(Units.bytes(network.sent)) sent a step, planned \(Units.bytes(network.planned)); "
+                + "\(Units.fixed(network.hidden * 100, 0)) % came under computation"))
         }
         rows.append(("checkpoint", checkpoint ?? "none was written"))
         let table = rows.map { name, value in

@@ -1,6 +1,7 @@
 import Base
 import Collectives
 import Corpus
+import Parallel
 import Recipe
 import Wire
 
@@ -17,13 +18,25 @@ public struct PlannedMemory {
         self.recipe = recipe
         self.localRanks = localRanks
         let mapped = try mappedData(ofSources: recipe.data.paths)
-        setting = MemoryPlan.Setting(vocabulary: try openTokenizer(recipe).vocabularySize, ranks: ranks,
+        let vocabulary = try openTokenizer(recipe).vocabularySize
+        setting = MemoryPlan.Setting(vocabulary: vocabulary, ranks: ranks,
                                      threads: max(1, Machine.cores() / localRanks),
                                      textBytes: try fileBytes(ofSources: recipe.data.paths),
                                      mappedTokens: mapped.tokens, documents: mapped.documents, processBytes: held,
                                      communicationBytes: Self.communicationBytes(recipe, ranks: ranks,
-                                                                                 localRanks: localRanks))
+                                                                                 localRanks: localRanks),
+                                     state: try Self.state(recipe, vocabulary: vocabulary, ranks: ranks))
         plan = MemoryPlan(recipe, setting)
+    }
+
+    /// The largest of all ranks': shares differ by a few blocks, and by whole matrices where those have one owner.
+    private static func state(_ recipe: Recipe, vocabulary: Int, ranks: Int) throws(BadInput) -> MemoryPlan.State {
+        let table = ParameterTable(recipe.model, vocabulary: vocabulary)
+        let plan = try ShardPlan(table, recipe: recipe, worldSize: ranks)
+        let layouts = (0..<ranks).map { StateLayout(plan, rank: $0, recipe: recipe) }
+        let largest = layouts.max { $0.floats < $1.floats } ?? layouts[0]
+        return MemoryPlan.State(parameters: 4 * largest.parameters, gradients: 4 * largest.gradients,
+                                moments: 4 * largest.moments, slots: 4 * largest.slots, scratch: 4 * largest.scratch)
     }
 
     /// The segments where summands wait; as many again where frames may be sealed, for what is on its way; the buffer

@@ -17,6 +17,10 @@ struct Reporter {
         let ranks: Int
         let firstStep: Int
         let plannedBytes: Int
+        /// Bytes that this rank holds of the training state, and will send in a step.
+        let stateBytes: Int
+        let plannedSent: Int
+        let shards: String
     }
 
     private let setting: Setting
@@ -32,6 +36,7 @@ struct Reporter {
     private let log: MetricsLog
     private let started = MonotonicClock.seconds()
     private var trained = 0
+    private var (sent, hidden, steps) = (0, 0.0, 0)
     private var tracedSteps: StepTrace.Result?
     /// Seconds a step, averaged over about the last ten, for the time that is left.
     private var pace: Double?
@@ -64,6 +69,8 @@ struct Reporter {
         let ranks = setting.ranks == 1 ? "" : "\(setting.ranks) ranks of "
         let start = setting.firstStep == 0 ? "" : " from step \(Units.grouped(setting.firstStep))"
         let products = recipe.training.matmul == .own ? "" : ", products by \(OpenBLAS.arithmetic)"
+        let state = setting.ranks == 1 ? "" : "state       \(Units.bytes(setting.stateBytes)) a rank: "
+            + "\(setting.shards)\n"
         let text = """
             model       \(Units.count(Double(table.parameterCount))) parameters: \(shape.layers) layers, width \
             \(shape.dim), \(shape.heads) heads, vocabulary \(table.vocabulary)
@@ -72,7 +79,7 @@ struct Reporter {
             \(Units.grouped(corpus.validationDocumentCount)), \(Units.count(Double(corpus.validationTokenCount))) tokens
             compute     \(ranks)\(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \
             \(compiledISA)\(products), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
-            run         \(Units.grouped(recipe.training.steps)) steps\(start), \
+            \(state)run         \(Units.grouped(recipe.training.steps)) steps\(start), \
             \(Units.grouped(schedule.tokensPerStep)) tokens each; in \(setting.folder)
 
             """
@@ -83,6 +90,7 @@ struct Reporter {
     mutating func step(_ step: Int, _ result: StepResult, tokens: Int, lossRatio: Double?, seconds: Double,
                        validation: ValidationReport?) {
         trained += result.tokens
+        (sent, hidden, steps) = (sent + result.sentBytes, hidden + result.hiddenShare, steps + 1)
         pace = pace.map { $0 + (seconds - $0) * 0.1 } ?? seconds
         let rate = Double(result.tokens) / seconds
         let gflops = rate * table.flopsPerToken(context: result.context) / 1e9
@@ -149,6 +157,10 @@ struct Reporter {
                 + "profiling.first_step names")
         }
         summary.memory = RunSummary.Memory(peak: Machine.peakResidentBytes, planned: setting.plannedBytes)
+        if setting.ranks > 1, steps > 0 {
+            summary.network = RunSummary.Network(sent: sent / steps, planned: setting.plannedSent,
+                                                 hidden: hidden / Double(steps))
+        }
         let text = summary.text(seconds: MonotonicClock.seconds() - started, tokens: trained)
         queue.write("\n" + text + "\n" + traceText)
     }

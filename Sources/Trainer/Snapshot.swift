@@ -122,8 +122,8 @@ struct Snapshot {
                                  records: records)
     }
 
-    /// Who writes the tensor of some number: a run of neighbouring tensors for each rank, about equal in bytes. A tensor
-    /// belongs to the rank in whose part of the bytes its middle lies.
+    /// Who writes the tensor of some number: a run of neighbouring tensors for each rank, about equal in bytes. A
+    /// tensor belongs to the rank in whose part of the bytes its middle lies.
     private func writer(of parts: [Part], among ranks: Int) -> (Int) -> Int {
         let counts = parts.flatMap { _ in state.table.parameters.map(\.count) }
         let total = counts.reduce(0, +)

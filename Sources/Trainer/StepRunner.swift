@@ -28,6 +28,8 @@ public struct StepResult: Sendable, Equatable {
     public var stops: Bool
     /// Seconds that this rank waited for the network.
     public var waitSeconds: Double
+    /// Payload bytes that this rank sent.
+    public var sentBytes: Int
     /// The share of this rank's received bytes that came while it computed.
     public var hiddenShare: Double
 }
@@ -81,6 +83,12 @@ public final class StepRunner {
         losses = Array(repeating: 0, count: batches.count)
     }
 
+    /// What this rank will send in a step, small exchanges not counted.
+    public var plannedTraffic: ShardTraffic {
+        ShardTraffic(state.plan, rank: world.rank, microBatches: batches.count,
+                     isReproducible: recipe.training.reproducible, uses: model.uses(backward: true))
+    }
+
     /// Runs step number `step` (0 is the first). `stop`: this rank was asked to end; all ranks learn of it in the
     /// same step.
     public func run(step: Int, stop: Bool = false) throws -> StepResult {
@@ -98,8 +106,8 @@ public final class StepRunner {
         }
         for index in 0..<count { losses[index] = gradient(index, of: count, targets: targets) }
         try phase("reduce") { try sharded.finish() }
-        let agreed = try phase("agree") { try agree(own: total(losses[..<count]), stop: stop, step: step) }
-        let loss = total(agreed.losses[...])
+        let agreed = try phase("agree") { try agree(own: total(count) { losses[$0] }, stop: stop, step: step) }
+        let loss = total(world.size) { sharded.update.loss(of: $0) }
         let updated = loss.isFinite && agreed.norm.isFinite
         let roots = updated ? try phase("update") { try update(agreed) } : nil
         let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
@@ -107,7 +115,8 @@ public final class StepRunner {
                           bucketLength: task.rows.sequence, length: task.shape.window, context: context,
                           gradientNorm: agreed.norm,
                           varianceRoots: roots, updated: updated, stops: agreed.stops,
-                          waitSeconds: traffic?.waitSeconds ?? 0, hiddenShare: traffic?.hiddenShare ?? 0)
+                          waitSeconds: traffic?.waitSeconds ?? 0, sentBytes: traffic?.bytesSent ?? 0,
+                          hiddenShare: traffic?.hiddenShare ?? 0)
     }
 
     /// Forward and backward of micro-batch `index` of `count`. Returns its loss, summed over its targets.
@@ -133,8 +142,8 @@ public final class StepRunner {
     }
 
     /// Losses are added up one after the other, or along the tree that the gradients take.
-    private func total(_ losses: ArraySlice<Double>) -> Double {
-        recipe.training.reproducible ? SumTree.sum(Array(losses)) : losses.reduce(0, +)
+    private func total(_ count: Int, _ loss: (Int) -> Double) -> Double {
+        recipe.training.reproducible ? SumTree.sum(count, loss) : (0..<count).reduce(0) { $0 + loss($1) }
     }
 
     /// `body`, as a span of the trace if there is one. `number`: the step's, counted from 1.
@@ -176,9 +185,9 @@ public final class StepRunner {
         return (min(end, rows.lowerBound + grains.lowerBound * size)..<end, size)
     }
 
-    /// One exchange before the update: every rank hears every rank's loss, its share of the gradient's norm and its wish
-    /// to stop. Where all hold the whole gradient, its norm must be the same everywhere, bit for bit; if not, a sum went
-    /// wrong.
+    /// One exchange before the update: every rank hears every rank's loss, its share of the gradient's norm and its
+    /// wish to stop. Where all hold the whole gradient, its norm must be the same everywhere, bit for bit; if not, a
+    /// sum went wrong.
     private func agree(own loss: Double, stop: Bool, step: Int) throws -> ShardUpdate.Agreement {
         let agreed = try sharded.update.agree(loss: loss, rate: schedule.learningRate(at: step), stop: stop)
         if !agreed.agrees { try world.requireEqual(agreed.norm.bitPattern, "gradient norm at step \(step + 1)") }

@@ -92,7 +92,8 @@ public final class TrainingRun {
                 Reporter.Setting(resolved: resolved, commandLine: commandLine, folder: folder.path, output: output,
                                  peak: peak, threads: runner.pool.threads, ranks: world.size,
                                  firstStep: Int(moment.position.step),
-                                 plannedBytes: planned),
+                                 plannedBytes: planned, stateBytes: runner.state.heldBytes,
+                                 plannedSent: runner.plannedTraffic.bytes, shards: runner.state.plan.counts.text),
                 corpus: corpus, table: runner.state.table, schedule: runner.schedule)
         }
         try world.barrier()

@@ -4,9 +4,9 @@ import Recipe
 import Tensor
 
 extension World {
-    /// One parameter of a vector that ranks share out, whole, at rank `root`: a view where the rank holds all of it, else
-    /// with memory of its own, which must be kept as long as the row. The other ranks send it what they hold, and get
-    /// nothing. Of ranks that hold the same piece the lowest sends it, unless `root` has it itself.
+    /// One parameter of a vector that ranks share out, whole, at rank `root`: a view where the rank holds all of it,
+    /// else with memory of its own, which must be kept as long as the row. The other ranks send it what they hold, and
+    /// get nothing. Of ranks that hold the same piece the lowest sends it, unless `root` has it itself.
     func collect(_ parameter: ParameterTable.Parameter, of shard: Shard, _ state: TrainingState, at root: Int) throws
         -> (row: Row, memory: Arena?) {
         var own: [(piece: Range<Int>, row: Row)] = []

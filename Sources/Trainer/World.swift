@@ -33,7 +33,7 @@ public final class World {
     public let rank: Int
     public let size: Int
     public let localSize: Int
-    let communicator: Communicator?
+    public let communicator: Communicator?
     private let mesh: Mesh?
 
     /// This process alone.
@@ -122,7 +122,7 @@ public final class World {
         try communicator?.compareHashes(hash, of: what)
     }
 
-    func barrier() throws(CollectiveFault) { try communicator?.barrier() }
+    public func barrier() throws(CollectiveFault) { try communicator?.barrier() }
 
     /// Copies `row` of rank 0 to all others.
     func broadcast(_ row: Row) throws(CollectiveFault) {
@@ -154,7 +154,7 @@ public final class World {
     func abort(_ reason: String, during operation: String) { communicator?.abort(reason, during: operation) }
 
     /// Leaves in peace: the end of this process is no fault for the others then.
-    func leave() throws { try mesh?.leave() }
+    public func leave() throws { try mesh?.leave() }
 }
 
 /// What ranks compare before they train together, of this build and of whatever library multiplies.

@@ -100,11 +100,7 @@ struct CollectivesCommand: ParsableCommand {
 
     private func launchRanks() throws {
         try requireBuffers(ranks: ranks)
-        let job = try Job(ranks: ranks, command: [ProcessEnvironment.program()] + CommandLine.arguments.dropFirst(),
-                          environment: ProcessEnvironment.current())
-        StopRequests.install()
-        let code = try Launcher(job) { path in try JobSecret.create(at: path) }.run()
-        if code != 0 { throw ExitCode(code) }
+        try launchBench(ranks: ranks)
     }
 
     func run() throws {
@@ -158,4 +154,13 @@ struct CollectivesCommand: ParsableCommand {
             }
         }
     }
+}
+
+/// Starts this very command as `ranks` processes on this machine, and ends as they do.
+func launchBench(ranks: Int) throws {
+    let job = try Job(ranks: ranks, command: [ProcessEnvironment.program()] + CommandLine.arguments.dropFirst(),
+                      environment: ProcessEnvironment.current())
+    StopRequests.install()
+    let code = try Launcher(job) { path in try JobSecret.create(at: path) }.run()
+    if code != 0 { throw ExitCode(code) }
 }

@@ -10,7 +10,7 @@ struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measures the code that training runs.",
         subcommands: [
-            GemmCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self, CollectivesCommand.self,
+            GemmCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self, CollectivesCommand.self, UpdateCommand.self,
             DataBenchCommand.self, GenerateBenchCommand.self])
 
     struct GemmCommand: ParsableCommand {
@@ -55,6 +55,8 @@ struct BenchCommand: ParsableCommand {
         var rounds = 5
         @Flag(help: "One thread, and what 2 to 16 threads would idle because of how each stage is cut into tiles.")
         var explainCut = false
+        @Option(help: "Rank processes on this machine; under a launcher, the launcher's count.")
+        var ranks = 1
         @Flag(help: "One JSON object a line.")
         var json = false
         @Argument(parsing: .allUnrecognized, help: "Values that replace the file's: --section.key value.")
@@ -62,11 +64,17 @@ struct BenchCommand: ParsableCommand {
 
         func validate() throws {
             try requireRounds(rounds)
+            try require("ranks", ranks, 1...64)
         }
 
         func run() throws {
-            emit(try benchStep(ResolvedRecipe.load(file: config, flags: overrides), rounds: rounds,
-                               explainsCut: explainCut), json: json)
+            let resolved = try ResolvedRecipe.load(file: config, flags: overrides), setting = try rankSetting()
+            if setting == nil, ranks > 1 {
+                try resolved.requireRows(worldSize: ranks)
+                return try launchBench(ranks: ranks)
+            }
+            let line = try benchStep(resolved, rounds: rounds, explainsCut: explainCut, ranks: setting)
+            if setting?.rank ?? 0 == 0 { emit(line, json: json) }
         }
     }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Base
+import Parallel
 import Recipe
 import Tensor
 import Trainer
@@ -53,11 +54,15 @@ struct Plan: ParsableCommand {
         // What cannot run needs no look at its data.
         let context = planned.hasRoom ? try meanContext(recipe, textBytes: setting.textBytes) : nil
         let step = StepCost(recipe, vocabulary: setting.vocabulary, ranks: ranks, context: context)
-        let traffic = linkGbit.map {
-            PlannedTraffic(recipe, vocabulary: setting.vocabulary, step: step, ranks: ranks, gflops: peak, linkGbit: $0)
+        let traffic = try linkGbit.map {
+            try PlannedTraffic(recipe, vocabulary: setting.vocabulary, step: step, ranks: ranks, gflops: peak,
+                               linkGbit: $0)
         }
+        let shards = try ShardPlan(ParameterTable(recipe.model, vocabulary: setting.vocabulary), recipe: recipe,
+                                   worldSize: ranks)
         let report = PlanReport(planned: planned, step: step, threads: threads, peak: peak, ranks: ranks,
-                                hasContext: context != nil, linkGbit: linkGbit, traffic: traffic, hasSlots: slots)
+                                hasContext: context != nil, linkGbit: linkGbit, shards: shards, traffic: traffic,
+                                hasSlots: slots)
         print(json ? report.json : report.text)
         try planned.requireRoom()
     }
@@ -73,15 +78,14 @@ private struct PlanReport {
     /// Whether `step.context` is the data's.
     let hasContext: Bool
     let linkGbit: Double?
+    let shards: ShardPlan
     let traffic: PlannedTraffic?
     let hasSlots: Bool
 
     private var computeSeconds: Double { step.seconds(atGflops: peak) }
     private var seconds: Double { computeSeconds + (traffic?.visibleSeconds ?? 0) }
-    private var wireBytes: Int {
-        let table = ParameterTable(planned.recipe.model, vocabulary: planned.setting.vocabulary)
-        return PlannedTraffic.bytes(table.count, ranks)
-    }
+    private var wire: ShardTraffic { PlannedTraffic.traffic(shards, planned.recipe, step) }
+    private var wireBytes: Int { wire.bytes }
 
     var text: String {
         let rows = memory + work + network
@@ -128,10 +132,12 @@ private struct PlanReport {
 
     private var network: [(String, String)] {
         guard ranks > 1 else { return [] }
-        var rows = [("gradients on the wire", "\(Units.bytes(wireBytes)) a step and rank, each way")]
+        var rows = [("state shared over", shards.counts.text),
+                    ("on the wire", "\(Units.bytes(wireBytes)) a step and rank, each way: gradients "
+                        + "\(Units.bytes(wire.gradients)), parameters \(Units.bytes(wire.updated + wire.gathered))")]
         if let traffic, let linkGbit {
             rows.append(("  at \(Units.fixed(linkGbit, 1)) Gbit/s", "\(Units.duration(traffic.seconds)), of which "
-                + "\(Units.duration(traffic.seconds - traffic.visibleSeconds)) hidden by the backward, "
+                + "\(Units.duration(traffic.seconds - traffic.visibleSeconds)) hidden by computation, "
                 + "\(Units.duration(traffic.visibleSeconds)) visible"))
             rows.append(("a step with the link", Units.duration(seconds)))
         }

@@ -22,7 +22,8 @@ func allCounts(_ ranks: Int) -> [ShardCounts] {
                 let plan = ShardPlan(table, counts: counts, worldSize: ranks)
                 #expect(plan.units.map(\.range.lowerBound) == [0] + plan.units.dropLast().map(\.range.upperBound))
                 #expect(plan.units.last?.range.upperBound == table.count)
-                for (shares, ranges) in [(counts.optimizer, plan.optimizerRanges), (counts.gradients, plan.gradientRanges),
+                for (shares, ranges) in [(counts.optimizer, plan.optimizerRanges),
+                                         (counts.gradients, plan.gradientRanges),
                                          (counts.parameters, plan.parameterRanges)] {
                     var holders = Array(repeating: 0, count: table.count)
                     for rank in 0..<ranks {
@@ -32,7 +33,8 @@ func allCounts(_ ranks: Int) -> [ShardCounts] {
                 }
                 for rank in 0..<ranks {
                     for unit in plan.units.indices {
-                        let (own, gradient) = (plan.optimizerRanges(of: rank)[unit], plan.gradientRanges(of: rank)[unit])
+                        let own = plan.optimizerRanges(of: rank)[unit]
+                        let gradient = plan.gradientRanges(of: rank)[unit]
                         #expect(gradient.lowerBound <= own.lowerBound && own.upperBound <= gradient.upperBound)
                         let parameter = plan.parameterRanges(of: rank)[unit]
                         #expect(parameter.lowerBound <= gradient.lowerBound
@@ -47,7 +49,8 @@ func allCounts(_ ranks: Int) -> [ShardCounts] {
     @Test(arguments: [2, 3, 4, 8]) func sharesAreWholeBlocksAndEven(shares: Int) {
         var shape = Recipe().model
         (shape.dim, shape.layers) = (192, 6)
-        let table = ParameterTable(shape, vocabulary: 257), starts = Set(NormBlocks(table).starts)
+        let table = ParameterTable(shape, vocabulary: 257), blocks = NormBlocks(table)
+        let starts = Set((0..<blocks.count).map { blocks.range($0).lowerBound })
         for stage in 1...3 {
             let plan = ShardPlan(table, counts: ShardCounts(stage: stage, ranks: shares), worldSize: shares)
             var held = Array(repeating: 0, count: shares)
@@ -87,7 +90,8 @@ func allCounts(_ ranks: Int) -> [ShardCounts] {
     /// The keys, and what does not fit.
     @Test func countsComeFromTheRecipe() throws {
         func counts(_ flags: [String], _ ranks: Int) throws -> ShardCounts {
-            try ResolvedRecipe.load(file: nil, flags: ["--data.paths", "x"] + flags).recipe.shardCounts(worldSize: ranks)
+            let recipe = try ResolvedRecipe.load(file: nil, flags: ["--data.paths", "x"] + flags).recipe
+            return try recipe.shardCounts(worldSize: ranks)
         }
         #expect(try counts(["--parallelism.zero", "0"], 4) == ShardCounts(parameters: 1, gradients: 1, optimizer: 1))
         #expect(try counts(["--parallelism.zero", "1"], 4) == ShardCounts(parameters: 1, gradients: 1, optimizer: 4))

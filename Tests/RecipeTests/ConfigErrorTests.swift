@@ -98,7 +98,7 @@ import Testing
             ("model.n_layers", "0", "from 1 to 1000, found the integer 0"),
             ("training.seq_len", "1", "from 2 to 16777216, found the integer 1"),
             ("training.steps", "0", "from 1 to 4294967295, found the integer 0"),
-            ("optimizer.beta1", "1", "from 0.0 to 0.999999, found the number 1.0"),
+            ("optimizer.beta1", "1", "from 0.0 to 0.99999999, found the number 1.0"),
             ("training.max_norm", "-0.5", "at least 0.0, found the number -0.5"),
             ("checkpoint.keep_latest_k", "0", "from 1 to 1000000, found the integer 0"),
         ] {

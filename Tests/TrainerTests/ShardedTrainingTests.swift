@@ -23,7 +23,8 @@ import Trainer
         let results: [Result<Part, any Error>] = onThreads(ranks: ranks) { communicator in
             let pool = Pool(threads: 1)
             let world = World(communicator, rank: communicator.rank, size: ranks)
-            let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe), pool: pool, world: world)
+            let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe), pool: pool,
+                                        world: world)
             try runner.state.initialize(seed: 3)
             let done = try (0..<steps).map { try runner.run(step: $0) }
             try runner.requireEqualState(step: steps)

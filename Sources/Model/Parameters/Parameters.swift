@@ -3,7 +3,8 @@ import Recipe
 import Tensor
 
 /// The matrices that `ParameterTable` lays out: of the weights, or of their gradients. As a rule they are one flat
-/// vector. Where a rank holds only some blocks at a time, each block has its own memory, which it may share with others.
+/// vector. Where a rank holds only some blocks at a time, each block has its own memory, which it may share with
+/// others.
 public struct Parameters: Sendable {
     public let table: ParameterTable
     /// The memory of each block.
@@ -40,7 +41,7 @@ public struct Parameters: Sendable {
     public init(_ table: ParameterTable, blocks: [Row]) { self.init(table, blocks: blocks, whole: nil) }
 
     private init(_ table: ParameterTable, blocks: [Row], whole: Row?) {
-        precondition(blocks.count == table.blocks.count && zip(blocks, table.blocks).allSatisfy { $0.count == $1.count },
+        precondition(blocks.map(\.count) == table.blocks.map(\.count),
                      "the blocks' memory and the table disagree")
         self.table = table
         self.blocks = blocks

@@ -20,8 +20,8 @@ public protocol GradientFlow: GradientSink {
     func finish() throws(CollectiveFault)
 }
 
-/// The last steps of every flow: from a gradient share that is summed over its group to an optimizer share that is summed
-/// over the world. Most layouts have none of it: with one group for all there is nothing left to sum.
+/// The last steps of every flow: from a gradient share that is summed over its group to an optimizer share that is
+/// summed over the world. Most layouts have none of it: with one group for all there is nothing left to sum.
 final class ShareSums {
     private let state: TrainingState
     private let groups: ShardGroups
@@ -45,7 +45,7 @@ final class ShareSums {
     /// Gradient share `unit` is summed over its group.
     func summed(_ unit: Int) {
         if groups.optimizer.size > 1 {
-            let partition = groups.optimizerPartition(state.plan.units[unit])
+            let partition = groups.optimizerPartitions[unit]
             unsafe tickets.append(communicator.reduceScatter(
                 share(unit).floats, partition: partition, in: groups.optimizer, style: style(unit, groups.optimizer)))
         } else if groups.replicas.size > 1 {

@@ -3,9 +3,9 @@ import Model
 import Recipe
 import Tensor
 
-/// Gradients of which a rank holds its share only (ZeRO stage 2, 1910.02054 section 5.2). A block's gradient is made in a
-/// slot, summed over the group as soon as it is complete, and this rank's share of it is added to what the micro-batches
-/// before have left; then the slot is another block's.
+/// Gradients of which a rank holds its share only (ZeRO stage 2, 1910.02054 section 5.2). A block's gradient is made in
+/// a slot, summed over the group as soon as it is complete, and this rank's share of it is added to what the
+/// micro-batches before have left; then the slot is another block's.
 final class SharedGradients: GradientFlow {
     private let state: TrainingState
     private let slots: BlockSlots
@@ -47,9 +47,8 @@ final class SharedGradients: GradientFlow {
     /// Units are blocks here.
     func ready(_ block: Int) {
         guard fault == nil else { return }
-        let unit = state.plan.units[block]
         unsafe tickets.append(communicator.reduceScatter(
-            state.gradients.blocks[block].floats, partition: groups.gradientPartition(unit), in: groups.gradient,
+            state.gradients.blocks[block].floats, partition: groups.gradientPartitions[block], in: groups.gradient,
             style: sums.style(block, groups.gradient)))
         moving.append(block)
     }

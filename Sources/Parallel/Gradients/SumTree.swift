@@ -1,9 +1,9 @@
 /// The canonical binary tree over a number of summands, as a stack machine that takes them one after the other.
 ///
-/// An even number is cut in halves; an odd one at the largest power of two below it. So the tree over n summands is, for
-/// every power of two N that divides n, the balanced tree over N ranks whose leaves are the trees over n / N summands:
-/// the sum has the same bits however many ranks share it out. A summand is pushed; then, so many times as the tree says,
-/// the two newest partial sums are added up. No more than floor(log2 n) + 1 of them wait at once.
+/// An even number is cut in halves; an odd one at the largest power of two below it. So the tree over n summands is,
+/// for every power of two N that divides n, the balanced tree over N ranks whose leaves are the trees over n / N
+/// summands: the sum has the same bits however many ranks share it out. A summand is pushed; then, so many times as the
+/// tree says, the two newest partial sums are added up. No more than floor(log2 n) + 1 of them wait at once.
 public struct SumTree: Sendable, Equatable {
     /// How often the two newest partial sums are added up behind each summand.
     public let merges: [Int]
@@ -15,7 +15,7 @@ public struct SumTree: Sendable, Equatable {
         var merges: [Int] = []
         func add(_ count: Int) {
             guard count > 1 else { return merges.append(0) }
-            let left = count % 2 == 0 ? count / 2 : 1 << (Int.bitWidth - 1 - (count - 1).leadingZeroBitCount)
+            let left = Self.left(count)
             add(left)
             add(count - left)
             merges[merges.count - 1] += 1
@@ -31,17 +31,15 @@ public struct SumTree: Sendable, Equatable {
         self.depth = depth
     }
 
-    /// The sum of `values` along their tree.
-    public static func sum(_ values: [Double]) -> Double {
-        guard !values.isEmpty else { return 0 }
-        var partial: [Double] = []
-        for (value, merges) in zip(values, SumTree(values.count).merges) {
-            partial.append(value)
-            for _ in 0..<merges {
-                let right = partial.removeLast()
-                partial[partial.count - 1] += right
-            }
-        }
-        return partial[0]
+    /// How many of `count` summands are on the left of the root.
+    private static func left(_ count: Int) -> Int {
+        count % 2 == 0 ? count / 2 : 1 << (Int.bitWidth - 1 - (count - 1).leadingZeroBitCount)
+    }
+
+    /// The sum of `count` values along their tree, from number `first` on.
+    public static func sum(_ count: Int, from first: Int = 0, _ value: (Int) -> Double) -> Double {
+        guard count > 1 else { return count == 1 ? value(first) : 0 }
+        let left = left(count)
+        return sum(left, from: first, value) + sum(count - left, from: first + left, value)
     }
 }

@@ -6,8 +6,8 @@ import Tensor
 /// Gradients that every rank holds whole until the step's last backward, in which each unit travels as soon as it is
 /// complete (PyTorch DDP, 2006.15704, section 3.2.3).
 ///
-/// Micro-batches are added up one after the other into one gradient, or, where the sum must not depend on how many ranks
-/// there are, along a `SumTree`: then each has a gradient of its own, and only whole partial sums are added.
+/// Micro-batches are added up one after the other into one gradient, or, where the sum must not depend on how many
+/// ranks there are, along a `SumTree`: then each has a gradient of its own, and only whole partial sums are added.
 final class WholeGradients: GradientFlow {
     private let state: TrainingState
     private let pool: Pool
@@ -61,7 +61,7 @@ final class WholeGradients: GradientFlow {
             if groups.gradient.size > 1 {
                 let row = state.gradients.flat.slice(unit.range.lowerBound, unit.range.count)
                 unsafe tickets?.append(communicator.reduceScatter(
-                    row.floats, partition: groups.gradientPartition(unit), in: groups.gradient,
+                    row.floats, partition: groups.gradientPartitions[nextUnit], in: groups.gradient,
                     style: sums.style(nextUnit, groups.gradient)))
             } else {
                 sums.summed(nextUnit)

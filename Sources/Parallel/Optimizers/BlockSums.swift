@@ -5,8 +5,8 @@ import Tensor
 /// Sums over the fixed blocks of `NormBlocks`: each rank makes those of its share, one exchange hands them to all, and
 /// every rank evaluates the same tree over the same numbers.
 ///
-/// Two sums for each block (a gradient's norm needs one), and a few words beside them, since whatever ranks must agree on
-/// goes with the same message.
+/// Two sums for each block (a gradient's norm needs one), and a few words beside them, since whatever ranks must agree
+/// on goes with the same message.
 @safe final class BlockSums {
     /// Words of each rank beside its sums.
     static let headerWords = 4
@@ -37,15 +37,14 @@ import Tensor
         var own: [ShardRun] = [], indices: [Int] = []
         for (unit, range) in state.ownRanges.enumerated() {
             for block in blocks.blocks(in: range) {
-                let parameter = blocks.ofParameter.firstIndex { $0.contains(block) } ?? 0
-                own.append(ShardRun(parameter: parameter, unit: unit, range: blocks.ranges[block]))
+                own.append(ShardRun(parameter: blocks.parameter(of: block), unit: unit, range: blocks.range(block)))
                 indices.append(block)
             }
         }
         self.own = own
         ownIndices = indices
-        firsts = Doubles(count: blocks.ranges.count)
-        seconds = Doubles(count: blocks.ranges.count)
+        firsts = Doubles(count: blocks.count)
+        seconds = Doubles(count: blocks.count)
         headers = Doubles(count: plan.worldSize * Self.headerWords)
         let sent = (0..<plan.worldSize).map { rank in
             plan.counts.optimizer == 1 ? [] : plan.optimizerRanges(of: rank).map { blocks.blocks(in: $0) }
@@ -66,6 +65,9 @@ import Tensor
         memory = try Arena(name: "sums of blocks", capacity: Arena.padded(double.count / 4))
         buffer = memory.take(double.count / 4)
     }
+
+    /// Floats of memory for a plan: two Doubles for each block, and as many again while they travel.
+    static func floats(_ plan: ShardPlan) -> Int { 8 * NormBlocks(plan.table).count }
 
     /// Fills the sums of this rank's blocks with what `body` makes of each, on all threads.
     func measure(pool: Pool, _ body: @Sendable (ShardRun) -> (Double, Double)) {

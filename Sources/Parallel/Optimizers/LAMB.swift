@@ -3,10 +3,11 @@ import Recipe
 import Tensor
 
 /// LAMB (You et al., 1904.00962): Adam's direction, scaled for each matrix to the length of its weights, so that large
-/// batches may take large steps. Gains take Adam's step as it is, as its implementations have it for what does not decay.
+/// batches may take large steps. Gains take Adam's step as it is, as its implementations have it for what does not
+/// decay.
 ///
-/// `begin` makes the directions in place of the gradients and exchanges the sums of squares of weights and directions, in
-/// the fixed blocks of the norm; so the ratios have the same bits on all ranks, and at any number of them.
+/// `begin` makes the directions in place of the gradients and exchanges the sums of squares of weights and directions,
+/// in the fixed blocks of the norm; so the ratios have the same bits on all ranks, and at any number of them.
 final class LAMB: ShardOptimizer {
     static let moments = ["momentum.", "variance."]
     static let keepsMatrices = false

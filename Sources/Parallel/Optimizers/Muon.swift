@@ -5,7 +5,8 @@ import Tensor
 /// Muon: matrices between embedding and head descend steepest under the spectral norm (Bernstein and Newhouse,
 /// 2409.20325, section 2), that is along the orthogonal factor of their momentum, found by Newton-Schulz iterations
 /// without a decomposition. Embedding, head and gains stay with AdamW, whose rate is shared: the factor is scaled by
-/// 0.2 sqrt(max(rows, columns)), so that its mean square is that of an AdamW step (Liu et al., 2502.16982, section 2.2).
+/// 0.2 sqrt(max(rows, columns)), so that its mean square is that of an AdamW step (Liu et al., 2502.16982, section
+/// 2.2).
 ///
 /// A matrix belongs whole to one rank, which alone computes its direction, in `begin`, in place of the gradient.
 final class Muon: ShardOptimizer {
@@ -31,6 +32,13 @@ final class Muon: ShardOptimizer {
         }
         self.matrices = matrices
         iteration = try NewtonSchulz(matrices.map { table.parameters[$0.parameter].shape }, pool: pool)
+    }
+
+    static func scratchFloats(_ plan: ShardPlan, rank: Int) -> Int {
+        let table = plan.table, own = plan.optimizerRanges(of: rank)
+        return NewtonSchulz.floats(table.parameters.indices.filter { number in
+            table.isHiddenMatrix(number) && own.contains { $0.overlaps(table.parameters[number].range) }
+        }.map { table.parameters[$0].shape })
     }
 
     func begin(_ step: OptimizerStep, _ shard: OptimizerShard, _ tools: OptimizerTools) {

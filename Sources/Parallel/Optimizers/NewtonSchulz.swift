@@ -20,12 +20,17 @@ final class NewtonSchulz {
     private let gram: Row        // the largest small side, squared
     private let square: Row
 
+    static func floats(_ shapes: [[Int]]) -> Int {
+        let whole = shapes.map { $0[0] * $0[1] }.max() ?? 0, side = shapes.map { min($0[0], $0[1]) }.max() ?? 0
+        return 2 * Arena.padded(whole) + 2 * Arena.padded(side * side)
+    }
+
     /// `shapes`: of the matrices to come.
     init(_ shapes: [[Int]], pool: Pool) throws(OutOfMemory) {
         self.pool = pool
         let whole = shapes.map { $0[0] * $0[1] }.max() ?? 0, side = shapes.map { min($0[0], $0[1]) }.max() ?? 0
         memory = try Arena(name: "scratch of Newton-Schulz iterations",
-                           capacity: 2 * Arena.padded(whole) + 2 * Arena.padded(side * side))
+                           capacity: Self.floats(shapes))
         first = memory.take(whole)
         second = memory.take(whole)
         gram = memory.take(side * side)

@@ -36,10 +36,17 @@ protocol ShardOptimizer: AnyObject {
     /// Whether a matrix must not be cut: its owner computes with all of it.
     static var keepsMatrices: Bool { get }
 
+    /// Memory that it computes in, on a rank.
+    static func scratchFloats(_ plan: ShardPlan, rank: Int) -> Int
+
     func begin(_ step: OptimizerStep, _ shard: OptimizerShard, _ tools: OptimizerTools) throws(CollectiveFault)
 
     /// Returns what AdamW's second moment looks like, where there is one.
     func update(_ run: ShardRun, _ shard: OptimizerShard) -> VarianceRoots?
+}
+
+extension ShardOptimizer {
+    static func scratchFloats(_ plan: ShardPlan, rank: Int) -> Int { 0 }
 }
 
 /// What `begin` may use besides: the sums that ranks exchange, and the threads.
@@ -85,6 +92,8 @@ extension Recipe.OptimizerName {
 
     /// Whether each matrix has one owner.
     public var keepsMatrices: Bool { kind.keepsMatrices }
+
+    func scratchFloats(_ plan: ShardPlan, rank: Int) -> Int { kind.scratchFloats(plan, rank: rank) }
 
     func make(_ state: TrainingState, _ settings: Recipe.Optimizer, _ pool: Pool) throws(OutOfMemory)
         -> any ShardOptimizer {

@@ -4,9 +4,9 @@ import Tensor
 
 /// From a summed gradient to new weights on all ranks: norm, agreement, update, and the gathering of what was updated.
 ///
-/// The update is fused with the gathering (CoCoNet, 2105.05720, section 3): a rank updates its share segment by segment,
-/// and what is updated already travels to the others meanwhile. Whoever holds all parameters of a share updates it alone
-/// and sends nothing.
+/// The update is fused with the gathering (CoCoNet, 2105.05720, section 3): a rank updates its share segment by
+/// segment, and what is updated already travels to the others meanwhile. Whoever holds all parameters of a share
+/// updates it alone and sends nothing.
 public final class ShardUpdate {
     private let shard: OptimizerShard
     private let tools: OptimizerTools
@@ -47,8 +47,6 @@ public final class ShardUpdate {
     /// What all ranks have agreed on before an update.
     public struct Agreement: Sendable {
         public var norm: Double
-        /// Of each rank: its loss.
-        public var losses: [Double]
         /// Rank 0's, since another C library may round a cosine otherwise.
         public var rate: Double
         public var stops: Bool
@@ -56,8 +54,8 @@ public final class ShardUpdate {
         public var agrees: Bool
     }
 
-    /// The norm of the whole gradient, and what the ranks have to tell each other, in one exchange. Where every rank has
-    /// the whole gradient, its norm must be the same everywhere, bit for bit.
+    /// The norm of the whole gradient, and what the ranks have to tell each other, in one exchange. Where every rank
+    /// has the whole gradient, its norm must be the same everywhere, bit for bit.
     public func agree(loss: Double, rate: Double, stop: Bool) throws(CollectiveFault) -> Agreement {
         let sums = tools.sums, shard = shard
         sums.measure(pool: tools.pool) { (sumOfSquares(shard.gradient($0)), 0) }
@@ -66,13 +64,16 @@ public final class ShardUpdate {
         try sums.exchange((loss, own, stop ? 1 : 0, rate), both: false)
         let ranks = 0..<shard.state.plan.worldSize
         return Agreement(norm: (isWhole ? own : sums.first()).squareRoot(),
-                         losses: ranks.map { sums.header(0, of: $0) }, rate: sums.header(3, of: 0),
+                         rate: sums.header(3, of: 0),
                          stops: ranks.contains { sums.header(2, of: $0) != 0 },
                          agrees: ranks.allSatisfy { sums.header(1, of: $0).bitPattern == own.bitPattern })
     }
 
-    /// Updates this rank's share and gathers the others'. Returns what the second moment of all shares looks like, where
-    /// there is one: the sum of its roots and the largest of them.
+    /// What `rank` said of its loss in the last agreement.
+    public func loss(of rank: Int) -> Double { tools.sums.header(0, of: rank) }
+
+    /// Updates this rank's share and gathers the others'. Returns what the second moment of all shares looks like,
+    /// where there is one: the sum of its roots and the largest of them.
     public func update(number: Int, rate: Double, norm: Double) throws(CollectiveFault) -> VarianceRoots? {
         let limit = recipe.training.maxNorm
         let step = OptimizerStep(number: number, rate: rate,
@@ -89,7 +90,7 @@ public final class ShardUpdate {
             try unsafe communicator.allGathers(
                 units.count, in: groups.update,
                 buffer: { unsafe state.weightShard.part(place($0), unit: $0).floats },
-                partition: { groups.updatePartition(units[$0]) },
+                partition: { groups.updatePartitions[$0] },
                 preparing: { unit, range in
                     let first = place(unit).lowerBound
                     self.update((first + range.lowerBound)..<(first + range.upperBound))

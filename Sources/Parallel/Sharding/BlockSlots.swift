@@ -3,9 +3,9 @@ import Tensor
 
 /// Memory that the blocks of a model take turns with, where a rank cannot hold all of them at once.
 ///
-/// Layers go round a few slots, so that one is computed with while another is on its way. The embedding and the head are
-/// used at the two ends of a pass and share one; where they are the same matrix, it is needed at both ends, and has its
-/// own.
+/// Layers go round a few slots, so that one is computed with while another is on its way. The embedding and the head
+/// are used at the two ends of a pass and share one; where they are the same matrix, it is needed at both ends, and has
+/// its own.
 struct BlockSlots: Sendable {
     /// The slot of each block.
     let ofBlock: [Int]
@@ -24,6 +24,9 @@ struct BlockSlots: Sendable {
     static func floats(_ table: ParameterTable, copies: Int) -> Int {
         layout(table, copies: copies).floats.reduce(0) { $0 + Arena.padded($1) }
     }
+
+    /// The slot of each block.
+    static func slots(_ table: ParameterTable, copies: Int) -> [Int] { layout(table, copies: copies).ofBlock }
 
     private static func layout(_ table: ParameterTable, copies: Int) -> (ofBlock: [Int], floats: [Int]) {
         let last = table.blocks.count - 1, headSlot = table.shape.tieEmbeddings ? copies + 1 : copies

@@ -8,7 +8,7 @@ public struct Shard: Sendable {
     private let offsets: [Int]
 
     public static func floats(_ ranges: [Range<Int>]) -> Int {
-        Arena.padded(ranges.reduce(0) { $0 + Arena.padded($1.count) })
+        Arena.padded(ranges.reduce(0) { $0 + $1.count })
     }
 
     public init(_ ranges: [Range<Int>], memory: Arena) {

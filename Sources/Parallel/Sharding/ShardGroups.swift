@@ -8,8 +8,12 @@ struct ShardGroups {
     let replicas: Group
     let update: Group
     let parameter: Group
-    private let plan: ShardPlan
-    private let rank: Int
+    /// Of each unit: the whole among `gradient`, a gradient share among `optimizer`, a parameter share among `update`,
+    /// the whole among `parameter`.
+    let gradientPartitions: [Partition]
+    let optimizerPartitions: [Partition]
+    let updatePartitions: [Partition]
+    let parameterPartitions: [Partition]
 
     /// Every rank makes them at the same time.
     init(_ plan: ShardPlan, _ communicator: Communicator) {
@@ -27,31 +31,16 @@ struct ShardGroups {
         replicas = make(plan.replicas)
         update = make(plan.updateGroup)
         parameter = make(plan.parameterGroup)
-        self.plan = plan
-        rank = communicator.rank
-    }
-
-    /// Of a whole unit, among `gradient`.
-    func gradientPartition(_ unit: ShardPlan.Unit) -> Partition {
-        partition((0..<plan.counts.gradients).map { unit.share($0, of: plan.counts.gradients) })
-    }
-
-    /// Of a gradient share, among `optimizer`.
-    func optimizerPartition(_ unit: ShardPlan.Unit) -> Partition {
-        partition(optimizer.ranks.map { unit.share(plan.optimizerShare(of: $0), of: plan.counts.optimizer) })
-    }
-
-    /// Of a parameter share, among `update`.
-    func updatePartition(_ unit: ShardPlan.Unit) -> Partition {
-        partition(update.ranks.map { unit.share(plan.optimizerShare(of: $0), of: plan.counts.optimizer) })
-    }
-
-    /// Of a whole unit, among `parameter`.
-    func parameterPartition(_ unit: ShardPlan.Unit) -> Partition {
-        partition((0..<plan.counts.parameters).map { unit.share($0, of: plan.counts.parameters) })
-    }
-
-    private func partition(_ shares: [Range<Int>]) -> Partition {
-        Partition(bounds: [0] + shares.map { $0.upperBound - shares[0].lowerBound })
+        let counts = plan.counts
+        func cut(_ shares: [Int], of count: Int) -> [Partition] {
+            plan.units.map { unit in
+                let ranges = shares.map { unit.share($0, of: count) }
+                return Partition(bounds: [0] + ranges.map { $0.upperBound - ranges[0].lowerBound })
+            }
+        }
+        gradientPartitions = cut(Array(0..<counts.gradients), of: counts.gradients)
+        optimizerPartitions = cut(optimizer.ranks.map(plan.optimizerShare), of: counts.optimizer)
+        updatePartitions = cut(update.ranks.map(plan.optimizerShare), of: counts.optimizer)
+        parameterPartitions = cut(Array(0..<counts.parameters), of: counts.parameters)
     }
 }

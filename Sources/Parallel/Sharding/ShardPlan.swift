@@ -36,7 +36,8 @@ public struct ShardPlan: Sendable {
     }
 
     /// `keepsMatrices`: no matrix is cut, since its owner computes with all of it; shares are then less even.
-    public init(_ table: ParameterTable, counts: ShardCounts = .whole, worldSize: Int = 1, keepsMatrices: Bool = false) {
+    public init(_ table: ParameterTable, counts: ShardCounts = .whole, worldSize: Int = 1,
+                keepsMatrices: Bool = false) {
         precondition(worldSize % counts.optimizer == 0, "the counts do not fit the world: see Recipe.shardCounts")
         self.table = table
         self.counts = counts
@@ -116,23 +117,18 @@ public struct ShardPlan: Sendable {
 
 /// Cuts one unit after the other into shares, along blocks, so that the shares of all units together are even.
 private struct ShardCut {
-    /// Where a share may begin: at every fixed block of a parameter, or of those that may be cut.
-    private let starts: [Int]
+    private let table: ParameterTable
+    private let blocks: NormBlocks
     private let shares: Int
-    private let isGlobal: Bool
-    private let whole: Int
+    private let keepsMatrices: Bool
     /// Floats that each share has so far.
     private var held: [Int]
 
     init(_ table: ParameterTable, shares: Int, keepsMatrices: Bool) {
-        let blocks = NormBlocks(table)
-        starts = table.parameters.indices.flatMap { number -> [Int] in
-            keepsMatrices && table.isHiddenMatrix(number)
-                ? [table.parameters[number].offset] : blocks.ofParameter[number].map { blocks.starts[$0] }
-        }
+        self.table = table
         self.shares = shares
-        isGlobal = keepsMatrices
-        whole = table.count
+        self.keepsMatrices = keepsMatrices
+        blocks = NormBlocks(table)
         held = Array(repeating: 0, count: shares)
     }
 
@@ -141,27 +137,31 @@ private struct ShardCut {
         let total = held.reduce(0, +) + range.count
         for share in 0..<(shares - 1) {
             // Whole matrices are shared out over the whole vector, or a unit of a few would leave most ranks empty.
-            wanted = isGlobal ? Double(whole) * Double(share + 1) / Double(shares)
+            wanted = keepsMatrices ? Double(table.count) * Double(share + 1) / Double(shares)
                 : wanted + max(0, Double(total) / Double(shares) - Double(held[share]))
-            let place = nearestStart(to: wanted, in: range)
-            bounds.append(max(bounds[bounds.count - 1], place))
+            bounds.append(max(bounds[bounds.count - 1], nearestStart(to: wanted, in: range)))
         }
         bounds.append(range.upperBound)
         for share in 0..<shares { held[share] += bounds[share + 1] - bounds[share] }
         return bounds
     }
 
-    /// The place in `range` that is nearest to `wanted` among the starts and the range's end.
+    /// The place in `range` that is nearest to `wanted` among those where a share may begin and the range's end: every
+    /// fixed block, or of matrices that are kept whole their beginning.
     private func nearestStart(to wanted: Double, in range: Range<Int>) -> Int {
         if wanted <= Double(range.lowerBound) { return range.lowerBound }
         if wanted >= Double(range.upperBound) { return range.upperBound }
-        var low = 0, high = starts.count
-        while low < high {
-            let middle = (low + high) / 2
-            if Double(starts[middle]) < wanted { low = middle + 1 } else { high = middle }
+        let number = blocks.lastParameter(from: Int(wanted)), parameter = table.parameters[number]
+        let next = number + 1 < table.parameters.count ? table.parameters[number + 1].offset : table.count
+        var below = parameter.offset, above = next
+        if !(keepsMatrices && table.isHiddenMatrix(number)) {
+            let last = max(0, (parameter.count - 1) / NormBlocks.size)
+            let block = min((Int(wanted) - parameter.offset) / NormBlocks.size, last)
+            below += block * NormBlocks.size
+            if block < last { above = below + NormBlocks.size }
         }
-        let above = low < starts.count ? min(starts[low], range.upperBound) : range.upperBound
-        let below = low > 0 ? max(starts[low - 1], range.lowerBound) : range.lowerBound
+        below = max(below, range.lowerBound)
+        above = min(above, range.upperBound)
         return wanted - Double(below) < Double(above) - wanted ? below : above
     }
 }

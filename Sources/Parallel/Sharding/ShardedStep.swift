@@ -1,3 +1,4 @@
+import Base
 import Collectives
 import Model
 import Recipe
@@ -101,9 +102,9 @@ public final class ShardedStep {
 }
 
 extension ShardPlan {
-    /// The plan of a recipe. Optimizers that need whole matrices share them out at stage 0 too: what one rank can compute
-    /// for all, all would compute again.
-    public init(_ table: ParameterTable, recipe: Recipe, worldSize: Int) throws {
+    /// The plan of a recipe. Optimizers that need whole matrices share them out at stage 0 too: what one rank can
+    /// compute for all, all would compute again.
+    public init(_ table: ParameterTable, recipe: Recipe, worldSize: Int) throws(BadInput) {
         var counts = try recipe.shardCounts(worldSize: worldSize)
         let keepsMatrices = recipe.optimizer.name.keepsMatrices
         if keepsMatrices, counts.optimizer == 1 {

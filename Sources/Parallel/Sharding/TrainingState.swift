@@ -3,7 +3,8 @@ import Model
 import Recipe
 import Tensor
 
-/// Everything that an optimizer step changes, as one rank holds it: weights, their gradients and the optimizer's moments.
+/// Everything that an optimizer step changes, as one rank holds it: weights, their gradients and the optimizer's
+/// moments.
 ///
 /// What is not shared out is a flat vector in the table's order. What is, is a `Shard`; while a step computes, the
 /// weights or gradients of a few blocks at a time then lie in slots that blocks take turns with (`BlockSlots`).
@@ -29,6 +30,12 @@ public final class TrainingState: Sendable {
     public var momentum: Shard { moments[0] }
     public var variance: Shard { moments[1] }
 
+    /// Bytes of parameters, gradients and moments, without the slots that blocks take turns with.
+    public var heldBytes: Int {
+        let gradients = gradientSlots == nil ? partialGradients.reduce(0) { $0 + $1.flat.count } : gradientShard.row.count
+        return 4 * (weightShard.row.count + gradients + moments.reduce(0) { $0 + $1.row.count })
+    }
+
     /// The flat ranges that this rank updates, one of each unit.
     public let ownRanges: [Range<Int>]
 
@@ -39,7 +46,7 @@ public final class TrainingState: Sendable {
         self.table = table
         self.plan = plan
         self.rank = rank
-        let arena = try Arena(name: "weights, gradients and moments", capacity: layout.floats)
+        let arena = try Arena(name: "weights, gradients and moments", capacity: layout.state)
         self.arena = arena
         ownRanges = plan.optimizerRanges(of: rank)
         let units = plan.units.map(\.range)
@@ -93,32 +100,5 @@ public final class TrainingState: Sendable {
             let piece = range.clamped(to: parameter.range)
             if !piece.isEmpty { try body(piece, shard.part(piece, unit: unit)) }
         }
-    }
-}
-
-/// How many floats each part of a rank's state takes, before any of it is asked for.
-public struct StateLayout: Sendable, Equatable {
-    public let sharesWeights: Bool
-    public let sharesGradients: Bool
-    /// Parameters that stay, or the shares of them.
-    public let parameters: Int
-    /// Gradients, or the shares of them, with the partial sums of `training.reproducible`.
-    public let gradients: Int
-    public let moments: Int
-    /// Slots that blocks of parameters, and of gradients, take turns with.
-    public let slots: Int
-
-    public var floats: Int { parameters + gradients + moments + slots }
-
-    public init(_ plan: ShardPlan, rank: Int, moments count: Int, partialSums: Int?) {
-        let counts = plan.counts, whole = Arena.padded(plan.table.count)
-        sharesWeights = counts.parameters > 1
-        // Sums along the tree are made of whole gradients.
-        sharesGradients = counts.gradients > 1 && partialSums == nil
-        parameters = sharesWeights ? Shard.floats(plan.parameterRanges(of: rank)) : whole
-        gradients = sharesGradients ? Shard.floats(plan.gradientRanges(of: rank)) : whole * (partialSums ?? 1)
-        moments = count * Shard.floats(plan.optimizerRanges(of: rank))
-        let one = BlockSlots.floats(plan.table, copies: 2)
-        slots = (sharesWeights ? one : 0) + (sharesGradients ? one : 0)
     }
 }

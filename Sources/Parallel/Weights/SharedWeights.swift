@@ -4,11 +4,12 @@ import Recipe
 import Tensor
 
 /// Weights of which a rank holds its share only (ZeRO stage 3, 1910.02054 section 5.3). A block's weights are gathered
-/// into a slot before they are used, while the block before is computed with, and the slot is the next one's afterwards.
+/// into a slot before they are used, while the block before is computed with, and the slot is the next one's
+/// afterwards.
 ///
-/// The order in which blocks are used is known, so the next gathers are begun as soon as their slots are free: between a
-/// block's last use and the sending of its gradients, so that weights never queue behind gradients. A block that still
-/// lies in its slot is not gathered again: the last layers of a forward are the first of its backward.
+/// The order in which blocks are used is known, so the next gathers are begun as soon as their slots are free: between
+/// a block's last use and the sending of its gradients, so that weights never queue behind gradients. A block that
+/// still lies in its slot is not gathered again: the last layers of a forward are the first of its backward.
 ///
 /// A fault of the network is kept, and thrown by `check`; what is computed meanwhile is lost.
 final class SharedWeights: WeightSource {
@@ -90,7 +91,7 @@ final class SharedWeights: WeightSource {
         let own = state.weightShard.ranges[block], row = state.weights.blocks[block]
         row.slice(own.lowerBound - unit.range.lowerBound, own.count).copy(state.weightShard.unit(block))
         unsafe tickets.append(communicator.allGather(
-            row.floats, partition: groups.parameterPartition(unit), in: groups.parameter,
+            row.floats, partition: groups.parameterPartitions[block], in: groups.parameter,
             style: CollectiveStyle(label: UInt32(block + 1))))
         moving.append(block)
     }
