@@ -12,29 +12,29 @@
 typedef uint64_t wide_words __attribute__((ext_vector_type(8)));
 typedef uint32_t half_words __attribute__((ext_vector_type(8)));
 
-// Quantised values of one row, `depth` of them and a 0 where that is odd, as words. Sixteen at a time: `line` has room.
-INLINE void words_along(int path, size_t depth, const float *line, float *out) {
-    size_t count = (depth + 1) / 2 * 2;
-    for (size_t j = 0; j < count; j += 16) {
-        float made[16];
-        sixteen x = load16(line + j);
-        size_t bytes;
-        if (path != SKEIN_DOT_PORTABLE) {
-            wide_words pairs = (wide_words)x;
-            half_words words = __builtin_convertvector((pairs >> 16 & 0xFFFFu) | (pairs >> 32 & 0xFFFF0000u),
-                                                       half_words);
-            memcpy(made, &words, sizeof words);
-            bytes = smaller(16, count - j) / 2 * sizeof *out;
-            if (bytes == sizeof words) memcpy(out + j / 2, made, sizeof words);
-            else memcpy(out + j / 2, made, bytes);
-        } else {
-            x = __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
-            bytes = smaller(16, count - j) * sizeof *out;
-            store16(made, x);
-            if (bytes == sizeof made) store16(out + j, x);
-            else memcpy(out + j, made, bytes);
-        }
-    }
+// Sixteen quantised neighbours of a row as words: eight pairs, or sixteen floats, each pair turned over.
+INLINE void pairs_along(const float *x, float *out) {
+    wide_words pairs = (wide_words)load16(x);
+    half_words words = __builtin_convertvector((pairs >> 16 & 0xFFFFu) | (pairs >> 32 & 0xFFFF0000u), half_words);
+    memcpy(out, &words, sizeof words);
+}
+
+INLINE void floats_along(const float *x, float *out) {
+    sixteen v = load16(x);
+    store16(out, __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+}
+
+// The words of one row: `depth` quantised values, and a 0 after them where that is odd. `line` may be read up to a
+// multiple of sixteen; `out` is written no further than it must be.
+static void words_along(int path, size_t depth, const float *line, float *out) {
+    size_t count = words_of(path, depth), j = 0;
+    if (path == SKEIN_DOT_PORTABLE) for (; j + 16 <= count; j += 16) floats_along(line + j, out + j);
+    else for (; j + 8 <= count; j += 8) pairs_along(line + 2 * j, out + j);
+    if (j == count) return;
+    float rest[16];
+    if (path == SKEIN_DOT_PORTABLE) floats_along(line + j, rest);
+    else pairs_along(line + 2 * j, rest);
+    memcpy(out + j, rest, (count - j) * sizeof *out);
 }
 
 // Rows of a tensor that run along the depth, at most DEPTH of it: words of row o at out + o * out_row.

@@ -80,6 +80,32 @@ import TestSupport
         }
     }
 
+    /// A tensor lives in codes: stored in parts with scales of any grid, and loaded in others, it is its round trip.
+    @Test(arguments: QuantizerTests.grids) func aTensorInCodes(_ grid: Granularity) {
+        let memory = FencedMemory()
+        defer { #expect(memory.isIntact) }
+        let (rows, columns) = (9, 90)
+        for format in [NumberFormat.e4m3, .e2m1, .int8, .fp16] {
+            let x = memory.matrix(spread(rows * columns, seed: 3, exponents: -9...9), rows, columns, gap: 3)
+            let scales = Scales(grid, rows: rows, columns: columns, foldable: true,
+                                memory: memory.row(Scales.floats(grid, rows: rows, columns: columns)))
+            scales.measure(x, .powerOfTwo, format: format)
+            let quantizer = Quantizer(format, scales), want = memory.matrix(rows, columns)
+            quantizer.roundTrip(want, x)
+            let out = memory.matrix(rows, columns, gap: 1)
+            for (start, width) in [(0, 33), (33, 57)] {
+                let codes = Codes(format, rows: rows, columns: width,
+                                  memory: memory.row(Codes.floats(format, rows: rows, columns: width)))
+                let part = x.columns(start, width), back = out.columns(start, width)
+                codes.store(part.rows(0, 4), quantizer, column: start)
+                codes.store(part.rows(4, 5), quantizer, first: 4, row: 4, column: start)
+                codes.load(back.rows(2, 7), scales, first: 2, row: 2, column: start)
+                codes.load(back.rows(0, 2), scales, column: start)
+            }
+            #expect(mismatch(out.values, want.values) == nil, "\(format) \(grid)")
+        }
+    }
+
     @Test func sizes() {
         #expect(Codes.floats(.e4m3, rows: 3, columns: 5) == 6)
         #expect(Codes.floats(.e2m1, rows: 3, columns: 9) == 6)

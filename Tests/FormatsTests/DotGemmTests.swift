@@ -99,9 +99,10 @@ private func chain(_ k: Int, _ a: (Int) -> Float, _ b: (Int) -> Float) -> Float 
 
     /// E4M3 by E4M3 against exact sums: Doubles add them without rounding up to a depth of 2^17 (36-bit products). The
     /// error of a chain of k roundings is within k half-ulps of the sum of magnitudes.
-    @Test(arguments: [1, 2, 7, 64, 509, 1_024, 4_093]) func errorsAreThoseOfSums(k: Int) {
+    @Test(arguments: [1, 2, 7, 64, 509, 1_024, 4_093], [(1, 1), (5, 19), (31, 2)])
+    func errorsAreThoseOfSums(k: Int, _ size: (Int, Int)) {
         let memory = FencedMemory()
-        let (m, n) = (5, 19)
+        let (m, n) = size
         let a = memory.matrix(normals(m * k, seed: 4), m, k), b = memory.matrix(normals(n * k, seed: 5), n, k)
         let left = quantizer(.e4m3, memory, rows: m, columns: k, scale: 64)
         let right = quantizer(.e4m3, memory, rows: n, columns: k, scale: 64)

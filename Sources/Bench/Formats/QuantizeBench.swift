@@ -79,19 +79,12 @@ private struct QuantizeMemory {
         let nearest = Quantizer(format, scales)
         let key = RoundingKey(seed: 1, step: 1, tensor: 1, operand: 1)
         let stochastic = Quantizer(format, scales, .stochastic(key))
-        var runs: [(String, () -> Void)] = [
+        let runs: [(String, () -> Void)] = [
             ("nearest", { nearest.quantize(out, x) }), ("stochastic", { stochastic.quantize(out, x) }),
         ]
         guard format.bits <= 16 else { return runs }
         let codes = Codes(format, rows: x.rows, columns: x.columns, memory: codeMemory)
-        runs.append(("to codes", {
-            for row in 0..<x.rows {
-                nearest.quantize(out.rows(row, 1), x.rows(row, 1), row: row)
-                codes.encode(out.row(row), row: row)
-            }
-        }))
-        runs.append(("from codes", { for row in 0..<x.rows { codes.decode(row: row, to: out.row(row)) } }))
-        return runs
+        return runs + [("to codes", { codes.store(x, nearest) }), ("from codes", { codes.load(out, scales) })]
     }
 
     func runs(_ format: BlockFormat) -> [(String, () -> Void)] {

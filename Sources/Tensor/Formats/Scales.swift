@@ -120,6 +120,24 @@ public struct Scales: Sendable {
         }
     }
 
+    /// Multiplies values in the format's units, elements (row, column) and after, by their inverse scales.
+    func bringBack(_ values: Row, row: Int, column: Int) {
+        let inverses = inverses.row(row / block.rows), whole = tensorInverse
+        if block.columns == 1 {
+            let own = inverses.slice(column, values.count)
+            for i in laneStarts(values.count) { values[lanes: i] = values[lanes: i] * own[lanes: i] * whole }
+            return
+        }
+        var start = 0
+        while start < values.count {
+            let index = (column + start) / block.columns
+            let part = values.slice(start, min((index + 1) * block.columns - column, values.count) - start)
+            let inverse = inverses[index]
+            for i in laneStarts(part.count) { part[lanes: i] = part[lanes: i] * inverse * whole }
+            start += part.count
+        }
+    }
+
     /// What element (row, column) is multiplied by, and what brings it back.
     public func factor(row: Int, column: Int) -> Float { factors.row(row / block.rows)[column / block.columns] }
     public func inverse(row: Int, column: Int) -> Float { inverses.row(row / block.rows)[column / block.columns] }
