@@ -142,6 +142,22 @@ private func chain(_ k: Int, _ a: (Int) -> Float, _ b: (Int) -> Float) -> Float 
         #expect(tiny[0] * 2 == 0x1p-129)
     }
 
+    /// A not-a-number in an operand, of any bits, makes its row or column of C not a number, and nothing else.
+    @Test(arguments: paths, [UInt32(0x7F80_0001), 0xFF80_0001, 0x7FC0_0000, 0x7FFF_FFFF])
+    func notANumberStays(_ path: DotPath, _ bits: UInt32) {
+        let memory = FencedMemory()
+        defer { #expect(memory.isIntact) }
+        let (m, n, k) = (7, 20, 33), shape = Case(m: 7, n: 20, k: 33, turnsA: false, turnsB: true, accumulates: false)
+        let a = memory.matrix(normals(m * k, seed: 1), m, k), b = memory.matrix(normals(n * k, seed: 2), n, k)
+        for format in [NumberFormat.e4m3, .e2m1, .bf16] {
+            a.row(2)[k - 1] = Float(bitPattern: bits)
+            b.row(11)[0] = Float(bitPattern: bits)
+            let got = product(shape, a, b, quantizer(format, memory, rows: m, columns: k),
+                              quantizer(format, memory, rows: n, columns: k), before: [], path, memory)
+            #expect(got.indices.allSatisfy { got[$0].isNaN == ($0 / n == 2 || $0 % n == 11) }, "\(format)")
+        }
+    }
+
     static let grids: [(Granularity, Granularity)] = [
         (.row, .row), (.tensor, .row), (.row, .tensor), (.block(rows: 1, columns: 32), .block(rows: 1, columns: 32)),
         (.block(rows: 1, columns: 16), .block(rows: 64, columns: 64)), (.row, .block(rows: 128, columns: 128)),

@@ -60,7 +60,7 @@ import TestSupport
         let scales = Scales(grid, rows: rows, columns: columns, foldable: false,
                             memory: memory.row(Scales.floats(grid, rows: rows, columns: columns)))
         for rule in [ScaleRule.powerOfTwo, .free] {
-            scales.measure(x, rule, format: .e4m3)
+            measureInParts(scales, grid, x, rule)
             for row in 0..<rows {
                 for column in 0..<columns {
                     let group = values.indices.filter { other in
@@ -77,6 +77,22 @@ import TestSupport
                     #expect(scales.factor(row: row, column: column) == want)
                     #expect(scales.inverse(row: row, column: column) == 1 / want)
                 }
+            }
+        }
+    }
+
+    /// As threads would share it: rows of blocks, backwards, and of each the first two blocks apart.
+    private func measureInParts(_ scales: Scales, _ grid: Granularity, _ x: Matrix, _ rule: ScaleRule) {
+        let (rows, columns) = switch grid {
+        case .tensor: (1, 1)
+        case .row: (x.rows, 1)
+        case .column: (1, x.columns)
+        case .block(let height, let width): ((x.rows + height - 1) / height, (x.columns + width - 1) / width)
+        }
+        for gridRow in (0..<rows).reversed() {
+            let cut = min(2, columns)
+            for blocks in [cut..<columns, 0..<cut] {
+                scales.measure(x, gridRow: gridRow, blocks: blocks, rule, format: .e4m3)
             }
         }
     }

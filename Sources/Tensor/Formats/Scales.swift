@@ -64,57 +64,59 @@ public struct Scales: Sendable {
         for gridRow in 0..<gridRows { measure(x, gridRow: gridRow, rule, format: format) }
     }
 
-    /// The same for one row of blocks alone: work that threads can share.
-    public func measure(_ x: Matrix, gridRow: Int, _ rule: ScaleRule, format: NumberFormat) {
-        precondition(x.rows == rows && x.columns == columns, "scales of another tensor")
+    /// The same for some blocks of one row of blocks alone: work that threads can share.
+    public func measure(_ x: Matrix, gridRow: Int, blocks: Range<Int>? = nil, _ rule: ScaleRule,
+                        format: NumberFormat) {
         precondition(rule.isPowerOfTwo || !isFoldable, "free scales where powers of two were promised")
-        largest(x, gridRow: gridRow)
-        let factors = factors.row(gridRow), inverses = inverses.row(gridRow), largest = format.largest
-        for index in 0..<gridColumns {
+        let blocks = blocks ?? 0..<gridColumns, largest = format.largest
+        largestMagnitudes(x, gridRow, blocks)
+        let factors = factors.row(gridRow), inverses = inverses.row(gridRow)
+        for index in blocks {
             let factor = rule.factor(amax: factors[index], largest: largest) ?? 1
             factors[index] = factor
             inverses[index] = 1 / factor
         }
     }
 
-    /// NVFP4's scales (NVIDIA, "Pretraining Large Language Models with NVFP4", 2509.25149): a block's is an
-    /// E4M3 number, and one fp32 number for the tensor brings the largest of those to E4M3's largest. A block so small
-    /// that its scale would be zero becomes zeros.
+    /// NVFP4's scales (NVIDIA, "Pretraining Large Language Models with NVFP4", 2509.25149): a block's is an E4M3
+    /// number, and one fp32 number for the tensor brings the largest of those to E4M3's largest. A block so small that
+    /// its scale would be zero becomes zeros.
     public func measureTwoLevels(_ x: Matrix, format: NumberFormat) {
-        precondition(x.rows == rows && x.columns == columns, "scales of another tensor")
-        var amax: Float = 0
-        for gridRow in 0..<gridRows {
-            largest(x, gridRow: gridRow)
-            for index in 0..<gridColumns { amax = larger(amax, factors.row(gridRow)[index]) }
-        }
-        let scaleFormat = NumberFormat.e4m3
-        let whole = amax > 0 && amax.isFinite ? scaleFormat.largest * format.largest / amax : 1
-        let scale = min(max(whole, 0x1p-62), 0x1p62)
-        tensor[0] = 1 / scale
-        for gridRow in 0..<gridRows {
-            let factors = factors.row(gridRow), inverses = inverses.row(gridRow), share = scale / format.largest
-            // A block with something infinite has the largest scale, and that shows; one with a NaN has NaN.
-            for index in 0..<gridColumns { inverses[index] = factors[index] * share }
-            scaleFormat.round(inverses)
-            for index in 0..<gridColumns {
-                factors[index] = inverses[index] == 0 ? 0 : scale / inverses[index]
-            }
-        }
+        let amax = largestMagnitude(x)
+        for gridRow in 0..<gridRows { measureTwoLevels(x, gridRow: gridRow, amax: amax, format: format) }
     }
 
-    /// Leaves the amax of each block of a row of blocks in `factors`.
-    private func largest(_ x: Matrix, gridRow: Int) {
-        let out = factors.row(gridRow), first = gridRow * block.rows
+    /// The same for one row of blocks. `amax`: the whole tensor's largest magnitude.
+    public func measureTwoLevels(_ x: Matrix, gridRow: Int, amax: Float, format: NumberFormat) {
+        precondition(isFoldable, "two levels of scales where free ones were promised")
+        let stored = NumberFormat.e4m3
+        let wanted = amax > 0 && amax.isFinite ? stored.largest * format.largest / amax : 1
+        let scale = min(max(wanted, 0x1p-62), 0x1p62), share = scale / format.largest
+        if gridRow == 0 { tensor[0] = 1 / scale }
+        largestMagnitudes(x, gridRow, 0..<gridColumns)
+        // A block with something infinite has the largest scale, and that shows; one with a NaN has NaN.
+        let factors = factors.row(gridRow), inverses = inverses.row(gridRow)
+        for index in 0..<gridColumns { inverses[index] = factors[index] * share }
+        stored.round(inverses)
+        for index in 0..<gridColumns { factors[index] = inverses[index] == 0 ? 0 : scale / inverses[index] }
+    }
+
+    /// Leaves the largest magnitude of each of some blocks of a row of blocks in `factors`.
+    private func largestMagnitudes(_ x: Matrix, _ gridRow: Int, _ blocks: Range<Int>) {
+        precondition(x.rows == rows && x.columns == columns, "scales of another tensor")
+        guard !blocks.isEmpty else { return }
+        let start = blocks.lowerBound * block.columns, end = min(blocks.upperBound * block.columns, columns)
+        let out = factors.row(gridRow).slice(blocks.lowerBound, blocks.count), first = gridRow * block.rows
         out.fill(0)
         for row in first..<min(first + block.rows, rows) {
-            let elements = x.row(row)
+            let elements = x.row(row).slice(start, end - start)
             if block.columns == 1 {
-                unsafe skein_larger_magnitudes(columns, elements.pointer, out.pointer)
+                unsafe skein_larger_magnitudes(elements.count, elements.pointer, out.pointer)
                 continue
             }
-            for index in 0..<gridColumns {
-                let start = index * block.columns
-                let part = elements.slice(start, min(block.columns, columns - start))
+            for index in 0..<out.count {
+                let place = index * block.columns
+                let part = elements.slice(place, min(block.columns, elements.count - place))
                 out[index] = larger(out[index], largestMagnitude(part))
             }
         }
