@@ -92,6 +92,8 @@ let package = Package(
         tests("Base", ["Base"]),
         tests("Recipe", ["Base", "Recipe", "Mutation"]),
         tests("Tensor", ["Base", "Tensor", "TestSupport"]),
+        // Number formats, against a reference that the bench has for every float.
+        tests("Formats", ["Base", "Tensor", "Bench", "TestSupport"]),
         tests("Wire", ["Base", "Wire", crypto]),
         tests("Collectives", ["Base", "Wire", "Collectives", "Simulation"]),
         tests("Compression", ["Base", "Compression"]),

@@ -10,13 +10,15 @@ struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measures the code that training runs.",
         subcommands: [
-            GemmCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self, CollectivesCommand.self, UpdateCommand.self,
-            DataBenchCommand.self, GenerateBenchCommand.self])
+            GemmCommand.self, QuantizeCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self,
+            CollectivesCommand.self, UpdateCommand.self, DataBenchCommand.self, GenerateBenchCommand.self])
 
     struct GemmCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "gemm", abstract: "Matrix products, C[m, n] = A[m, k] B[n, k]^T on each thread.")
 
+        @Option(help: "sgemm: 32-bit floats; bf16dot: operands rounded to E4M3, on bf16 dot products.")
+        var kind = "sgemm"
         @Option(help: "Rows of the left operand.")
         var m = 1024
         @Option(help: "Rows of the right operand.")
@@ -31,6 +33,9 @@ struct BenchCommand: ParsableCommand {
         var json = false
 
         func validate() throws {
+            guard kind == "sgemm" || kind == "bf16dot" else {
+                throw ValidationError("--kind must be sgemm or bf16dot")
+            }
             try require("m", m, 1...1 << 20)
             try require("n", n, 1...1 << 20)
             try require("k", k, 1...1 << 20)
@@ -40,8 +45,11 @@ struct BenchCommand: ParsableCommand {
 
         func run() throws {
             let threads = threads == 0 ? Machine.cores() : threads
-            try requireRoom("--m, --n, --k and --threads", floats: threads * m * (n + k) + n * k)
-            emit(try benchGemm(m: m, n: n, k: k, threads: threads, rounds: rounds), json: json)
+            let single = threads * m * (n + k) + n * k
+            let packed = kind == "sgemm" ? 0 : threads * (n + 64) * (k + 64)
+            try requireRoom("--m, --n, --k and --threads", floats: single + packed)
+            let bench = kind == "sgemm" ? benchGemm : benchDotGemm
+            emit(try bench(m, n, k, threads, rounds), json: json)
         }
     }
 
