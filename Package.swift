@@ -64,6 +64,7 @@ let package = Package(
         room("Wire", ["Base", "CUV", crypto]),
         room("Collectives", ["Base", "Wire"]),
         room("Storage", ["Base"]),
+        room("Simulation", ["Base", "Wire", "Collectives"]),
         room("Corpus", ["Base", "Compression", "Storage"]),
         room("Model", ["Base", "Tensor", "Recipe"]),
         room("Parallel", ["Model", "Collectives", "Tensor", "Recipe"]),
@@ -82,9 +83,6 @@ let package = Package(
         // The Double tape and other oracles that tests of several rooms hold results against.
         .target(name: "TestSupport", dependencies: ["Base", "Tensor"], path: "Tests/Support/Oracle",
                 swiftSettings: swiftSettings),
-        // Networks for tests: one with virtual time and faults from a seed, one between threads.
-        .target(name: "Simulation", dependencies: ["Base", "Wire", "Collectives"],
-                path: "Tests/Support/Simulation", swiftSettings: swiftSettings),
         // Spoilt copies of good inputs, for every parser.
         .target(name: "Mutation", dependencies: ["Base"], path: "Tests/Support/Mutation",
                 swiftSettings: swiftSettings),
@@ -94,6 +92,7 @@ let package = Package(
         tests("Tensor", ["Base", "Tensor", "TestSupport"]),
         tests("Wire", ["Base", "Wire", crypto]),
         tests("Collectives", ["Base", "Wire", "Collectives", "Simulation"]),
+        tests("Simulation", ["Base", "Wire", "Simulation"]),
         tests("Compression", ["Base", "Compression"]),
         tests("Corpus", ["Corpus", "Base", "Compression", "Mutation", crypto]),
         tests("Model", ["Base", "Recipe", "Tensor", "Model", "TestSupport"]),
