@@ -77,7 +77,7 @@ let package = Package(
                        "Trainer"]),
         .executableTarget(name: "skein",
             dependencies: ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Storage",
-                           "Checkpoint", "Telemetry", "Trainer", "Launch", "Bench", argumentParser],
+                           "Checkpoint", "Telemetry", "Trainer", "Launch", "Bench", "Simulation", argumentParser],
             swiftSettings: swiftSettings),
 
         // The Double tape and other oracles that tests of several rooms hold results against.
@@ -90,7 +90,7 @@ let package = Package(
         tests("Base", ["Base"]),
         tests("Recipe", ["Base", "Recipe", "Mutation"]),
         tests("Tensor", ["Base", "Tensor", "TestSupport"]),
-        tests("Wire", ["Base", "Wire", crypto]),
+        tests("Wire", ["Base", "Wire", "Mutation", crypto]),
         tests("Collectives", ["Base", "Wire", "Collectives", "Simulation"]),
         tests("Simulation", ["Base", "Wire", "Simulation"]),
         tests("Compression", ["Base", "Compression"]),
