@@ -43,6 +43,7 @@ import Wire
     deinit {
         driver.stop()
         driver.end()
+        programs.close()
         unsafe scratch.deallocate()
     }
 
