@@ -64,6 +64,7 @@ let package = Package(
         room("Wire", ["Base", "CUV", crypto]),
         room("Collectives", ["Base", "Wire"]),
         room("Storage", ["Base"]),
+        room("Simulation", ["Base", "Wire", "Collectives"]),
         room("Corpus", ["Base", "Compression", "Storage"]),
         room("Model", ["Base", "Tensor", "Recipe"]),
         room("Parallel", ["Base", "Model", "Collectives", "Tensor", "Recipe"]),
@@ -76,15 +77,12 @@ let package = Package(
                        "Telemetry", "Trainer"]),
         .executableTarget(name: "skein",
             dependencies: ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Parallel", "Storage",
-                           "Checkpoint", "Telemetry", "Trainer", "Launch", "Bench", argumentParser],
+                           "Checkpoint", "Telemetry", "Trainer", "Launch", "Bench", "Simulation", argumentParser],
             swiftSettings: swiftSettings),
 
         // The Double tape and other oracles that tests of several rooms hold results against.
         .target(name: "TestSupport", dependencies: ["Base", "Tensor"], path: "Tests/Support/Oracle",
                 swiftSettings: swiftSettings),
-        // Networks for tests: one with virtual time and faults from a seed, one between threads.
-        .target(name: "Simulation", dependencies: ["Base", "Wire", "Collectives"],
-                path: "Tests/Support/Simulation", swiftSettings: swiftSettings),
         // Spoilt copies of good inputs, for every parser.
         .target(name: "Mutation", dependencies: ["Base"], path: "Tests/Support/Mutation",
                 swiftSettings: swiftSettings),
@@ -94,8 +92,9 @@ let package = Package(
         tests("Tensor", ["Base", "Tensor", "TestSupport"]),
         // Number formats, against a reference that the bench has for every float.
         tests("Formats", ["Base", "Tensor", "Bench", "TestSupport"]),
-        tests("Wire", ["Base", "Wire", crypto]),
+        tests("Wire", ["Base", "Wire", "Mutation", crypto]),
         tests("Collectives", ["Base", "Wire", "Collectives", "Simulation"]),
+        tests("Simulation", ["Base", "Wire", "Simulation"]),
         tests("Compression", ["Base", "Compression"]),
         tests("Corpus", ["Corpus", "Base", "Compression", "Mutation", crypto]),
         tests("Model", ["Base", "Recipe", "Tensor", "Model", "TestSupport"]),

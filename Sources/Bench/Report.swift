@@ -3,8 +3,8 @@ import Tensor
 
 /// A line of a bench's output: what was measured, and what the figure depends on. As JSON it is one object on
 /// one line; as text, `name value` pairs.
-public struct BenchLine {
-    public enum Value {
+public struct BenchLine: Sendable {
+    public enum Value: Sendable {
         case text(String)
         case integer(Int)
         case number(Double)
@@ -73,7 +73,7 @@ func medianRatios(rounds: Int, to subject: @escaping () -> Void, _ others: [() -
     return others.indices.map { other in median(times.map { $0[other + 1] / $0[0] }) }
 }
 
-private func median(_ times: [Double]) -> Double {
+func median(_ times: [Double]) -> Double {
     let times = times.sorted(), middle = times.count / 2
     return times.count % 2 == 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2
 }

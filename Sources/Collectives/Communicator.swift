@@ -12,8 +12,8 @@ import Wire
 @safe public final class Communicator {
     public let world: Group
     public private(set) var options: CommunicatorOptions
-    private let driver: Driver
-    private let link: any Link
+    let driver: Driver
+    let link: any Link
     private var programs = ProgramCache()
     /// Groups made so far, the world not counted.
     private var groupCount: UInt32 = 0
@@ -43,6 +43,7 @@ import Wire
     deinit {
         driver.stop()
         driver.end()
+        programs.close()
         unsafe scratch.deallocate()
     }
 

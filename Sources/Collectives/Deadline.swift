@@ -66,19 +66,8 @@ extension Executor {
     /// What has passed between this rank and `peer` in one operation: "3 of 8 segments received, 4 of 8
     /// sent".
     private func exchanged(with peer: Int, in operation: Operation) -> String {
-        var received = (done: 0, all: 0)
-        var sent = received
-        for (message, place) in operation.program.messages.enumerated()
-        where place.peer == peer && !place.isDoneHere {
-            let state = operation.states[message]
-            if place.deed == .send {
-                sent.all += 1
-                sent.done += state == .done ? 1 : 0
-            } else {
-                received.all += 1
-                received.done += state == .done || state == .arrived ? 1 : 0
-            }
-        }
+        let exchanges = operation.exchanges.first { $0.peer == peer } ?? Operation.Wait(peer: peer)
+        let (received, sent) = (exchanges.received, exchanges.sent)
         return "\(received.done) of \(received.all) segments received, \(sent.done) of \(sent.all) sent"
     }
 

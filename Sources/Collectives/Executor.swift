@@ -33,6 +33,7 @@ import Wire
     /// Mixed into all fingerprints: messages for another user of this link are not ours.
     private var salt: UInt32 = 0
     var observer: (any CollectiveObserver)?
+    let flight = FlightRecorder()
     var notice: (@Sendable (String) -> Void)?
 
     package private(set) var fault: CollectiveFault?
@@ -68,8 +69,10 @@ import Wire
         if order.isEmpty { lastProgress = link.now }
         let program = operation.program, request = program.request
         link.begin(operation: operation.tagOperation & 0xFFFF_FFFF, name: request.kind.label, bytes: request.bytes)
+        flight.begin(operation, at: link.now)
         guard operation.unfinished > 0 else {
             operationsFinished += 1
+            flight.end(operation, at: link.now)
             return operation.finish()
         }
         operation.slot = freeSlots.popLast() ?? slots.count
@@ -302,6 +305,7 @@ import Wire
             return
         }
         operationsFinished += 1
+        flight.end(operation, at: link.now)
         if operation.startedAt > 0 {
             observer?.ran(program.request, lane: operation.slot, from: operation.startedAt, to: link.now)
         }

@@ -32,6 +32,8 @@ import Wire
     private var frontier = 0
     /// Where the executor keeps this operation while it runs.
     var slot = 0
+    /// Its number in the flight recorder.
+    var flight = 0
     /// Only where somebody observes.
     var startedAt: UInt64 = 0
     /// Set last, when the executor is through with the operation: whoever sees it may have it.

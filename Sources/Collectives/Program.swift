@@ -155,7 +155,16 @@ struct ProgramCache {
     /// Drops the half that was not used for longest, but for what is running.
     private mutating func forget() {
         let idle = programs.filter { $0.value.running == 0 }.sorted { $0.value.lastUse < $1.value.lastUse }
-        for (request, _) in idle.prefix(Self.limit / 2) { programs[request] = nil }
+        for (request, program) in idle.prefix(Self.limit / 2) {
+            programs[request] = nil
+            program.idle = []
+        }
+    }
+
+    /// A program and its operations hold each other: whoever lets go of the cache says so.
+    mutating func close() {
+        for program in programs.values { program.idle = [] }
+        programs = [:]
     }
 }
 

@@ -43,7 +43,8 @@ final class RunFolder {
             throw BadInput("\(path) exists; go on with it by --checkpoint.load latest, or begin another run with "
                 + "--job.name NAME")
         }
-        let ours = ["checkpoint", "traces", "config.toml", "config.toml.tmp", "metrics.jsonl", FolderLock.fileName]
+        let ours = ["checkpoint", "traces", "flight", "config.toml", "config.toml.tmp", "metrics.jsonl",
+                    FolderLock.fileName]
         let stranger = try disk.list(path).sorted().first { !ours.contains($0) }
         if let stranger {
             throw BadInput("\(path) exists, and holds \(stranger), which is no run's; begin another run with "
@@ -128,6 +129,20 @@ final class RunFolder {
         let file = "\(path)/traces/steps-\(trace.steps.lowerBound)-\(trace.steps.upperBound).json"
         try disk.replace(file, with: [trace.json])
         return file
+    }
+
+    /// Leaves what a rank was doing when it failed, wherever the run's folder is on its disk, and returns the path. A
+    /// failure is not made worse by a disk that fails, too.
+    func leave(_ flightRecord: String, of rank: Int) -> String? {
+        do throws(DiskError) {
+            guard try disk.kind("\(path)/config.toml") != nil else { return nil }
+            if try disk.kind("\(path)/flight") == nil { try createFolder("\(path)/flight") }
+            let file = "\(path)/flight/rank-\(rank).jsonl"
+            try disk.replace(file, with: [Array(flightRecord.utf8)])
+            return file
+        } catch {
+            return nil
+        }
     }
 
     /// Ranks that save together must see what rank 0 has made; better to say so now than at the first save.

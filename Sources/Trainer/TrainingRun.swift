@@ -69,6 +69,9 @@ public final class TrainingRun {
         } catch {
             // A fault of the network is known to all; any other is this rank's own, and the others must hear of it.
             if !(error is CollectiveFault) { world.abort("\(error)", during: "training") }
+            if let record = world.flightRecord(because: error), let path = folder.leave(record, of: world.rank) {
+                printError("skein: what rank \(world.rank) was doing is in \(path)")
+            }
             throw error
         }
         try world.leave()

@@ -153,6 +153,9 @@ public final class World {
     /// Tells the others that this rank gives up, and why, so that they do not have to find out.
     func abort(_ reason: String, during operation: String) { communicator?.abort(reason, during: operation) }
 
+    /// What this rank was doing when it failed; nil for a process alone.
+    func flightRecord(because error: any Error) -> String? { communicator?.flightRecord(because: "\(error)") }
+
     /// Leaves in peace: the end of this process is no fault for the others then.
     public func leave() throws { try mesh?.leave() }
 }

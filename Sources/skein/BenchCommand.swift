@@ -11,7 +11,8 @@ struct BenchCommand: ParsableCommand {
         commandName: "bench", abstract: "Measures the code that training runs.",
         subcommands: [
             GemmCommand.self, QuantizeCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self,
-            CollectivesCommand.self, UpdateCommand.self, DataBenchCommand.self, GenerateBenchCommand.self])
+            CollectivesCommand.self, UpdateCommand.self, DataBenchCommand.self, GenerateBenchCommand.self,
+            FaultsCommand.self, SimulateCommand.self, EnduranceCommand.self])
 
     struct GemmCommand: ParsableCommand {
         static let configuration = CommandConfiguration(

@@ -21,6 +21,7 @@ enum Plan {
             ("Tensor", ["Base", "COpenBLAS", "CKernels"]),
             ("Wire", ["Base", "CUV", "Crypto"]),
             ("Collectives", ["Base", "Wire", "Tensor"]),
+            ("Simulation", ["Base", "Wire", "Collectives"]),
             ("Planner", ["Base", "Recipe", "CCbc"]),
             ("Storage", ["Base"]),
             ("Corpus", ["Base", "Recipe", "Compression", "Storage"]),

@@ -130,6 +130,36 @@ import Testing
         kill(ranks.processes[victim].processIdentifier, SIGKILL)
     }
 
+    /// What the survivors of a killed rank leave behind: whom they waited for, in which collective.
+    @Test func survivorsLeaveAFlightRecord() throws {
+        let place = try Workplace()
+        let ranks = try Ranks(3, in: place.path, arguments + [
+            "--training.steps", "1000000", "--metrics.log_freq", "1", "--comm.heartbeat_seconds", "2"])
+        ranks.wait(for: "step       5/")
+        kill(ranks.processes[1].processIdentifier, SIGKILL)
+        for rank in [0, 2] {
+            #expect(ranks.end(rank, within: 30)?.text.contains("what rank \(rank) was doing is in ") == true)
+            let file = "\(place.path)/outputs/tiny/flight/rank-\(rank).jsonl"
+            let lines = try String(contentsOfFile: file, encoding: .utf8).split(separator: "\n").map { line in
+                try #require(JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+            }
+            #expect(lines[0]["culprit"] as? Int == 1 && lines[0]["rank"] as? Int == rank)
+            let operations = lines.dropFirst(), count = try #require(lines[0]["operations"] as? Int)
+            #expect(operations.count == min(count, 256) && count > 20)
+            #expect(operations.last?["number"] as? Int == count - 1)
+            let running = operations.filter { $0["state"] as? String == "running" }
+            #expect(!running.isEmpty && operations.count > running.count)
+            let waits = running.flatMap { $0["waits_for"] as? [[String: Any]] ?? [] }
+            #expect(waits.contains { $0["rank"] as? Int == 1 }, "\(running)")
+            let isInOrder = operations.allSatisfy { operation in
+                guard let began = operation["began"] as? Double, began <= 0 else { return false }
+                return (operation["ended"] as? Double).map { $0 >= began && $0 <= 0 } ?? true
+            }
+            #expect(isInOrder)
+        }
+        #expect(!FileManager.default.fileExists(atPath: "\(place.path)/outputs/tiny/flight/rank-1.jsonl"))
+    }
+
     @Test func disagreementsAreNamed() throws {
         let place = try Workplace()
         let quick = ["--comm.start_seconds", "5"]
@@ -170,13 +200,15 @@ import Testing
         #expect(ranks.end(0)?.code == 1)
     }
 
-    /// Garbage and silence on rank 0's port, before and while the ranks train.
+    /// Garbage and silence on rank 0's port until the last rank has come.
     @Test func strangersDoNotDisturb() throws {
         let place = try Workplace()
         try train(2, place, ["--job.name", "calm", "--training.steps", "300"])
         var port = 0
         let ranks = try Ranks(2, in: place.path, arguments + ["--job.name", "stormy", "--training.steps", "300"],
                               environment: { _, values in port = Int(values["MASTER_PORT"] ?? "") ?? 0 })
+        // Rank 0 listens until the other one has come.
+        kill(ranks.processes[1].processIdentifier, SIGSTOP)
         var held: [Int32] = []
         var sent = 0
         while ranks.processes[0].isRunning, sent < 40 {
@@ -186,9 +218,10 @@ import Testing
             }
             usleep(10_000)
         }
+        kill(ranks.processes[1].processIdentifier, SIGCONT)
         for ended in ranks.ends() { #expect(ended?.code == 0, "\(ended?.text ?? "running")") }
         for connection in held { close(connection) }
-        #expect(sent > 0)
+        #expect(sent == 40)
         #expect(try weights(place, "stormy", 300) == weights(place, "calm", 300))
     }
 

@@ -311,48 +311,4 @@ import Musl
             try mesh.leave()
         })
     }
-
-    /// Noise, half a handshake and silence on every port, before and during the run.
-    @Test func strangersDoNotDisturb() {
-        let port = freePort()
-        let random = CounterRNG(seed: 8, stream: 8)
-        var writer = ByteWriter(capacity: 1 << 20)
-        for index in 0..<(1 << 17) { writer.append(random.bits(at: UInt64(index))) }
-        let noise = writer.bytes
-        @Sendable func bother(_ port: Int, _ open: inout [RawSocket]) {
-            for _ in 0..<100 { if let silent = RawSocket(port: port) { open.append(silent) } }
-            let loud = RawSocket(port: port)
-            loud?.write(noise)
-            let half = RawSocket(port: port)
-            half?.write(Array("SKH1".utf8))
-            let liar = RawSocket(port: port)
-            liar?.write(Array("SKH1".utf8) + noise)
-            for case let socket? in [loud, half, liar] { open.append(socket) }
-        }
-        expectCalm(onThreads(3) { rank in
-            var open: [RawSocket] = []
-            if rank > 0 { bother(port, &open) }
-            let mesh = try Mesh.join(options(rank: rank, worldSize: 3, port: port))
-            let own = try #require(mesh.listeningAddress)
-            bother(Int(own.port), &open)
-            bother(port, &open)
-            try exchangeRandomMessages(mesh, count: 16)
-            try mesh.leave()
-        })
-    }
-
-    /// A listener drops who stays silent, and the oldest when too many come.
-    @Test func silentConnectionsAreDropped() {
-        expectCalm(runJob(worldSize: 2) { mesh in
-            if mesh.rank == 0 {
-                let port = try Int(#require(mesh.listeningAddress).port)
-                let silent = try (0..<65).map { _ in try #require(RawSocket(port: port)) }
-                // The 65th connection pushes the first one out; the last is dropped when its time is over.
-                #expect(silent[0].read(100) == Handshake.busyReply)
-                #expect(silent[64].read(100) == [])
-            }
-            try exchangeRandomMessages(mesh, count: 4)
-            try mesh.leave()
-        })
-    }
 }

@@ -91,6 +91,23 @@ final class RawStream {
         }
     }
 
+    /// Shakes hands as rank 1 of 2 and leaves one of its three messages, the last, unsaid.
+    static func breakOff(_ socket: RawSocket, before message: Int) throws {
+        var handshake = Handshake(connectingTo: 0, stream: 0, identity: rawIdentity(rank: 1, worldSize: 2),
+                                  secret: testSecret, address: "x")
+        var next = handshake.open(), said = 0
+        while said + 1 < message {
+            socket.write(next)
+            said += 1
+            next = []
+            while next.isEmpty {
+                let bytes = socket.read(handshake.wanted)
+                guard bytes.count == handshake.wanted else { throw Disappointment(description: "nobody answers") }
+                next = handshake.receive(bytes).send
+            }
+        }
+    }
+
     func send(_ type: FrameType, _ payload: [UInt8] = []) {
         socket.write(writer.bytes(type, payload: payload))
     }

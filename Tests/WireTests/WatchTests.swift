@@ -70,10 +70,10 @@ private struct Cluster {
             switch action {
             case .beat: post(.beat, from: rank, to: other, delay: delays[rank][other])
             case .tell(let fault): post(.abort(fault), from: rank, to: other, delay: delays[rank][other])
-            case nil: break
+            case .report, nil: break
             }
         }
-        guard case .tell = action else { return }
+        guard case .report = action else { return }
         knownAt[rank] = now
         // The process prints the fault and ends, some milliseconds later.
         goneAt[rank] = now + UInt64(rank + 1) * 3 * millisecond
@@ -165,16 +165,36 @@ private struct Cluster {
         #expect(action == watch.fault.map { .tell($0) })
     }
 
-    @Test func theFirstFaultWins() {
-        let first = LinkFault(culprit: 2, host: "c", operation: "x", evidence: "e", reporter: 1)
+    private func fault(_ culprit: Int, by reporter: Int) -> LinkFault {
+        LinkFault(culprit: culprit, host: "", operation: "x", evidence: "e", reporter: reporter)
+    }
+
+    @Test func oneFaultIsReported() {
+        let first = fault(2, by: 1)
         var watch = pair()
         #expect(watch.told(first) == .tell(first))
         #expect(watch.ended(1, evidence: "closed", operation: "x") == nil)
         #expect(watch.misbehaved(1, evidence: "CRC", operation: "x") == nil)
-        let second = LinkFault(culprit: 0, host: "a", operation: "", evidence: "", reporter: 0)
-        #expect(watch.abort(second) == nil)
-        #expect(watch.tick(100 * 1_000_000_000, operation: "x") == nil)
+        #expect(watch.told(fault(1, by: 2)) == nil)
+        #expect(watch.tick(second, operation: "x") == nil)
+        #expect(watch.tick(second + 99 * millisecond, operation: "x") == nil)
+        #expect(watch.tick(second + 100 * millisecond, operation: "x") == .report(first))
+        // What comes then changes nothing, whatever precedence it has.
+        #expect(watch.abort(fault(0, by: 0)) == nil)
+        #expect(watch.tick(100 * second, operation: "x") == nil)
         #expect(watch.fault == first)
+    }
+
+    /// Whatever faults there are, and in whatever order each rank hears of them, all report the same one.
+    @Test func everyOrderEndsAtOneFault() {
+        let faults = [fault(2, by: 1), fault(1, by: 2), fault(1, by: 0), fault(2, by: 2)]
+        for order in 0..<256 {
+            var watch = pair()
+            for place in 0..<4 { _ = watch.told(faults[order >> (2 * place) & 3]) }
+            let heard = Set((0..<4).map { order >> (2 * $0) & 3 })
+            let expected = heard.contains(3) ? 3 : heard.contains(2) ? 2 : heard.contains(0) ? 0 : 1
+            #expect(watch.fault == faults[expected])
+        }
     }
 }
 

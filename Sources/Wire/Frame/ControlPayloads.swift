@@ -90,7 +90,7 @@ package enum ControlPayload {
         return (fault, kind == 1 ? .badInput : .running)
     }
 
-    static func memory(_ name: SharedSegment.Name?) -> [UInt8] {
+    package static func memory(_ name: SharedSegment.Name?) -> [UInt8] {
         guard let name else { return [] }
         var writer = ByteWriter()
         writer.append(name.process)
@@ -101,7 +101,7 @@ package enum ControlPayload {
     }
 
     /// Nil for what makes no sense; an offer of nothing is `.some(nil)`.
-    static func readMemory(_ bytes: [UInt8]) -> SharedSegment.Name?? {
+    package static func readMemory(_ bytes: [UInt8]) -> SharedSegment.Name?? {
         if bytes.isEmpty { return .some(nil) }
         var reader = ByteReader(bytes)
         guard let process = reader.read(UInt32.self), let descriptor = reader.read(UInt32.self),

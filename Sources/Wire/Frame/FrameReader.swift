@@ -234,7 +234,7 @@ package struct FrameWriter {
         return unsafe seal.seal(payload, header: whole, sequence: sequence)
     }
 
-    /// A whole frame as one array, for tests.
+    /// A whole frame as one array, for what is short.
     package mutating func bytes(
         _ type: FrameType, tag: MessageTag = MessageTag(operation: 0, fingerprint: 0, segment: 0),
         payload: [UInt8] = []

@@ -2,17 +2,19 @@ import Base
 
 // THE HANDSHAKE
 // =============
-// Before its first frame, every TCP stream carries four messages (I is the side that connected):
+// Before its first frame, every TCP stream carries five messages (I is the side that connected):
 //
-//   1  I -> R   S K H 1, then Noise message 1 over a payload of 42 bytes:              94 bytes
-//   2  R -> I   S K H 1, then Noise message 2 over a payload of 42 bytes:              94 bytes
+//   1  I -> R   S K H 2, then Noise message 1 over a payload of 42 bytes:              94 bytes
+//   2  R -> I   S K H 2, then Noise message 2 over a payload of 42 bytes:              94 bytes
 //   3  I -> R   an empty sealed record (the proof), then a claims record:    16 + 2 + n + 16 bytes
 //   4  R -> I   an answer record:                                                2 + m + 16 bytes
+//   5  I -> R   an empty sealed record (the confirmation):                              16 bytes
 //
 //   payload of 1 and 2:  role (1 byte: 1 I, 2 R), stream (1), own rank (4), other rank (4), digest of the
 //                        own claims (32, SHA-256)
 //   claims record:       the claims (Identity.swift), sealed, after their sealed length (2 bytes)
-//   answer record:       0 and R's claims, or 1 and a sentence why this rank is refused; sealed likewise
+//   answer record:       0 and R's claims; 1 and a sentence why this rank is refused; or 2, come again; sealed
+//                        likewise
 //
 // A listener that cannot open message 1 answers S K R and one byte, then closes: 1 for "another secret",
 // 2 for "another version", 3 for "too busy, come again".
@@ -29,6 +31,9 @@ import Base
 //    already, and make us compute one X25519. The length of the claims record is read only after the proof.
 // 4. A mismatch is named, not guessed: the full claims cross the wire under the fresh keys, and each side
 //    reports the first difference in its own words.
+// 5. Both sides agree on whether a stream stands. I uses it from its confirmation on and never gives it up by itself; R
+//    counts it when the confirmation has come. An I that lost patience before (R was stopped for some seconds, say)
+//    has confirmed nothing, so R does not hold a stream that nobody is at the other end of, and takes the next one.
 
 /// Who is at the other end of an established stream, and the keys to talk to it.
 package struct HandshakeResult {
@@ -48,7 +53,7 @@ package struct Handshake {
     package enum Outcome {
         /// The stream may carry frames now.
         case established(HandshakeResult)
-        /// The responder has its proof; the shell must call `answer` before it feeds more.
+        /// The responder knows who it is; `answer` must be called before it is fed more.
         case proven(rank: Int, stream: Int)
         /// An unauthenticated peer, to be dropped without further effect.
         case stranger(String)
@@ -63,14 +68,23 @@ package struct Handshake {
         package var outcome: Outcome?
     }
 
-    private enum State {
-        case first, second, proof, claimsLength, claims, deciding, answerLength, answer, over
+    /// What the responder makes of a peer that has proven itself.
+    package enum Verdict: Equatable {
+        case welcome
+        case refused(String)
+        /// Another connection of this rank's is in the middle of its handshake: whichever is left comes again.
+        case later
     }
 
-    private static let magic = Array("SKH1".utf8)
+    private enum State {
+        case first, second, proof, claimsLength, claims, deciding, answerLength, answer, confirmation, over
+    }
+
+    private static let magic = Array("SKH2".utf8)
     private static let refusal = Array("SKR".utf8)
     private static let payloadByteCount = 42
-    private static let openingByteCount = 4 + payloadByteCount + NoiseNNpsk0.overhead
+    /// The first message of either side.
+    package static let openingByteCount = 4 + payloadByteCount + NoiseNNpsk0.overhead
 
     private let identity: Identity
     private let address: String
@@ -83,6 +97,8 @@ package struct Handshake {
     private var state: State
     /// True once the peer has proven that it knows the secret.
     package private(set) var isProven = false
+    /// The responder's: it has said yes, and waits for the peer to confirm.
+    package var awaitsConfirmation: Bool { state == .confirmation }
     /// How many bytes the next `receive` must be given, exactly.
     package private(set) var wanted: Int
 
@@ -125,6 +141,7 @@ package struct Handshake {
         case .claims: return claims(bytes)
         case .answerLength: return length(bytes, then: .answer)
         case .answer: return answered(bytes)
+        case .confirmation: return confirmed(bytes)
         case .deciding, .over: preconditionFailure("nothing is wanted now")
         }
     }
@@ -190,14 +207,23 @@ package struct Handshake {
         return Step(outcome: .proven(rank: peer, stream: stream))
     }
 
-    /// The shell's decision about a proven peer: nil to go on, or why it is refused.
-    package mutating func answer(refusing reason: String?) -> Step {
+    /// The decision about a proven peer.
+    package mutating func answer(_ verdict: Verdict) -> Step {
         precondition(state == .deciding, "there is nobody to answer")
-        if let reason {
+        switch verdict {
+        case .refused(let reason):
             return over(.stranger(reason), send: seal([1] + Array(reason.utf8.prefix(1024))))
+        case .later:
+            return over(.stranger("a second connection of rank \(peer)"), send: seal([2]))
+        case .welcome:
+            (state, wanted) = (.confirmation, NoiseNNpsk0.tagByteCount)
+            return Step(send: seal([0] + identity.record))
         }
-        let reply = seal([0] + identity.record)
-        return over(.established(result), send: reply)
+    }
+
+    private mutating func confirmed(_ bytes: [UInt8]) -> Step {
+        guard receiving?.open(bytes) == [] else { return over(.stranger("a damaged confirmation")) }
+        return over(.established(result))
     }
 
     // MARK: the connecting side
@@ -233,6 +259,7 @@ package struct Handshake {
             return over(.stranger("a damaged answer"))
         }
         let content = Array(record.dropFirst())
+        if verdict == 2 { return over(.busy) }
         guard verdict == 0 else {
             return over(.failed(.refused(by: peer, reason: String(decoding: content, as: UTF8.self))))
         }
@@ -240,7 +267,8 @@ package struct Handshake {
             return over(.stranger("damaged claims"))
         }
         if let difference = identity.difference(from: theirs, rank: peer) { return over(.failed(difference)) }
-        return over(.established(result))
+        let confirmation = sending?.seal([]) ?? []
+        return over(.established(result), send: confirmation)
     }
 
     // MARK: both

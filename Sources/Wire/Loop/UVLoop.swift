@@ -1,6 +1,6 @@
 import CUV
 
-// This file and UVStream.swift own the C interface of libuv: nothing else of the room imports it. libuv's
+// This folder owns the C interface of libuv: nothing else of the room imports it. libuv's
 // rule is that a loop and everything on it belong to one thread at a time; `uv_async_send` is the one
 // call that any thread may make.
 
@@ -86,58 +86,6 @@ import CUV
 /// libuv's words for a status: "connection refused", "address already in use".
 func uvText(_ status: Int32) -> String {
     status == Int32(UV_EOF.rawValue) ? "connection closed" : unsafe String(cString: uv_strerror(status))
-}
-
-/// Accepts TCP connections and hands each to `onAccept` as a stream that does not read yet.
-@safe final class UVListener {
-    private let raw: UnsafeMutablePointer<uv_tcp_t>
-    private let loop: UVLoop
-    let address: SocketAddress
-    var onAccept: ((UVStream) -> Void)?
-    private var isClosed = false
-
-    /// Port 0 takes any free port. The error's text is libuv's.
-    init(loop: UVLoop, address wanted: SocketAddress) throws(UVFailure) {
-        self.loop = loop
-        unsafe raw = .allocate(capacity: 1)
-        let handle = unsafe raw
-        var status = unsafe uv_tcp_init(loop.raw, handle)
-        precondition(status == 0, "libuv gave no socket: \(uvText(status))")
-        status = unsafe wanted.withRaw { unsafe uv_tcp_bind(handle, $0, 0) }
-        if status == 0 {
-            status = unsafe uv_listen(
-                UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_stream_t.self), 512,
-                { server, status in
-                    guard status == 0, let server = unsafe server,
-                          let data = unsafe server.pointee.data else { return }
-                    unsafe Unmanaged<UVListener>.fromOpaque(data).takeUnretainedValue().accept()
-                })
-        }
-        guard status == 0, let found = unsafe SocketAddress.local(of: handle) else {
-            let base = unsafe UnsafeMutableRawPointer(handle).assumingMemoryBound(to: uv_handle_t.self)
-            unsafe uv_close(base, { unsafe $0?.deallocateAsTCP() })
-            throw UVFailure(status: status)
-        }
-        address = found
-        let own = unsafe Unmanaged.passUnretained(self).toOpaque()
-        unsafe raw.pointee.data = unsafe own
-    }
-
-    private func accept() {
-        let stream = UVStream(loop: loop)
-        guard unsafe stream.accept(from: raw) else { return stream.close() }
-        if let onAccept { onAccept(stream) } else { stream.close() }
-    }
-
-    /// Stops listening. The memory lives until the loop has run once more.
-    func close() {
-        guard !isClosed else { return }
-        isClosed = true
-        onAccept = nil
-        unsafe raw.pointee.data = nil
-        let base = unsafe UnsafeMutableRawPointer(raw).assumingMemoryBound(to: uv_handle_t.self)
-        unsafe uv_close(base, { unsafe $0?.deallocateAsTCP() })
-    }
 }
 
 struct UVFailure: Error {

@@ -5,94 +5,97 @@ import Glibc
 import Musl
 #endif
 
-/// Owns the control loop: the listener, the handshakes, the control streams and the failure detector.
+/// Carries out what the session wants, over libuv, and tells it what the sockets and the clock bring. It decides
+/// nothing.
 ///
 /// Life. `Mesh.join` makes it and drives its loop in the caller's thread until every stream stands. Then
 /// the control thread is started, and from that moment only that thread touches this object, until
 /// `Mesh` has told it to stop and has waited for its end. A caller that computes for minutes therefore
 /// still answers, still beats, and still notices a dead peer; it learns of it at its next poll. A process
 /// that is stopped as a whole stops beating, which is the point.
-final class Controller {
-    enum Stage { case starting, running, stopped }
+@safe final class Controller {
+    /// How long a rank that goes waits for its last words to arrive.
+    private static let farewellSeconds = 0.2
 
     let options: MeshOptions
-    let identity: Identity
-    let loop = UVLoop()
-    let shared: Shared
-    let startDeadline: UInt64
-    var stage = Stage.starting
-    var roster: Roster
-    var watch: Watch?
-    var listener: UVListener?
-    /// Incoming and outgoing handshakes, oldest first.
-    var greetings: [Greeting] = []
-    var controls: [Int: ControlStream] = [:]
+    let loop: UVLoop
+    private let shared: Shared
+    private let session: Session
+    private let listener: UVListener
+    /// Open connections by the session's number.
+    private var connections: [Int: Connection] = [:]
+    /// What is read of a connection passes through here: nobody costs memory before there is something to keep.
+    private let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: FrameReader.stageByteCount, alignment: 64)
     /// Data streams that stand, until the mesh takes them over.
     var dataStreams: [(stream: UVStream, keys: HandshakeResult)] = []
-    /// Memory that is offered to higher ranks; memory that is agreed on; and whose word on it is still to come.
-    var offeredMemory: [Int: SharedSegment] = [:]
+    /// Memory that is offered to higher ranks, and memory that is agreed on.
+    private var offeredMemory: [Int: SharedSegment] = [:]
     var sharedMemory: [Int: SharedSegment] = [:]
-    var memoryAwaited: Set<Int>
-    var hasOfferedMemory = false
-    /// Why the start has failed.
-    var failure: WireError?
+    private var hasStarted = false
+    private var failure: WireError?
     /// A fault that the peers are being told of.
     private var telling: (fault: LinkFault, until: UInt64)?
-    /// A peer that went away during the start, and until when another may explain it.
-    var suspicion: (fault: LinkFault, until: UInt64)?
-    /// Connections to make again, and when.
-    var retries: [(peer: Int, stream: Int, at: UInt64)] = []
-    var attempts = 0
-    var lastProblem = "nobody listens there"
-    /// What somebody without proof said at the last attempt to reach rank 0.
-    var strangerMet: WireError?
-    /// Where rank 0 was looked for last.
-    var lastTried: SocketAddress?
-    var masterAddress: SocketAddress?
-    var strangers = 0
-    /// Peers that said goodbye before this rank had finished starting.
-    var earlyGoodbyes: Set<Int> = []
-    var nextBeat: UInt64 = 0
+    private var isActing = false
+    private var isStopped = false
     /// Wakes the caller's thread.
     private let caller: UVWaker
     private var thread = pthread_t()
 
-    init(options: MeshOptions, shared: Shared, caller: UVWaker) {
+    init(options: MeshOptions, shared: Shared, caller: UVWaker, loop: UVLoop, listener: UVListener) {
         self.options = options
         self.shared = shared
         self.caller = caller
-        identity = options.identity
-        memoryAwaited = Set((0..<options.worldSize).filter { $0 != options.rank })
-        roster = Roster(rank: options.rank, worldSize: options.worldSize,
-                        streamCount: 1 + options.dataStreams)
-        startDeadline = MonotonicClock.nanoseconds() + UInt64(options.startDeadlineSeconds * 1e9)
+        self.loop = loop
+        self.listener = listener
+        session = Session(options, hostName: Wire.hostName(), listening: listener.address,
+                          at: MonotonicClock.nanoseconds()) { shared.operation }
         // A tenth of a second is fine enough for every deadline here, and costs nothing.
         let beat = options.heartbeatSeconds / Watch.beatsPerDeadline
         loop.tick(every: UInt64(max(1, min(100, beat * 1000 / 4))))
+        listener.onAccept = { [unowned self] stream in take(stream) }
     }
 
-    // MARK: the thread
+    deinit { unsafe scratch.deallocate() }
 
-    func startLoop() {
-        stage = .running
-        let hosts = (0..<options.worldSize).map { roster.places[$0]?.hostName ?? "unknown host" }
-        var watch = Watch(rank: options.rank, hosts: hosts, heartbeatSeconds: options.heartbeatSeconds,
-                          now: MonotonicClock.nanoseconds())
-        for peer in earlyGoodbyes { watch.goodbye(from: peer) }
-        self.watch = watch
-        shared.leftCount.store(watch.leftCount, ordering: .relaxed)
-        thread = startThread { self.run() }
+    var listeningAddress: SocketAddress { session.listening }
+    var strangerCount: Int { session.strangers }
+    func hostName(of peer: Int) -> String { session.name(of: peer) }
+
+    // MARK: the start, and the thread
+
+    /// Runs the start in the caller's thread. Returns when every stream stands.
+    func start() throws(WireError) {
+        step()
+        while failure == nil {
+            if hasStarted, dataStreams.allSatisfy({ $0.stream.pendingWrites == 0 }) { return }
+            loop.runOnce()
+            step()
+        }
+        guard let failure else { return }
+        deliver()
+        throw failure
     }
+
+    func startLoop() { thread = startThread { self.run() } }
 
     private func run() {
         // Signals are for the caller's thread: this one only keeps the mesh alive.
         var all = sigset_t()
         unsafe sigfillset(&all)
         unsafe pthread_sigmask(SIG_BLOCK, &all, nil)
-        while stage == .running {
+        while !isStopped {
             loop.runOnce()
-            step(MonotonicClock.nanoseconds())
+            for note in shared.takeNotes() { handle(note) }
+            step()
         }
+    }
+
+    /// Called after each pass of the loop.
+    private func step() {
+        listener.goOn()
+        session.tick(MonotonicClock.nanoseconds())
+        carryOut()
+        publish(MonotonicClock.nanoseconds())
     }
 
     /// Tells the thread to end and waits for it. The loop then belongs to the caller again.
@@ -102,146 +105,169 @@ final class Controller {
         pthread_join(thread, nil)
     }
 
-    /// How long a rank that goes waits for its last words to arrive.
-    private static let farewellSeconds = 0.2
-
-    private func isDelivered(except culprit: Int) -> Bool {
-        controls.values.allSatisfy { $0.peer == culprit || $0.stream.isDelivered }
+    private var isDelivered: Bool {
+        session.controlConnections.allSatisfy { connections[$0]?.stream.isDelivered ?? true }
     }
 
     /// Waits until the others have what was said last, but not for long. For the thread that drives the loop.
-    func deliver(except culprit: Int = -1) {
+    func deliver() {
         loop.tick(every: 1)
         let limit = MonotonicClock.nanoseconds() + UInt64(Self.farewellSeconds * 1e9)
-        while !isDelivered(except: culprit), MonotonicClock.nanoseconds() < limit { loop.runOnce() }
-    }
-
-    /// Ends everything on the loop.
-    func close() {
-        stage = .stopped
-        listener?.close()
-        for greeting in greetings { greeting.stream.close() }
-        for control in controls.values { control.stream.close() }
-        for data in dataStreams { data.stream.close() }
-        greetings = []
-        controls = [:]
-        dataStreams = []
-        loop.close()
-    }
-
-    // MARK: steps
-
-    /// Called after each pass of the loop: what time and the caller have brought.
-    func step(_ now: UInt64) {
-        dropLateGreetings(now)
-        switch stage {
-        case .starting: startStep(now)
-        case .running:
-            for note in shared.takeNotes() { handle(note, now) }
-            perform(watch?.tick(now, operation: shared.operation))
-            publish(now)
-        case .stopped: break
-        }
-    }
-
-    private func handle(_ note: Note, _ now: UInt64) {
-        switch note {
-        case .broke(let peer, let evidence): watch?.broke(peer, evidence: evidence, at: now)
-        case .misbehaved(let peer, let evidence):
-            perform(watch?.misbehaved(peer, evidence: evidence, operation: shared.operation))
-        case .abort(let fault): perform(watch?.abort(fault))
-        case .inquire: for control in controls.values { control.send(.inquiry) }
-        case .answer(let peer, let answer): controls[peer]?.send(.answer, ControlPayload.answer(answer))
-        case .goodbye: for control in controls.values { control.send(.goodbye) }
-        case .stop: stage = .stopped
-        }
-    }
-
-    private func perform(_ action: Watch.Action?) {
-        switch action {
-        case nil: break
-        case .beat: for control in controls.values { control.send(.heartbeat) }
-        case .tell(let fault):
-            let content = ControlPayload.abort(fault, kind: .running)
-            for control in controls.values { control.send(.abort, content) }
-            telling = (fault, MonotonicClock.nanoseconds() + UInt64(Self.farewellSeconds * 1e9))
-            loop.tick(every: 1)
-        }
+        while !isDelivered, MonotonicClock.nanoseconds() < limit { loop.runOnce() }
     }
 
     /// Lets the caller know of a fault once the others do.
     private func publish(_ now: UInt64) {
-        guard let (fault, until) = telling, now >= until || isDelivered(except: fault.culprit) else { return }
+        guard let (fault, until) = telling, now >= until || isDelivered else { return }
         telling = nil
         loop.tick(every: 100)
         shared.publish(fault)
         caller.wake()
     }
 
-    // MARK: what control streams say
-
-    /// A whole frame came from a peer. False when it makes no sense.
-    func received(_ type: FrameType, _ content: [UInt8], from control: ControlStream) -> Bool {
-        watch?.heard(from: control.peer, at: MonotonicClock.nanoseconds())
-        switch type {
-        case .heartbeat: return content.isEmpty
-        case .goodbye:
-            if stage == .starting { earlyGoodbyes.insert(control.peer) }
-            watch?.goodbye(from: control.peer)
-            shared.leftCount.store(watch?.leftCount ?? 0, ordering: .relaxed)
-            caller.wake()
-            return content.isEmpty
-        case .abort:
-            guard let (fault, kind) = ControlPayload.readAbort(content) else { return false }
-            if stage == .starting { failure = failure ?? .startFailed(fault, kind) }
-            perform(watch?.told(fault))
-            return true
-        case .hello:
-            guard options.rank == 0, let place = ControlPayload.readHello(content) else { return false }
-            roster.learn(place, of: control.peer)
-            let all = ControlPayload.roster(roster.places)
-            for other in controls.values { other.send(.roster, all) }
-            return true
-        case .roster:
-            guard control.peer == 0, let masterAddress else { return false }
-            let places = ControlPayload.readRoster(content, worldSize: options.worldSize)
-            guard let places else { return false }
-            roster.learn(places, masterAddress: masterAddress)
-            return true
-        case .inquiry:
-            if let answer = shared.ask(by: control.peer) {
-                control.send(.answer, ControlPayload.answer(answer))
-            } else {
-                caller.wake()
-            }
-            return content.isEmpty
-        case .answer:
-            let answer = ControlPayload.readAnswer(content, worldSize: options.worldSize)
-            guard let answer else { return false }
-            shared.answered(by: control.peer, answer)
-            caller.wake()
-            return true
-        case .memory: return stage == .starting && hearMemory(content, from: control)
-        case .memoryAnswer: return stage == .starting && hearMemoryAnswer(content, from: control)
-        case .data, .doorbell: return false
-        }
+    /// Ends everything on the loop.
+    func close() {
+        listener.close()
+        for connection in connections.values { connection.stream.close() }
+        for data in dataStreams { data.stream.close() }
+        connections = [:]
+        dataStreams = []
+        loop.close()
     }
 
-    /// A control stream ended, or carried nonsense.
-    func ended(_ control: ControlStream, evidence: String) {
+    // MARK: what the caller says
+
+    private func handle(_ note: Note) {
+        switch note {
+        case .broke(let peer, let evidence):
+            session.broke(peer, evidence: evidence, at: MonotonicClock.nanoseconds())
+        case .misbehaved(let peer, let evidence): session.misbehaved(peer, evidence: evidence)
+        case .abort(let fault): session.abort(fault)
+        case .inquire: session.inquire()
+        case .answer(let peer, let answer): session.answer(peer, answer)
+        case .goodbye: session.sayGoodbye()
+        case .stop: isStopped = true
+        }
+        carryOut()
+    }
+
+    // MARK: what the sockets bring
+
+    private func take(_ stream: UVStream) {
+        guard let address = stream.remoteAddress else { return stream.close() }
+        let number = session.accepted(from: address, at: MonotonicClock.nanoseconds())
+        open(number, stream)
+        stream.startReading()
+        carryOut()
+    }
+
+    private func open(_ number: Int, _ stream: UVStream) {
+        let connection = Connection(number: number, stream: stream, controller: self)
+        connections[number] = connection
+        stream.owner = connection
+    }
+
+    fileprivate func didConnect(_ connection: Connection, problem: String?) {
         let now = MonotonicClock.nanoseconds()
-        if stage == .starting, !earlyGoodbyes.contains(control.peer) {
-            let fault = LinkFault(culprit: control.peer, host: hostName(of: control.peer),
-                                  operation: "the start", evidence: evidence, reporter: options.rank)
-            let grace = control.hasSpoken ? 0 : UInt64(Watch.graceSeconds * 1e9)
-            suspicion = suspicion ?? (fault, now + grace)
-        }
-        if control.hasSpoken {
-            perform(watch?.ended(control.peer, evidence: evidence, operation: shared.operation))
+        if let problem {
+            session.ended(connection.number, evidence: problem, at: now)
         } else {
-            watch?.broke(control.peer, evidence: evidence, at: now)
+            session.connected(connection.number, local: connection.stream.localAddress, at: now)
+            connection.stream.startReading()
+        }
+        carryOut()
+    }
+
+    fileprivate func destination(for connection: Connection) -> UnsafeMutableRawBufferPointer {
+        unsafe UnsafeMutableRawBufferPointer(rebasing: scratch[..<session.wanted(connection.number)])
+    }
+
+    fileprivate func didRead(_ count: Int, from connection: Connection) {
+        let bytes = unsafe UnsafeRawBufferPointer(rebasing: scratch[..<count])
+        unsafe session.received(bytes, from: connection.number, at: MonotonicClock.nanoseconds())
+        carryOut()
+        if session.wanted(connection.number) == 0 { connection.stream.stopReading() }
+    }
+
+    fileprivate func didEnd(_ connection: Connection, evidence: String) {
+        session.ended(connection.number, evidence: evidence, at: MonotonicClock.nanoseconds())
+        carryOut()
+    }
+
+    // MARK: what the session wants
+
+    private func carryOut() {
+        guard !isActing else { return }
+        isActing = true
+        while let action = session.next() { carryOut(action) }
+        isActing = false
+    }
+
+    private func carryOut(_ action: SessionAction) {
+        switch action {
+        case .resolve: resolve()
+        case .connect(let number, let address):
+            let stream = UVStream(loop: loop)
+            open(number, stream)
+            stream.connect(to: address)
+        case .send(let number, let bytes): connections[number]?.stream.write(bytes)
+        case .close(let number): connections.removeValue(forKey: number)?.stream.close()
+        case .keep(let number, let keys):
+            guard let connection = connections.removeValue(forKey: number) else { return }
+            connection.stream.stopReading()
+            dataStreams.append((connection.stream, keys))
+        case .stopListening: listener.close()
+        case .makeMemory(let peer):
+            let made = SharedSegment.make()
+            offeredMemory[peer] = made?.segment
+            session.offer(made?.name, to: peer)
+        case .openMemory(let peer, let name):
+            sharedMemory[peer] = SharedSegment.open(name)
+            session.opened(sharedMemory[peer] != nil, from: peer)
+        case .settleMemory(let peer, let isShared):
+            guard let offered = offeredMemory.removeValue(forKey: peer) else { return }
+            offered.closeDescriptor()
+            if isShared { sharedMemory[peer] = offered }
+        case .started: hasStarted = true
+        case .hurry: loop.tick(every: 1)
+        case .failed(let error): failure = error
+        case .report(let fault):
+            telling = (fault, MonotonicClock.nanoseconds() + UInt64(Self.farewellSeconds * 1e9))
+        case .left(let count):
+            shared.leftCount.store(count, ordering: .relaxed)
+            caller.wake()
+        case .asked(let peer):
+            if let answer = shared.ask(by: peer) { session.answer(peer, answer) } else { caller.wake() }
+        case .answered(let peer, let answer):
+            shared.answered(by: peer, answer)
+            caller.wake()
         }
     }
 
-    func hostName(of peer: Int) -> String { roster.places[peer]?.hostName ?? "never seen" }
+    private func resolve() {
+        let now = MonotonicClock.nanoseconds()
+        do throws(WireError) {
+            session.resolved(try SocketAddress.resolve(options.masterHost, port: UInt16(options.masterPort)), at: now)
+        } catch {
+            session.unresolved(error.description, at: now)
+        }
+    }
+}
+
+/// A socket and the number that the session knows it by.
+private final class Connection: UVStreamOwner {
+    let number: Int
+    let stream: UVStream
+    private unowned let controller: Controller
+
+    init(number: Int, stream: UVStream, controller: Controller) {
+        self.number = number
+        self.stream = stream
+        self.controller = controller
+    }
+
+    func didConnect(_ stream: UVStream, problem: String?) { controller.didConnect(self, problem: problem) }
+    func destination(for stream: UVStream) -> UnsafeMutableRawBufferPointer { unsafe controller.destination(for: self) }
+    func didRead(_ count: Int, from stream: UVStream) { controller.didRead(count, from: self) }
+    func didEnd(_ stream: UVStream, evidence: String) { controller.didEnd(self, evidence: evidence) }
 }

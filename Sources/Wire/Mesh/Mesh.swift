@@ -23,8 +23,10 @@ public final class Mesh: Link {
     public let rank: Int
     public let worldSize: Int
     public private(set) var hosts: [String]
-    /// Where this rank listens; nil in a world of one.
+    /// Where this rank listened until all had come; nil in a world of one.
     package private(set) var listeningAddress: SocketAddress?
+    /// Connections that came in during the start and did not show that they know the secret.
+    package private(set) var strangerCount = 0
     private let options: MeshOptions
     private let loop: UVLoop
     private let shared: Shared
@@ -58,7 +60,9 @@ public final class Mesh: Link {
         _ = signal(SIGPIPE, SIG_IGN)
         let mesh = Mesh(options)
         guard options.worldSize > 1 else { return mesh }
-        let controller = Controller(options: options, shared: mesh.shared, caller: mesh.loop.waker)
+        let loop = UVLoop(), listener = try UVListener.open(options, on: loop)
+        let controller = Controller(options: options, shared: mesh.shared, caller: mesh.loop.waker, loop: loop,
+                                    listener: listener)
         do throws(WireError) {
             try controller.start()
         } catch {
@@ -98,7 +102,8 @@ public final class Mesh: Link {
         }
         controller.sharedMemory = [:]
         hosts = (0..<worldSize).map { controller.hostName(of: $0) }
-        listeningAddress = controller.listener?.address
+        listeningAddress = controller.listeningAddress
+        strangerCount = controller.strangerCount
         self.controller = controller
         controller.startLoop()
     }

@@ -21,7 +21,7 @@ import Musl
 //
 /// A mapping of such memory, unmapped at its end. The descriptor is open only until the other rank has opened it, too,
 /// so that shared memory costs a running rank none.
-@safe final class SharedSegment {
+@safe package final class SharedSegment {
     static let cookieByteCount = 32
     private static let headByteCount = 4096
     static let byteCount = headByteCount + 2 * SharedRing.byteCount
@@ -30,7 +30,7 @@ import Musl
     private let memory: UnsafeMutableRawPointer
 
     /// How an offer names the memory.
-    struct Name: Equatable, Sendable {
+    package struct Name: Equatable, Sendable {
         var process: UInt32
         var descriptor: UInt32
         var byteCount: UInt64
