@@ -94,25 +94,60 @@ struct Snapshot {
 
     private var tokenizer: String { String(decoding: corpus.tokenizer.json, as: UTF8.self) }
 
+    /// What came of a save, on every rank the same: nil if it is done, else why it was given up (a full disk, say). The
+    /// state is as it was, so training can go on.
+    func save(_ moment: Moment, with writer: CheckpointWriter, shared: Bool, by world: World) throws -> String? {
+        if shared, world.size > 1 { return try saveTogether(moment, with: writer, by: world) }
+        let failure = try world.onFirst { try Self.failure { _ = try save(moment, with: writer) } }
+        return try Self.first(failure ?? nil, of: world)
+    }
+
     /// Saves the state at `moment`, by this process alone. Returns the checkpoint's folder.
     func save(_ moment: Moment, with writer: CheckpointWriter) throws(CheckpointError) -> String {
         try writer.write(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer,
                          model: sources(model), optimizer: sources(moments))
     }
 
-    /// The same by all ranks of `world`: each writes its share of the tensors, rank 0 commits. Returns the folder on
-    /// rank 0, nil on the others.
-    func save(_ moment: Moment, with writer: CheckpointWriter, by world: World) throws -> String? {
-        let step = Int(moment.position.step)
-        if world.rank == 0 { try writer.begin(step: step) }
-        try world.barrier()
-        let own = try writer.writePart(step: step, world.rank, of: world.size,
+    /// The same by all ranks of `world`: each writes its share of the tensors, rank 0 commits. Returns why it was given
+    /// up, if it was.
+    private func saveTogether(_ moment: Moment, with writer: CheckpointWriter, by world: World) throws -> String? {
+        let step = Int(moment.position.step), isFirst = world.rank == 0
+        let begun = try Self.failure { if isFirst { try writer.begin(step: step) } }
+        if let failure = try Self.first(begun, of: world) { return failure }
+        var own: [UInt8] = []
+        let written = try Self.failure {
+            own = try writer.writePart(step: step, world.rank, of: world.size,
                                        model: sources(share(model, of: world)),
                                        optimizer: sources(share(moments, of: world)))
+        }
+        if let failure = try Self.first(written, of: world) {
+            if isFirst { writer.abandon(step: step) }
+            return failure
+        }
         let records = try world.gather(own)
-        guard world.rank == 0 else { return nil }
-        return try writer.commit(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer,
-                                 records: records)
+        let committed = try Self.failure {
+            if isFirst {
+                _ = try writer.commit(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer, records: records)
+            }
+        }
+        return try Self.first(committed, of: world)
+    }
+
+    /// Nil if `work` went well, else why it could not write. What is wrong otherwise is thrown on.
+    private static func failure(_ work: () throws -> Void) throws -> String? {
+        do {
+            try work()
+            return nil
+        } catch let error as CheckpointError {
+            guard case .notWritten = error else { throw error }
+            return error.description
+        }
+    }
+
+    /// The first rank's failure that has one; the same on all.
+    private static func first(_ own: String?, of world: World) throws -> String? {
+        let texts = try world.gather(Array((own.map { "!\($0)" } ?? ".").utf8))
+        return texts.first { $0.first == UInt8(ascii: "!") }.map { String(decoding: $0.dropFirst(), as: UTF8.self) }
     }
 
     /// A run of neighbouring tensors for each rank, about equal in bytes: a tensor belongs to the rank in whose part
@@ -179,6 +214,7 @@ struct Snapshot {
 
     /// Fills weights and moments.
     func load(_ checkpoint: Checkpoint) throws(CheckpointError) {
-        for entry in model + moments { unsafe try checkpoint.read(entry.spec, into: entry.row.bytes) }
+        let reader = checkpoint.reader()
+        for entry in model + moments { unsafe try checkpoint.read(entry.spec, into: entry.row.bytes, with: reader) }
     }
 }
