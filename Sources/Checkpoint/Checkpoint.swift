@@ -24,18 +24,28 @@ public struct TensorSpec: Equatable, Sendable, CustomStringConvertible {
 
 /// A saved step, opened for reading. See `Manifest` for the format.
 ///
-/// Opening checks the manifest and every file's size. Reading a tensor checks its CRC-32C on the way, reading
-/// a text its SHA-256. `verify` checks every byte.
+/// Opening checks the manifest and every file's size, and the manifest's signature when a key is given. Reading a
+/// tensor checks its CRC-32C on the way, reading a text its SHA-256. `verify` checks every byte; only that finds what
+/// somebody has changed on purpose.
 public struct Checkpoint: Sendable {
     /// The folder `step-N`.
     public let path: String
     public let manifest: Manifest
     public let disk: any Disk
+    /// Where each tensor is among the manifest's.
+    private let places: [String: Int]
+
+    private init(path: String, manifest: Manifest, disk: any Disk) {
+        self.path = path
+        self.manifest = manifest
+        self.disk = disk
+        places = Dictionary(uniqueKeysWithValues: manifest.tensors.enumerated().map { ($1.name, $0) })
+    }
 
     /// - Throws: `.notFound` if there is no manifest, `.damaged` if it is not intact or if a file is
-    ///   missing or has another size.
-    public static func open(_ path: String, disk: any Disk = RealDisk()) throws(CheckpointError)
-        -> Checkpoint {
+    ///   missing or has another size, `.notTrusted` if a key is given and the signature is not that key's.
+    public static func open(_ path: String, key: CheckpointKey? = nil, disk: any Disk = RealDisk())
+        throws(CheckpointError) -> Checkpoint {
         let path = trimmingSlashes(path), manifestPath = joined(path, Manifest.fileName)
         let kind = try onDisk { () throws(DiskError) in try disk.kind(path) }
         guard kind == .folder else {
@@ -47,8 +57,8 @@ public struct Checkpoint: Sendable {
         }
         guard size <= Manifest.sizeLimit else { throw .damaged(manifestPath, "\(Units.bytes(size))") }
         let bytes = try onDisk { () throws(DiskError) in try readFile(manifestPath, size: size, disk) }
-        let checkpoint = Checkpoint(path: path, manifest: try Manifest(decoding: bytes, path: manifestPath),
-                                    disk: disk)
+        let manifest = try Manifest(decoding: bytes, path: manifestPath, key: key)
+        let checkpoint = Checkpoint(path: path, manifest: manifest, disk: disk)
         let damages = try checkpoint.wrongSizes()
         guard damages.isEmpty else { throw .damaged(damages) }
         return checkpoint
@@ -90,11 +100,20 @@ public struct Checkpoint: Sendable {
     }
 
     /// The weights, in the order of their bytes.
-    public var model: [Manifest.Tensor] { manifest.tensors.filter { Manifest.fileKind($0.file) == .model } }
+    public var model: [StoredTensor] { tensors(.model) }
     /// The optimizer's state; empty if none was saved.
-    public var optimizer: [Manifest.Tensor] {
-        manifest.tensors.filter { Manifest.fileKind($0.file) == .optimizer }
+    public var optimizer: [StoredTensor] { tensors(.optimizer) }
+
+    private func tensors(_ kind: Manifest.FileKind) -> [StoredTensor] {
+        let files = Set(manifest.files.map(\.name).filter { Manifest.fileKind($0) == kind })
+        return manifest.tensors.filter { files.contains($0.slices[0].file) }
     }
+
+    /// The tensor of this name, if there is one.
+    public func tensor(_ name: String) -> StoredTensor? { places[name].map { manifest.tensors[$0] } }
+
+    /// For reading many tensors, or parts of them.
+    public func reader() -> TensorReader { TensorReader(folder: path, files: manifest.files, disk: disk) }
 }
 
 extension Checkpoint {
@@ -106,7 +125,7 @@ extension Checkpoint {
         try require(specs, optimizer)
     }
 
-    private func require(_ specs: [TensorSpec], _ stored: [Manifest.Tensor]) throws(CheckpointError) {
+    private func require(_ specs: [TensorSpec], _ stored: [StoredTensor]) throws(CheckpointError) {
         let byName = Dictionary(uniqueKeysWithValues: stored.map { ($0.name, $0) })
         for spec in specs { _ = try entry(spec, byName[spec.name]) }
         let wanted = Set(specs.map(\.name))
@@ -116,30 +135,16 @@ extension Checkpoint {
         }
     }
 
-    /// Fills `bytes` with the tensor `spec`, checking its CRC-32C on the way. If this throws, the contents of
-    /// `bytes` are undefined.
-    public func read(_ spec: TensorSpec, into bytes: UnsafeMutableRawBufferPointer) throws(CheckpointError) {
-        precondition(bytes.count == spec.byteCount, "\(spec.name): \(bytes.count) bytes, \(spec)")
-        let entry = try entry(spec, manifest.tensors.first { $0.name == spec.name })
-        let path = joined(self.path, entry.file)
-        let crc = try onDisk { () throws(DiskError) in
-            let file = try disk.open(path)
-            defer { disk.close(file) }
-            var crc: UInt32 = 0, done = 0
-            while done < bytes.count {
-                let block = unsafe UnsafeMutableRawBufferPointer(
-                    rebasing: bytes[done..<min(done + blockSize, bytes.count)])
-                try unsafe disk.read(into: block, from: file, at: entry.begin + done)
-                crc = unsafe CRC32C.checksum(UnsafeRawBufferPointer(block), from: crc)
-                done += block.count
-            }
-            return crc
-        }
-        if let damage = entry.damage(path, found: crc) { throw .damaged([damage]) }
+    /// Fills `bytes` with the tensor `spec`, or with some of its elements (row-major), checking them on the way. If
+    /// this throws, the contents of `bytes` are undefined. reader: one for all tensors that are read.
+    public func read(_ spec: TensorSpec, _ elements: Range<Int>? = nil, into bytes: UnsafeMutableRawBufferPointer,
+                     with reader: TensorReader? = nil) throws(CheckpointError) {
+        let entry = try entry(spec, tensor(spec.name))
+        let all = 0..<(spec.byteCount / spec.type.width)
+        try unsafe (reader ?? self.reader()).read(entry, elements ?? all, into: bytes)
     }
 
-    private func entry(_ spec: TensorSpec, _ stored: Manifest.Tensor?) throws(CheckpointError)
-        -> Manifest.Tensor {
+    private func entry(_ spec: TensorSpec, _ stored: StoredTensor?) throws(CheckpointError) -> StoredTensor {
         guard let stored else {
             throw .mismatch("\(path) has no tensor \(spec.name) (\(spec))" + Checkpoint.advice)
         }
@@ -151,14 +156,6 @@ extension Checkpoint {
     }
 
     private static let advice = "; the recipe it was trained with is its \(Manifest.recipeFile)"
-}
-
-extension Manifest.Tensor {
-    /// Nil if `found` is the checksum that was written.
-    func damage(_ path: String, found: UInt32) -> Damage? {
-        checksumText(found) == crc32c ? nil
-            : Damage(path: path, tensor: name, evidence: "CRC-32C \(checksumText(found)), expected \(crc32c)")
-    }
 }
 
 /// `count` bytes of a file.

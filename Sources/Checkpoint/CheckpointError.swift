@@ -15,11 +15,14 @@ public enum CheckpointError: Fault, Equatable {
     case damaged([Damage])
     /// The checkpoint is whole, but does not fit what is to be loaded.
     case mismatch(String)
+    /// A key is given, and the checkpoint does not bear its signature. It is not passed over for an older one, which
+    /// would be what an attacker wants, or what a wrong key file would do to all of them.
+    case notTrusted(String)
 
     public var kind: FaultKind {
         switch self {
         case .disk, .notWritten, .exists: .running
-        case .notFound, .damaged, .mismatch: .badInput
+        case .notFound, .damaged, .mismatch, .notTrusted: .badInput
         }
     }
 
@@ -31,7 +34,7 @@ public enum CheckpointError: Fault, Equatable {
             "the checkpoint of step \(step) was not written: \(error); earlier checkpoints are untouched"
         case .exists(let path):
             "\(path) already holds a checkpoint; move it away or save to another folder"
-        case .notFound(let text), .mismatch(let text):
+        case .notFound(let text), .mismatch(let text), .notTrusted(let text):
             text
         case .damaged(let damages):
             damages.map(\.description).joined(separator: "; ")
@@ -45,12 +48,15 @@ public struct Damage: Equatable, Sendable, CustomStringConvertible {
     public let path: String
     /// The tensor whose bytes changed; nil if something else of the file did.
     public let tensor: String?
+    /// The block of the file (see `StoredFile.blocks`); nil where nothing is known of blocks.
+    public let block: Int?
     /// What was found, for example "checksum 1A2B3C4D, expected 5E6F7081".
     public let evidence: String
 
-    public init(path: String, tensor: String? = nil, evidence: String) {
+    public init(path: String, tensor: String? = nil, block: Int? = nil, evidence: String) {
         self.path = path
         self.tensor = tensor
+        self.block = block
         self.evidence = evidence
     }
 

@@ -4,10 +4,13 @@ import Storage
 /// The checkpoints of one run: `outputs/NAME/checkpoint/step-N`.
 public struct CheckpointFolder: Sendable {
     public let path: String
+    /// If there is one, only checkpoints that are signed with it are opened.
+    public let key: CheckpointKey?
     public let disk: any Disk
 
-    public init(_ path: String, disk: any Disk = RealDisk()) {
+    public init(_ path: String, key: CheckpointKey? = nil, disk: any Disk = RealDisk()) {
         self.path = trimmingSlashes(path)
+        self.key = key
         self.disk = disk
     }
 
@@ -25,19 +28,19 @@ public struct CheckpointFolder: Sendable {
     /// The newest checkpoint of which every byte is as it was written. For each newer one that was passed
     /// over, because it is damaged or was never finished, there is a warning that says what is wrong with it.
     /// - Throws: `.notFound` if there is none, with the same reasons. Whatever else keeps a newer one from being read
-    ///   (an I/O error, another version's format) is thrown as it is: to go back for it would cost steps that are
-    ///   there.
+    ///   (an I/O error, another version's format, not our signature) is thrown as it is: to go back for it would cost
+    ///   steps that are there.
     public func latest() throws(CheckpointError) -> (checkpoint: Checkpoint, warnings: [String]) {
         var reasons: [String] = []
         for step in try steps() {
             do throws(CheckpointError) {
-                let checkpoint = try Checkpoint.open(joined(path, stepName(step)), disk: disk)
+                let checkpoint = try Checkpoint.open(joined(path, stepName(step)), key: key, disk: disk)
                 try checkpoint.requireWhole()
                 return (checkpoint, reasons.map { "\($0); going back to step \(step)" })
             } catch {
                 switch error {
                 case .damaged, .notFound: reasons.append(error.description)
-                case .disk, .notWritten, .exists, .mismatch: throw error
+                case .disk, .notWritten, .exists, .mismatch, .notTrusted: throw error
                 }
             }
         }
@@ -55,7 +58,7 @@ public struct CheckpointFolder: Sendable {
         for step in try steps() {
             if kept.count == count {
                 older.append(step)
-            } else if let checkpoint = try? Checkpoint.open(joined(path, stepName(step)), disk: disk) {
+            } else if let checkpoint = try? Checkpoint.open(joined(path, stepName(step)), key: key, disk: disk) {
                 kept.append(checkpoint)
             }
         }
@@ -95,8 +98,8 @@ public struct CheckpointFolder: Sendable {
 extension Checkpoint {
     /// The checkpoint that a person means by `path`: a `step-N` folder itself, or the latest of a run
     /// (`outputs/NAME`) or of a run's `checkpoint` folder. Warnings as in `CheckpointFolder.latest`.
-    public static func locate(_ path: String, disk: any Disk = RealDisk()) throws(CheckpointError)
-        -> (checkpoint: Checkpoint, warnings: [String]) {
+    public static func locate(_ path: String, key: CheckpointKey? = nil, disk: any Disk = RealDisk())
+        throws(CheckpointError) -> (checkpoint: Checkpoint, warnings: [String]) {
         let path = trimmingSlashes(path)
         func kind(_ path: String) throws(CheckpointError) -> PathKind? {
             try onDisk { () throws(DiskError) in try disk.kind(path) }
@@ -106,10 +109,10 @@ extension Checkpoint {
         case .file, .other: throw .notFound("\(path) is not a folder; give a checkpoint's or a run's folder")
         case .folder: break
         }
-        if try kind(joined(path, Manifest.fileName)) != nil { return (try open(path, disk: disk), []) }
-        let inRun = CheckpointFolder(joined(path, "checkpoint"), disk: disk)
+        if try kind(joined(path, Manifest.fileName)) != nil { return (try open(path, key: key, disk: disk), []) }
+        let inRun = CheckpointFolder(joined(path, "checkpoint"), key: key, disk: disk)
         if try kind(inRun.path) == .folder { return try inRun.latest() }
-        let itself = CheckpointFolder(path, disk: disk)
+        let itself = CheckpointFolder(path, key: key, disk: disk)
         if try !itself.steps().isEmpty { return try itself.latest() }
         let names = try onDisk { () throws(DiskError) in try disk.list(path) }
         let ours = names.contains { Manifest.fileKind($0) == .model }

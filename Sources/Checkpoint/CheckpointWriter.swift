@@ -1,17 +1,44 @@
 import Base
-import Crypto
 import Storage
 
-/// A tensor to be saved: `bytes` are its elements, row-major, dense, little-endian. The memory is read
-/// during `write` only.
+/// A tensor to be saved, or a slice of one: `bytes` are its elements, row-major, dense, little-endian. The memory is
+/// read during `write` only.
 @safe public struct TensorSource {
+    /// Of the whole tensor.
     public let spec: TensorSpec
+    /// Those that are here. All of them, unless ranks share the tensor.
+    public let elements: Range<Int>
     public let bytes: UnsafeRawBufferPointer
 
-    public init(_ name: String, _ type: ElementType, _ shape: [Int], bytes: UnsafeRawBufferPointer) {
+    public init(_ name: String, _ type: ElementType, _ shape: [Int], _ elements: Range<Int>? = nil,
+                bytes: UnsafeRawBufferPointer) {
         spec = TensorSpec(name, type, shape)
+        let all = 0..<(spec.byteCount / type.width)
+        self.elements = elements ?? all
         unsafe self.bytes = bytes
-        precondition(bytes.count == spec.byteCount, "\(name): \(bytes.count) bytes, shape \(shape)")
+        precondition(self.elements.clamped(to: all) == self.elements, "\(name): \(self.elements) of \(all)")
+        precondition(bytes.count == self.elements.count * type.width, "\(name): \(bytes.count) bytes, shape \(shape)")
+    }
+
+    private var isWhole: Bool { elements.count * spec.type.width == spec.byteCount }
+
+    /// What a safetensors header calls it. A slice says which elements it is, for readers without the manifest.
+    var storedName: String {
+        isWhole ? spec.name : "\(spec.name)[\(elements.lowerBound):\(elements.upperBound)]"
+    }
+    var storedShape: [Int] { isWhole ? spec.shape : [elements.count] }
+}
+
+/// How checkpoints are written.
+public struct SaveOptions: Sendable {
+    /// Whether the optimizer's state is compressed. Weights hardly get smaller (docs/checkpoints.md).
+    public var compressesOptimizer = false
+    /// Signs the manifest.
+    public var key: CheckpointKey?
+
+    public init(compressesOptimizer: Bool = false, key: CheckpointKey? = nil) {
+        self.compressesOptimizer = compressesOptimizer
+        self.key = key
     }
 }
 
@@ -20,8 +47,8 @@ import Storage
 /// A save is this, in this order:
 ///
 ///   1. Remove what an interrupted save of the same step has left. Make the folder `step-N/`.
-///   2. Create every file, the manifest included, and reserve its blocks.
-///   3. Write each file, hashing on the way, and sync it.
+///   2. Create every file, the manifest included, and reserve the room that it can need at most.
+///   3. Write each file, hashing on the way, give back what was too much, and sync it.
 ///   4. Sync `step-N/`, then the folder above it.
 ///   5. Write `manifest.json.tmp`, sync it, rename it to `manifest.json`, sync `step-N/`.
 ///
@@ -41,25 +68,32 @@ import Storage
 ///   - What a disk changes in silence is the reader's matter: see `Checkpoint.verify`.
 public struct CheckpointWriter: Sendable {
     public let folder: String
+    public let options: SaveOptions
     public let disk: any Disk
 
-    public init(folder: String, disk: any Disk = RealDisk()) {
+    public init(folder: String, options: SaveOptions = SaveOptions(), disk: any Disk = RealDisk()) {
         self.folder = trimmingSlashes(folder)
+        self.options = options
         self.disk = disk
     }
 
-    /// Saves one step and returns its folder. Tensor names differ over both lists. `recipe` is the resolved
-    /// TOML text, `tokenizer` the JSON that makes the checkpoint usable alone.
+    /// The same, writing to another disk.
+    func on(_ disk: any Disk) -> CheckpointWriter { CheckpointWriter(folder: folder, options: options, disk: disk) }
+
+    /// Saves one step and returns its folder. Tensor names differ over both lists, and each tensor is whole. `recipe`
+    /// is the resolved TOML text, `tokenizer` the JSON that makes the checkpoint usable alone.
     public func write(_ manifest: Manifest, recipe: String, tokenizer: String,
                       model: [TensorSource], optimizer: [TensorSource]) throws(CheckpointError) -> String {
-        precondition(Set((model + optimizer).map(\.spec.name)).count == model.count + optimizer.count,
+        precondition(Set((model + optimizer).map(\.storedName)).count == model.count + optimizer.count,
                      "two tensors of one name")
         let path = joined(folder, stepName(manifest.step))
         if try onDisk({ () throws(DiskError) in try disk.kind(joined(path, Manifest.fileName)) }) != nil {
             throw .exists(path)
         }
         var parts = [Part(Manifest.modelFile, model)]
-        if !optimizer.isEmpty { parts.append(Part(Manifest.optimizerFile, optimizer)) }
+        if !optimizer.isEmpty {
+            parts.append(Part(Manifest.optimizerFile, optimizer, compressed: options.compressesOptimizer))
+        }
         parts.append(Part(Manifest.recipeFile, text: recipe))
         parts.append(Part(Manifest.tokenizerFile, text: tokenizer))
         do throws(DiskError) {
@@ -84,20 +118,18 @@ public struct CheckpointWriter: Sendable {
     private func save(_ declared: Manifest, _ parts: [Part], in path: String) throws(DiskError) {
         try makeStepFolder(path)
         var manifest = declared
-        let noHash = hexadecimal([UInt8](repeating: 0, count: 32))
-        manifest.files = parts.map { Manifest.File(name: $0.name, size: $0.size, sha256: noHash) }
-        manifest.tensors = parts.flatMap { part in part.tensors.map { part.entry($0.place, crc: 0) } }
-        let manifestSize = manifest.encoded().count
+        manifest.files = parts.map(\.largestEntry)
+        manifest.tensors = parts.flatMap { part in part.tensors.map { part.entry($0.place, $0.source, crc: 0) } }
+        let room = manifest.encoded(key: options.key).count
 
         var open: [OpenFile] = []
         defer { for file in open { disk.close(file) } }
-        for part in parts { open.append(try disk.create(joined(path, part.name), size: part.size)) }
-        let temporary = joined(path, Manifest.temporaryName)
-        open.append(try disk.create(temporary, size: manifestSize))
+        for part in parts { open.append(try disk.create(joined(path, part.name), size: part.bound)) }
+        open.append(try disk.create(joined(path, Manifest.temporaryName), size: room))
 
         (manifest.files, manifest.tensors) = ([], [])
         for (part, file) in zip(parts, open) {
-            let (entry, tensors) = try write(part, to: file)
+            let (entry, tensors) = try part.write(to: file, disk)
             manifest.files.append(entry)
             manifest.tensors += tensors
             try disk.sync(file)
@@ -105,47 +137,20 @@ public struct CheckpointWriter: Sendable {
         try disk.syncFolder(path)
         try disk.syncFolder(folder)
 
-        try publish(manifest, size: manifestSize, in: open[parts.count], of: path)
+        try publish(manifest, room: room, in: open[parts.count], of: path)
     }
 
     /// The moment at which a checkpoint begins to exist: everything it vouches for is durable by now.
-    func publish(_ manifest: Manifest, size: Int, in file: OpenFile, of path: String) throws(DiskError) {
-        let bytes = manifest.encoded()
-        precondition(bytes.count == size, "the manifest's size depends on its hashes")
+    func publish(_ manifest: Manifest, room: Int, in file: OpenFile, of path: String) throws(DiskError) {
+        let bytes = manifest.encoded(key: options.key)
+        precondition(bytes.count <= room, "the manifest is larger than was reserved for it")
         try unsafe bytes.span.bytes.withUnsafeBytes { bytes throws(DiskError) in
             try unsafe disk.write(bytes, to: file, at: 0)
         }
+        if bytes.count < room { try disk.cut(file, to: bytes.count) }
         try disk.sync(file)
         try disk.rename(joined(path, Manifest.temporaryName), to: joined(path, Manifest.fileName))
         try disk.syncFolder(path)
-    }
-
-    /// Writes one file in blocks, each hashed while it is in the cache.
-    func write(_ part: Part, to file: OpenFile) throws(DiskError)
-        -> (Manifest.File, [Manifest.Tensor]) {
-        var hash = SHA256(), offset = 0, entries: [Manifest.Tensor] = []
-        func append(_ bytes: UnsafeRawBufferPointer) throws(DiskError) -> UInt32 {
-            var crc: UInt32 = 0, done = 0
-            while done < bytes.count {
-                let block = unsafe UnsafeRawBufferPointer(
-                    rebasing: bytes[done..<min(done + blockSize, bytes.count)])
-                unsafe hash.update(bufferPointer: block)
-                crc = unsafe CRC32C.checksum(block, from: crc)
-                try unsafe disk.write(block, to: file, at: offset)
-                offset += block.count
-                done += block.count
-            }
-            return crc
-        }
-        _ = try unsafe part.head.span.bytes.withUnsafeBytes { bytes throws(DiskError) in
-            try unsafe append(bytes)
-        }
-        for tensor in part.tensors {
-            precondition(offset == tensor.place.range.lowerBound)
-            entries.append(part.entry(tensor.place, crc: try unsafe append(tensor.source.bytes)))
-        }
-        precondition(offset == part.size)
-        return (Manifest.File(name: part.name, size: part.size, sha256: hexadecimal(hash.finalize())), entries)
     }
 
     /// Makes a folder and all above it that are missing, each of them durable in its parent.
@@ -157,37 +162,6 @@ public struct CheckpointWriter: Sendable {
         try disk.syncFolder(parent)
     }
 }
-
-/// One file to be written: some bytes, then tensors.
-struct Part {
-    let name: String
-    let head: [UInt8]
-    let size: Int
-    var tensors: [(place: Safetensors.Tensor, source: TensorSource)] = []
-
-    init(_ name: String, text: String) {
-        self.name = name
-        head = Array(text.utf8)
-        size = head.count
-    }
-
-    init(_ name: String, _ sources: [TensorSource]) {
-        let layout = Safetensors(laying: sources.map { ($0.spec.name, $0.spec.type, $0.spec.shape) })
-        let byName = Dictionary(uniqueKeysWithValues: sources.map { ($0.spec.name, $0) })
-        self.name = name
-        head = layout.head
-        size = layout.fileSize
-        tensors = layout.tensors.map { ($0, byName[$0.name]!) }
-    }
-
-    func entry(_ tensor: Safetensors.Tensor, crc: UInt32) -> Manifest.Tensor {
-        Manifest.Tensor(name: tensor.name, file: name, dtype: tensor.type, shape: tensor.shape,
-                        begin: tensor.range.lowerBound, end: tensor.range.upperBound, crc32c: checksumText(crc))
-    }
-}
-
-/// Bytes that are hashed, written and read at a time.
-let blockSize = 4 << 20
 
 func stepName(_ step: Int) -> String { "step-\(step)" }
 

@@ -7,26 +7,31 @@ import Foundation
 ///
 ///     step-N/
 ///         model.safetensors       the weights
-///         optimizer.safetensors   the optimizer's moments, if there are any
-///                                 (written by W > 1 ranks, each is W files: model-00001-of-00004.safetensors,
-///                                 and every tensor is whole in one of them)
+///         optimizer.safetensors   the optimizer's moments, if there are any; compressed, it is
+///                                 optimizer.safetensors.zst, one zstd frame for each block of 4 MiB
+///                                 (written by W > 1 ranks, each is up to W files: model-00001-of-00004.safetensors)
 ///         config.toml             the resolved recipe
 ///         tokenizer.json          how bytes become tokens
 ///         manifest.json           this
+///
+/// The layout knows no ranks: a tensor is a list of slices, runs of its elements in row-major order, which lie in any
+/// of the files; together they are all of it. So any number of ranks reads what any number has written.
 ///
 /// `manifest.json` is JSON with one element of an array on a line, so that it can be read and grepped:
 ///
 ///     {
 ///     "self_sha256":"64 hex digits",      of every byte of this file after this line
+///     "hmac_sha256":"64 hex digits",      if there is a key: of every byte after this line
 ///     "data":{...},                       the other keys in alphabetical order
-///     "files":[ {name, size, SHA-256}, ... ],
+///     "files":[ {name, size, SHA-256, CRC-32C of each block}, ... ],
 ///     ...
-///     "tensors":[ {name, file, dtype, shape, begin, end, CRC-32C}, ... ],
+///     "tensors":[ {name, dtype, shape, slices: [{file, begin, end, first element, CRC-32C}]}, ... ],
 ///     ...
 ///     }
 ///
 /// The first two lines have a fixed form, so there is no byte that could change without the hash or
 /// the comparison noticing. There is no clock in it: the same run writes the same bytes again.
+/// docs/checkpoints.md has every field.
 public struct Manifest: Equatable, Sendable {
     /// The step whose update is the last one in the weights.
     public var step: Int
@@ -38,8 +43,12 @@ public struct Manifest: Equatable, Sendable {
     public var rng: RNGState
     /// Whatever else must survive: scales, tuned tables, the warm-up's token count.
     public var state: [String: StateValue]
-    public internal(set) var files: [File] = []
-    public internal(set) var tensors: [Tensor] = []
+    public internal(set) var files: [StoredFile] = []
+    public internal(set) var tensors: [StoredTensor] = []
+    /// The format's version that it was read from, or will be written as.
+    public internal(set) var version = Manifest.newestVersion
+    /// Whether it carries a signature, right or wrong.
+    public internal(set) var isSigned = false
 
     public init(step: Int, tokens: Int, worldSize: Int, data: SavedPosition, rng: RNGState,
                 state: [String: StateValue] = [:]) {
@@ -49,27 +58,6 @@ public struct Manifest: Equatable, Sendable {
         self.data = data
         self.rng = rng
         self.state = state
-    }
-
-    public struct File: Codable, Equatable, Sendable {
-        public let name: String
-        public let size: Int
-        /// 64 lower-case hex digits.
-        public let sha256: String
-    }
-
-    public struct Tensor: Codable, Equatable, Sendable {
-        public let name: String
-        public let file: String
-        public let dtype: ElementType
-        public let shape: [Int]
-        /// The first byte in the file, and the one after the last.
-        public let begin: Int
-        public let end: Int
-        /// 8 upper-case hex digits.
-        public let crc32c: String
-
-        public var byteCount: Int { end - begin }
     }
 
     package static let modelFile = "model.safetensors"
@@ -93,19 +81,23 @@ public struct Manifest: Equatable, Sendable {
     package static func fileKind(_ name: String) -> FileKind? {
         switch name {
         case modelFile: return .model
-        case optimizerFile: return .optimizer
+        case optimizerFile, optimizerFile + compressedEnding: return .optimizer
         case recipeFile: return .recipe
         case tokenizerFile: return .tokenizer
         default: break
         }
-        guard let match = name.wholeMatch(of: /(model|optimizer)-([0-9]{5,})-of-([0-9]{5,})\.safetensors/),
-              let part = Int(match.2), let count = Int(match.3), part >= 1, part <= count else { return nil }
-        return match.1 == "model" ? .model : .optimizer
+        let pattern = /(model|optimizer)-([0-9]{5,})-of-([0-9]{5,})\.safetensors(\.zst)?/
+        guard let match = name.wholeMatch(of: pattern), let part = Int(match.2), let count = Int(match.3),
+              part >= 1, part <= count else { return nil }
+        if match.1 == "model" { return match.4 == nil ? .model : nil }
+        return .optimizer
     }
     package static let fileName = "manifest.json"
     static let temporaryName = "manifest.json.tmp"
+    static let compressedEnding = ".zst"
     static let format = "skein-checkpoint"
-    static let version = 1
+    /// 1 had whole tensors and no checksums of blocks. It is still read.
+    static let newestVersion = 2
     /// Ten times what a manifest of 100,000 tensors needs.
     static let sizeLimit = 256 << 20
 }

@@ -172,7 +172,14 @@ public struct Recipe: Sendable, Equatable {
         public var keepLatest = 3
         /// Every rank saves its part into `job.dumpFolder`, which all must see; else rank 0 saves everything.
         public var shared = true
+        /// Of the optimizer's state.
+        public var compression = CheckpointCompression.none
+        /// A file with the key that checkpoints are signed with, and that those which are loaded must be signed with.
+        /// Empty: none.
+        public var keyFile = ""
     }
+
+    public enum CheckpointCompression: String, Sendable, CaseIterable { case none, zstd }
 
     public struct ActivationCheckpointing: Sendable, Equatable {
         public var mode = Recomputation.none

@@ -95,6 +95,9 @@ extension Recipe {
         .integer("checkpoint.keep_latest_k", \.checkpoint.keepLatest, 1...1_000_000, "older checkpoints are removed"),
         .bool("checkpoint.shared", \.checkpoint.shared,
               "all ranks see dump_folder and save together; else rank 0 saves everything"),
+        .choice("checkpoint.compression", \.checkpoint.compression, "of the optimizer's state"),
+        .text("checkpoint.key_file", \.checkpoint.keyFile,
+              "the key that checkpoints are signed with, and must be to be loaded (skein secret new FILE)"),
 
         .choice("comm.protection", \.communication.protection, "of frames between ranks; auto: sealed between hosts"),
         .choice("comm.transport", \.communication.transport,

@@ -29,6 +29,9 @@ public protocol Disk: Sendable {
     func read(into buffer: UnsafeMutableRawBufferPointer, from file: OpenFile, at offset: Int)
         throws(DiskError)
 
+    /// Gives back what was reserved beyond the first `size` bytes: the file ends there.
+    func cut(_ file: OpenFile, to size: Int) throws(DiskError)
+
     /// Returns when the file's bytes and size are on the medium.
     func sync(_ file: OpenFile) throws(DiskError)
     /// Returns when the folder's names are on the medium.

@@ -92,6 +92,12 @@ public struct RealDisk: Disk {
         }
     }
 
+    public func cut(_ file: OpenFile, to size: Int) throws(DiskError) {
+        while ftruncate(file.descriptor, size) != 0 {
+            guard errno == EINTR else { throw DiskError("cut", file.path, code: errno) }
+        }
+    }
+
     public func sync(_ file: OpenFile) throws(DiskError) {
         guard fsync(file.descriptor) == 0 else { throw DiskError("sync", file.path, code: errno) }
     }

@@ -3,6 +3,7 @@ import Checkpoint
 import Recipe
 import Storage
 import Telemetry
+import Wire
 
 /// The folder of a run, `outputs/NAME`: what may begin in it, who owns it, and what lies there. Rank 0's, except for
 /// `requireVisible`.
@@ -21,11 +22,21 @@ final class RunFolder {
         path = "\(recipe.job.dumpFolder)/\(recipe.job.name)"
     }
 
-    var checkpoints: CheckpointFolder { CheckpointFolder("\(path)/checkpoint") }
+    var checkpoints: CheckpointFolder { CheckpointFolder("\(path)/checkpoint", key: key) }
+    /// The key of `checkpoint.key_file`, if there is one; known from `requirePlace` on.
+    private var key: CheckpointKey?
+
+    /// Writes this run's checkpoints. Ranks other than 0 write their parts, which bear no signature.
+    var writer: CheckpointWriter {
+        let options = SaveOptions(compressesOptimizer: recipe.checkpoint.compression == .zstd, key: key)
+        return CheckpointWriter(folder: "\(path)/checkpoint", options: options)
+    }
     var metrics: String { "\(path)/metrics.jsonl" }
 
     /// What can be said before the data are read: a file where a folder has to be, and a run that is there already.
     func requirePlace() throws {
+        let keyFile = recipe.checkpoint.keyFile
+        if !keyFile.isEmpty { key = CheckpointKey(bytes: try JobSecret.load(from: keyFile).bytes) }
         for path in foldersOnTheWay {
             switch try disk.kind(path) {
             case .file, .other: throw BadInput("\(path) is no folder; give another job.dump_folder or job.name")
@@ -96,8 +107,10 @@ final class RunFolder {
 
     private func named() throws -> Checkpoint? {
         guard !recipe.checkpoint.load.isEmpty else { return nil }
-        let (checkpoint, warnings) = try Checkpoint.locate(recipe.checkpoint.load)
+        let (checkpoint, warnings) = try Checkpoint.locate(recipe.checkpoint.load, key: key)
         for warning in warnings { Reporter.warn(warning) }
+        // The signature is of hashes: only when all bytes have theirs is it a signature of the weights.
+        if key != nil { try checkpoint.requireWhole() }
         return checkpoint
     }
 

@@ -94,32 +94,85 @@ struct Snapshot {
 
     private var tokenizer: String { String(decoding: corpus.tokenizer.json, as: UTF8.self) }
 
-    /// Saves the state at `moment` by rank 0 alone. Returns the checkpoint's folder there, nil on the others.
-    func saveByFirst(_ moment: Moment, with writer: CheckpointWriter, by world: World) throws -> String? {
-        let model = try gather(self.model, by: world) { _ in 0 }
-        let optimizer = try gather(self.moments, by: world) { _ in 0 }
+    /// What came of a save, on every rank the same: nil if it is done, else why it was given up (a full disk, say). The
+    /// state is as it was, so training can go on.
+    func save(_ moment: Moment, with writer: CheckpointWriter, shared: Bool, by world: World) throws -> String? {
+        if shared, world.size > 1 { return try saveTogether(moment, with: writer, by: world) }
+        let model = try gather(self.model, by: world), optimizer = try gather(self.moments, by: world)
         defer { withExtendedLifetime((model, optimizer)) {} }
-        return try world.onFirst {
-            try writer.write(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer,
-                             model: model.map(\.source), optimizer: optimizer.map(\.source))
+        let failure = try world.onFirst {
+            try Self.failure {
+                _ = try writer.write(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer,
+                                     model: model.map(\.source), optimizer: optimizer.map(\.source))
+            }
+        }
+        return try Self.first(failure ?? nil, of: world)
+    }
+
+    /// The same by all ranks of `world`: each writes tensors, or its slices of those that are shared out, and rank 0
+    /// commits. Returns why it was given up, if it was.
+    private func saveTogether(_ moment: Moment, with writer: CheckpointWriter, by world: World) throws -> String? {
+        let step = Int(moment.position.step), isFirst = world.rank == 0
+        let begun = try Self.failure { if isFirst { try writer.begin(step: step) } }
+        if let failure = try Self.first(begun, of: world) { return failure }
+        var own: [UInt8] = []
+        let written = try Self.failure {
+            own = try writer.writePart(step: step, world.rank, of: world.size, model: slices(model, of: world),
+                                       optimizer: slices(moments, of: world))
+        }
+        if let failure = try Self.first(written, of: world) {
+            if isFirst { writer.abandon(step: step) }
+            return failure
+        }
+        let records = try world.gather(own)
+        let committed = try Self.failure {
+            if isFirst {
+                _ = try writer.commit(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer, records: records)
+            }
+        }
+        return try Self.first(committed, of: world)
+    }
+
+    /// Nil if `work` went well, else why it could not write. What is wrong otherwise is thrown on.
+    private static func failure(_ work: () throws -> Void) throws -> String? {
+        do {
+            try work()
+            return nil
+        } catch let error as CheckpointError {
+            guard case .notWritten = error else { throw error }
+            return error.description
         }
     }
 
-    /// The same by all ranks of `world`: each writes its share of the tensors, rank 0 commits. Returns the folder on
-    /// rank 0, nil on the others.
-    func save(_ moment: Moment, with writer: CheckpointWriter, by world: World) throws -> String? {
-        let step = Int(moment.position.step)
-        let model = try gather(self.model, by: world, writer: self.writer(of: self.model, among: world.size))
-        let optimizer = try gather(self.moments, by: world, writer: self.writer(of: self.moments, among: world.size))
-        defer { withExtendedLifetime((model, optimizer)) {} }
-        if world.rank == 0 { try writer.begin(step: step) }
-        try world.barrier()
-        let own = try writer.writePart(step: step, world.rank, of: world.size, model: model.map(\.source),
-                                       optimizer: optimizer.map(\.source))
-        let records = try world.gather(own)
-        guard world.rank == 0 else { return nil }
-        return try writer.commit(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer,
-                                 records: records)
+    /// The first rank's failure that has one; the same on all.
+    private static func first(_ own: String?, of world: World) throws -> String? {
+        let texts = try world.gather(Array((own.map { "!\($0)" } ?? ".").utf8))
+        return texts.first { $0.first == UInt8(ascii: "!") }.map { String(decoding: $0.dropFirst(), as: UTF8.self) }
+    }
+
+    /// What this rank writes: of what every rank holds, a run of neighbouring tensors; of what is shared out, the pieces
+    /// that it holds, or its share of them where others hold the same.
+    private func slices(_ parts: [Part], of world: World) -> [TensorSource] {
+        let writer = self.writer(of: parts, among: world.size)
+        var found: [TensorSource] = [], number = 0
+        for part in parts {
+            let held = world.ranges(of: part.shard, state), isWhole = world.isWhole(part.shard, state)
+            for parameter in state.table.parameters {
+                let spec = spec(part.prefix, parameter)
+                for (unit, range) in part.shard.ranges.enumerated() {
+                    let piece = range.clamped(to: parameter.range)
+                    let holders = held.indices.filter { held[$0][unit] == range }
+                    let owner = isWhole ? writer(number) : holders[unit % holders.count]
+                    guard !piece.isEmpty, owner == world.rank else { continue }
+                    let elements = (piece.lowerBound - parameter.offset)..<(piece.upperBound - parameter.offset)
+                    let row = part.shard.part(piece, unit: unit)
+                    found.append(unsafe TensorSource(spec.name, spec.type, spec.shape, elements,
+                                                     bytes: UnsafeRawBufferPointer(row.bytes)))
+                }
+                number += 1
+            }
+        }
+        return found
     }
 
     /// Who writes the tensor of some number: a run of neighbouring tensors for each rank, about equal in bytes. A
@@ -135,17 +188,14 @@ struct Snapshot {
         return { writers[$0] }
     }
 
-    /// The tensors that this rank writes, whole: what it does not hold itself comes from those who do.
-    private func gather(_ parts: [Part], by world: World, writer: (Int) -> Int) throws -> [WholeTensor] {
-        var found: [WholeTensor] = [], number = 0
+    /// All tensors, whole, on rank 0: what it does not hold itself comes from those who do. The others have none.
+    private func gather(_ parts: [Part], by world: World) throws -> [WholeTensor] {
+        var found: [WholeTensor] = []
         for part in parts {
             for parameter in state.table.parameters {
-                let writer = writer(number)
-                let row = try world.collect(parameter, of: part.shard, state, at: writer)
-                if world.rank == writer {
-                    found.append(WholeTensor(spec: spec(part.prefix, parameter), row: row.row, memory: row.memory))
-                }
-                number += 1
+                let row = try world.collect(parameter, of: part.shard, state, at: 0)
+                guard world.rank == 0 else { continue }
+                found.append(WholeTensor(spec: spec(part.prefix, parameter), row: row.row, memory: row.memory))
             }
         }
         return found
@@ -210,14 +260,14 @@ struct Snapshot {
     /// `isResumed`: rank 0 has one.
     func fill(from checkpoint: Checkpoint?, isResumed: Bool, by world: World) throws {
         let memory = try Arena(name: "a tensor", capacity: state.table.parameters.map(\.count).max() ?? 0)
-        let largest = memory.take(memory.capacity)
+        let largest = memory.take(memory.capacity), reader = checkpoint?.reader()
         defer { withExtendedLifetime(memory) {} }
         for part in isResumed ? model + moments : model {
             for (number, parameter) in state.table.parameters.enumerated() {
                 let whole = largest.slice(0, parameter.count)
                 if world.rank == 0 {
-                    if let checkpoint {
-                        unsafe try checkpoint.read(spec(part.prefix, parameter), into: whole.bytes)
+                    if let checkpoint, let reader {
+                        unsafe try checkpoint.read(spec(part.prefix, parameter), into: whole.bytes, with: reader)
                     } else {
                         Parameters.initialize(whole, number, of: state.table, seed: recipe.debug.seed)
                     }

@@ -161,7 +161,7 @@ public final class TrainingRun {
             if good.isLost { try giveUp(good, &reporter) }
             // Weights that a step could do nothing with are not worth a place beside those before, but at the end.
             if recipe.checkpoint.enable, isLast || good.skipped == 0 && due(recipe.checkpoint.interval, done) {
-                try runner.phase("checkpoint") { try save(runner, snapshot, moment, &reporter, &good) }
+                try runner.phase("checkpoint") { try save(runner, snapshot, moment, &reporter, &good, isLast: isLast) }
                 if isLast, good.skipped == 0 { try retire() }
             }
             if let traced = try trace?.end(step, isLast: isLast, runner) {
@@ -194,22 +194,21 @@ public final class TrainingRun {
     private func due(_ interval: Int, _ step: Int) -> Bool { interval > 0 && step % interval == 0 }
 
     private func save(_ runner: StepRunner, _ snapshot: Snapshot, _ moment: Moment,
-                      _ reporter: inout Reporter?, _ good: inout LastGood) throws {
+                      _ reporter: inout Reporter?, _ good: inout LastGood, isLast: Bool) throws {
         try runner.requireEqualState(step: Int(moment.position.step))
         let started = MonotonicClock.seconds()
-        let writer = CheckpointWriter(folder: folder.checkpoints.path)
         // A checkpoint that outlives a power cut must not know of steps that the log has lost.
         reporter?.sync()
-        let path: String?
-        if runner.world.size > 1, recipe.checkpoint.shared {
-            path = try snapshot.save(moment, with: writer, by: runner.world)
-        } else {
-            path = try snapshot.saveByFirst(moment, with: writer, by: runner.world)
-        }
-        let step = Int(moment.position.step)
-        good.saved(step: step, path: joined(folder.checkpoints.path, "step-\(step)"))
+        let failure = try snapshot.save(moment, with: folder.writer, shared: recipe.checkpoint.shared, by: runner.world)
         for warning in StorageWarnings.take() { Reporter.warn(warning) }
-        guard let path else { return }
+        if let failure {
+            // A full disk may have room again by the next save; a run that ends has no next one.
+            if isLast { throw NotSaved(description: failure) }
+            if isFirst { Reporter.warn("\(failure); training goes on, and saves again after checkpoint.interval") }
+            return
+        }
+        let step = Int(moment.position.step), path = joined(folder.checkpoints.path, "step-\(step)")
+        good.saved(step: step, path: path)
         reporter?.saved(path, seconds: MonotonicClock.seconds() - started)
     }
 
@@ -222,6 +221,12 @@ public final class TrainingRun {
         let bytes = Double(corpus.validationByteCount) * Double(targets) / Double(corpus.validationTokenCount)
         return ValidationReport(step: step, loss: nats / Double(max(targets, 1)), bitsPerByte: nats / ln2 / bytes)
     }
+}
+
+/// The last checkpoint of a run could not be written.
+private struct NotSaved: Fault {
+    let description: String
+    var kind: FaultKind { .running }
 }
 
 let ln2 = 0.693_147_180_559_945_3

@@ -39,12 +39,13 @@ extension World {
         return (whole, memory)
     }
 
-    private func isWhole(_ shard: Shard, _ state: TrainingState) -> Bool {
+    /// Whether a vector is not shared out.
+    func isWhole(_ shard: Shard, _ state: TrainingState) -> Bool {
         shard.ranges == state.plan.units.map(\.range)
     }
 
     /// What every rank holds of a vector that this one holds `shard` of.
-    private func ranges(of shard: Shard, _ state: TrainingState) -> [[Range<Int>]] {
+    func ranges(of shard: Shard, _ state: TrainingState) -> [[Range<Int>]] {
         let plan = state.plan, isOptimizers = shard.ranges == state.ownRanges
         return (0..<size).map { isOptimizers ? plan.optimizerRanges(of: $0) : plan.parameterRanges(of: $0) }
     }

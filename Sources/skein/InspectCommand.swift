@@ -2,74 +2,106 @@ import ArgumentParser
 import Base
 import Checkpoint
 import Telemetry
+import Wire
 
 struct Inspect: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Shows what a checkpoint holds.",
-        discussion: "Reads everything and changes nothing. --verify checks every byte against the manifest.")
+        abstract: "Shows what a checkpoint holds, or any safetensors file.",
+        discussion: """
+            Reads and changes nothing. Without an option it shows what the checkpoint is: step, data, layout, recipe. \
+            PATH comes first, since --tensors takes what follows it for a pattern.
+            """)
 
-    @Argument(help: "A checkpoint's folder (step-N), or a run's folder for its latest.")
-    var checkpoint: String
-    @Flag(help: "Check the SHA-256 of every file and the CRC-32C of every tensor, and nothing else.")
+    @Argument(help: """
+        A checkpoint's folder (step-N), a run's folder for its latest, a .safetensors file, or a folder of those (with \
+        model.safetensors.index.json, or without).
+        """)
+    var path: String
+    @Option(name: .customLong("tensors"), defaultAsFlag: "*",
+            help: "Tensors whose names match a pattern (* and ?), or all: their values' range, mean and histogram.")
+    var pattern: String?
+    @Option(help: "One tensor: where it lies, what its values are.")
+    var tensor: String?
+    @Option(help: "The part of --tensor to print, as NumPy has it: 0:2,5 is the sixth value of two rows.")
+    var slice: String?
+    @Option(help: "Another checkpoint or file: how far each tensor is from its namesake there, and which keys differ.")
+    var diff: String?
+    @Flag(help: "Check every byte: the CRC-32C of each block and the SHA-256 of each file, and nothing else.")
     var verify = false
-    @Flag(help: "Also list the optimizer's tensors.")
-    var optimizer = false
+    @Option(help: "The key that the checkpoint must be signed with (checkpoint.key_file).")
+    var keyFile: String?
+    @Flag(help: "One JSON object a line.")
+    var json = false
+
+    func validate() throws {
+        let asked = [pattern != nil, tensor != nil, diff != nil, verify].count { $0 }
+        guard asked <= 1 else {
+            throw ValidationError("--tensors, --tensor, --diff and --verify are each asked alone")
+        }
+        guard slice == nil || tensor != nil else { throw ValidationError("--slice is a part of --tensor; give both") }
+    }
 
     func run() throws {
-        if verify { return try verifyAll() }
-        let (found, warnings) = try Checkpoint.locate(checkpoint)
-        for warning in warnings { printError("skein: warning: \(warning)") }
-        let manifest = found.manifest
-        print("checkpoint  \(found.path)")
-        print("step        \(Units.grouped(manifest.step))")
-        print("tokens      \(Units.grouped(manifest.tokens))")
-        print("data        row \(Units.grouped(Int(manifest.data.row))) of seed \(manifest.data.seed), "
-            + "data \(manifest.data.fingerprint)")
-        print("world size  \(manifest.worldSize)")
-        print("\nrecipe (config.toml)")
-        for line in try found.recipe().split(separator: "\n", omittingEmptySubsequences: false) { print("  \(line)") }
-        try table("model", found.model, of: found)
-        if optimizer {
-            try table("optimizer", found.optimizer, of: found)
+        let archive = try open(path)
+        if verify {
+            try verify(archive)
+        } else if let pattern {
+            try showTensors(archive, matching: pattern, json: json)
+        } else if let tensor {
+            try showTensor(archive, tensor, slice: slice, json: json)
+        } else if let diff {
+            try showDifference(archive, try open(diff), json: json)
         } else {
-            let bytes = found.optimizer.reduce(0) { $0 + $1.byteCount }
-            print("\noptimizer: \(found.optimizer.count) tensors, \(Units.bytes(bytes)) (--optimizer lists them)")
+            try showSummary(archive, json: json)
         }
     }
 
-    private func verifyAll() throws {
-        let (found, warnings) = try Checkpoint.locate(checkpoint)
+    private func open(_ path: String) throws -> TensorArchive {
+        let key = try keyFile.map { CheckpointKey(bytes: try JobSecret.load(from: $0).bytes) }
+        let (archive, warnings) = try TensorArchive.open(path, key: key)
         for warning in warnings { printError("skein: warning: \(warning)") }
-        try found.requireWhole()
-        let bytes = found.manifest.files.reduce(0) { $0 + $1.size }
-        print("\(found.path): whole (\(found.manifest.files.count) files, \(found.manifest.tensors.count) tensors, "
-            + "\(Units.bytes(bytes)))")
+        if key != nil, archive.checkpoint == nil {
+            throw BadInput("\(path) is no checkpoint of ours, so it has no signature; leave out --key-file")
+        }
+        return archive
     }
 
-    private func table(_ title: String, _ tensors: [Manifest.Tensor], of found: Checkpoint) throws {
-        var rows = [["tensor", "shape", "dtype", "bytes", "min", "max", "mean", "std", "non-finite"]]
-        for tensor in tensors {
-            let statistics = try found.statistics(of: tensor.name)
-            func number(_ value: Double?) -> String { value.map { Units.fixed($0, 5) } ?? "-" }
-            rows.append([tensor.name, tensor.shape.map(String.init).joined(separator: "x"), tensor.dtype.rawValue,
-                         Units.grouped(tensor.byteCount), number(statistics.minimum), number(statistics.maximum),
-                         number(statistics.mean), number(statistics.standardDeviation),
-                         Units.grouped(statistics.nonFinite)])
-        }
-        print("\n\(title): \(tensors.count) tensors, \(Units.bytes(tensors.reduce(0) { $0 + $1.byteCount }))")
-        printAligned(rows)
+    private struct VerifyResult: Encodable {
+        let path: String
+        let whole: Bool
+        let files: Int
+        let tensors: Int
+        let bytes: Int
+        let signature: String
+        let seconds: Double
+        let bytes_per_s: Double
+        let sha256_bytes_per_s: Double
+        let damages: [String]
     }
 
-    /// Columns as wide as their widest cell; all but the first three to the right.
-    private func printAligned(_ rows: [[String]]) {
-        let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-        for row in rows {
-            var line = ""
-            for (column, cell) in row.enumerated() {
-                let padding = String(repeating: " ", count: widths[column] - cell.count)
-                line += (column == 0 ? "  " : "  ") + (column < 3 ? cell + padding : padding + cell)
-            }
-            print(line)
+    private func verify(_ archive: TensorArchive) throws {
+        guard let checkpoint = archive.checkpoint else {
+            throw BadInput("\(path) has no checksums to verify: it is no checkpoint of ours; that its headers are "
+                + "sound is what every inspect checks")
         }
+        let found = try checkpoint.verification()
+        let whole = found.damages.isEmpty, signature = signature(checkpoint)
+        let result = VerifyResult(
+            path: checkpoint.path, whole: whole, files: archive.files.count, tensors: archive.tensors.count,
+            bytes: found.bytes, signature: signature, seconds: found.seconds, bytes_per_s: found.rate,
+            sha256_bytes_per_s: found.hashRate, damages: found.damages.map(\.description))
+        if json { printJSON(result) }
+        guard whole else { throw CheckpointError.damaged(found.damages) }
+        if json { return }
+        print("\(checkpoint.path): whole (\(result.files) files, \(result.tensors) tensors, "
+            + "\(Units.bytes(found.bytes))), \(signature)")
+        print("read at \(Units.fixed(found.rate * 1e-9, 2)) GB/s; what bounds it is "
+            + (found.isBoundByHash ? "SHA-256, at \(Units.fixed(found.hashRate * 1e-9, 2)) GB/s on a thread of its own"
+                : "reading and CRC-32C; SHA-256 beside it could do \(Units.fixed(found.hashRate * 1e-9, 2)) GB/s"))
+    }
+
+    private func signature(_ checkpoint: Checkpoint) -> String {
+        guard checkpoint.manifest.isSigned else { return "not signed" }
+        return keyFile == nil ? "signed, which was not checked (--key-file)" : "signed with this key"
     }
 }

@@ -36,7 +36,7 @@ import Testing
             let file = path + "/" + name, count = try #require(disk.bytes(file)).count
             for position in 0..<count {
                 let tensor = checkpoint.manifest.tensors.first {
-                    $0.file == name && $0.begin <= position && position < $0.end
+                    $0.slices[0].file == name && $0.slices[0].begin <= position && position < $0.slices[0].end
                 }
                 for bit in 0..<8 {
                     disk.tamper(file) { $0[position] ^= 1 << bit }
@@ -54,14 +54,15 @@ import Testing
     @Test func readingFindsTheFlip() throws {
         let checkpoint = try Checkpoint.open(path, disk: disk)
         for tensor in checkpoint.manifest.tensors where tensor.byteCount > 0 {
-            let file = path + "/" + tensor.file, spec = TensorSpec(tensor.name, tensor.dtype, tensor.shape)
-            disk.tamper(file) { $0[tensor.end - 1] ^= 0x10 }
+            let slice = tensor.slices[0], file = path + "/" + slice.file, spec = tensor.spec
+            disk.tamper(file) { $0[slice.end - 1] ^= 0x10 }
             let error = #expect(throws: CheckpointError.self) { try checkpoint.readBytes(spec) }
             let text = "tensor \(tensor.name) in \(file) is damaged: CRC-32C "
             #expect(error?.description.hasPrefix(text) == true)
             #expect(error?.kind == .badInput)
-            #expect(throws: CheckpointError.self) { try checkpoint.statistics(of: tensor.name) }
-            disk.tamper(file) { $0[tensor.end - 1] ^= 0x10 }
+            let archive = TensorArchive(checkpoint)
+            #expect(throws: CheckpointError.self) { try archive.statistics(of: tensor, with: archive.reader()) }
+            disk.tamper(file) { $0[slice.end - 1] ^= 0x10 }
             #expect(throws: Never.self) { try checkpoint.readBytes(spec) }
         }
         disk.tamper(path + "/config.toml") { $0[0] ^= 1 }
@@ -106,7 +107,7 @@ import Testing
         let folder = CheckpointFolder(Fixture.folder, disk: disk)
         let tensors = try Checkpoint.open(path, disk: disk).model
         let tensor = try #require(tensors.first { $0.name == "norm.weight" })
-        disk.tamper(path + "/model.safetensors") { $0[tensor.begin] ^= 1 }
+        disk.tamper(path + "/model.safetensors") { $0[tensor.slices[0].begin] ^= 1 }
         let error = #expect(throws: CheckpointError.self) { try folder.latest() }
         #expect(error?.description.hasPrefix("no usable checkpoint in /run/checkpoint: "
             + "tensor norm.weight in \(path)/model.safetensors is damaged: CRC-32C ") == true)

@@ -44,6 +44,13 @@ import Testing
         #expect(decode(.int32, [0xFE, 0xFF, 0xFF, 0xFF]) == [-2])
         #expect(decode(.int64, [5, 0, 0, 0, 1, 0, 0, 0]) == [4_294_967_301])
         #expect(decode(.uint8, [0, 255]) == [0, 255])
+        #expect(decode(.float64, [0, 0, 0, 0, 0, 0, 0xF8, 0x3F]) == [1.5])
+        #expect(decode(.int8, [127, 128]) == [127, -128])
+        #expect(decode(.int16, [0xFE, 0xFF, 1, 2]) == [-2, 513])
+        #expect(decode(.uint16, [0xFE, 0xFF]) == [65_534])
+        #expect(decode(.uint32, [0xFE, 0xFF, 0xFF, 0xFF]) == [4_294_967_294])
+        #expect(decode(.uint64, [0, 0, 0, 0, 0, 0, 0, 0x80]) == [0x1p63])
+        #expect(decode(.bool, [0, 1, 255]) == [0, 1, 1])
     }
 
     @Test func sizesAreCheckedForOverflow() {

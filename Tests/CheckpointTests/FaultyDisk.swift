@@ -62,7 +62,15 @@ final class FaultyDisk: Disk {
         var operations = 0
         var plan: (at: Int, failure: Failure)?
         var off = false
+        /// The node of each descriptor. A file may be open more than once.
         var openFiles: [Int32: Int] = [:]
+        var lastDescriptor: Int32 = 0
+
+        mutating func descriptor(for node: Int) -> Int32 {
+            lastDescriptor += 1
+            openFiles[lastDescriptor] = node
+            return lastDescriptor
+        }
     }
 
     private let state = Mutex(State())
@@ -205,9 +213,8 @@ extension FaultyDisk {
             }
             state.files[state.next] = File(now: [UInt8](repeating: 0, count: size))
             state.folders[parent]!.make(.add(name, state.next))
-            state.openFiles[Int32(state.next)] = state.next
             state.next += 1
-            return .success(OpenFile(path: path, descriptor: Int32(state.next - 1)))
+            return .success(OpenFile(path: path, descriptor: state.descriptor(for: state.next - 1)))
         }
     }
 
@@ -216,8 +223,7 @@ extension FaultyDisk {
             guard let id = FaultyDisk.find(path, state), state.files[id] != nil else {
                 return .failure(DiskError("open", path, code: ENOENT))
             }
-            state.openFiles[Int32(id)] = id
-            return .success(OpenFile(path: path, descriptor: Int32(id)))
+            return .success(OpenFile(path: path, descriptor: state.descriptor(for: id)))
         }
     }
 
@@ -245,6 +251,14 @@ extension FaultyDisk {
             return .success(Array(bytes[offset..<(offset + buffer.count)]))
         }
         unsafe buffer.copyBytes(from: bytes)
+    }
+
+    func cut(_ file: OpenFile, to size: Int) throws(DiskError) {
+        try perform("cut", file.path) { state in
+            let id = state.openFiles[file.descriptor]!
+            state.files[id]!.now = Array(state.files[id]!.now.prefix(size))
+            return .success(())
+        }
     }
 
     func sync(_ file: OpenFile) throws(DiskError) {

@@ -43,8 +43,17 @@ struct Fixture {
 
     /// By one process, or by `ranks` that take turns on one disk: tensor i belongs to rank i mod ranks.
     @discardableResult
-    func save(on disk: any Disk, in folder: String = Fixture.folder, ranks: Int = 1) throws(CheckpointError) -> String {
-        let writer = CheckpointWriter(folder: folder, disk: disk)
+    func save(on disk: any Disk, in folder: String = Fixture.folder, ranks: Int = 1,
+              options: SaveOptions = SaveOptions()) throws(CheckpointError) -> String {
+        let writer = CheckpointWriter(folder: folder, options: options, disk: disk)
+        return try withSources { models, moments throws(CheckpointError) in
+            try save(models, moments, with: writer, ranks)
+        }
+    }
+
+    /// The tensors as they are handed to a writer.
+    func withSources<T, E>(_ body: (_ model: [TensorSource], _ optimizer: [TensorSource]) throws(E) -> T) throws(E)
+        -> T {
         let bytes = (model + optimizer).flatMap(\.bytes)
         // One buffer for all: the sources point into it.
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 16)
@@ -59,7 +68,11 @@ struct Fixture {
                 return unsafe TensorSource(tensor.spec.name, tensor.spec.type, tensor.spec.shape, bytes: part)
             }
         }
-        let (models, moments) = (sources(model), sources(optimizer))
+        return try body(sources(model), sources(optimizer))
+    }
+
+    private func save(_ models: [TensorSource], _ moments: [TensorSource], with writer: CheckpointWriter, _ ranks: Int)
+        throws(CheckpointError) -> String {
         if ranks == 1 {
             return try writer.write(manifest, recipe: Fixture.recipe, tokenizer: Fixture.tokenizer,
                                     model: models, optimizer: moments)
@@ -96,11 +109,13 @@ struct Fixture {
 }
 
 extension Checkpoint {
-    func readBytes(_ spec: TensorSpec) throws(CheckpointError) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0xAA, count: spec.byteCount)
+    func readBytes(_ spec: TensorSpec, _ elements: Range<Int>? = nil, with reader: TensorReader? = nil)
+        throws(CheckpointError) -> [UInt8] {
+        let count = elements.map { $0.count * spec.type.width } ?? spec.byteCount
+        var bytes = [UInt8](repeating: 0xAA, count: count)
         var span = bytes.mutableSpan
         try unsafe span.withUnsafeMutableBytes { buffer throws(CheckpointError) in
-            try unsafe read(spec, into: buffer)
+            try unsafe read(spec, elements, into: buffer, with: reader)
         }
         return bytes
     }

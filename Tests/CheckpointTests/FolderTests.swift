@@ -128,7 +128,7 @@ import Testing
         disk.tamper("/run/checkpoint/step-20/manifest.json") { bytes in
             let text = String(decoding: bytes, as: UTF8.self)
             let opening = "{\n\"self_sha256\":\"", closing = "\",\n"
-            let body = Array(text.replacing("\"version\":1", with: "\"version\":2").utf8)
+            let body = Array(text.replacing("\"version\":2", with: "\"version\":3").utf8)
                 .dropFirst(opening.utf8.count + 64 + closing.utf8.count)
             #expect(!text.hasSuffix(String(decoding: body, as: UTF8.self)))
             bytes = Array((opening + hexadecimal(SHA256.hash(data: body)) + closing).utf8) + body

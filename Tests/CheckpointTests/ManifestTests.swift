@@ -100,7 +100,13 @@ import Testing
         #expect(try refusal("\"step\":20", "\"step\":\"x\"")
             == damaged + "not a manifest (a value of the wrong type at step)")
         #expect(try refusal("\"step\":20,\n", "") == damaged + "not a manifest (no step)")
-        #expect(try refusal("\"version\":1", "\"version\":2") == "\(file) has the format skein-checkpoint 2, "
-            + "this program reads skein-checkpoint 1; use the version of skein that wrote it")
+        #expect(try refusal("\"version\":2", "\"version\":3") == "\(file) has the format skein-checkpoint 3, "
+            + "this program reads skein-checkpoint 2 and older; use the version of skein that wrote it")
+        #expect(try refusal("\"first\":0", "\"first\":1")
+            == damaged + "an impossible entry for the tensor embed.weight")
+        #expect(try refusal("\"blocks\":\"", "\"blocks\":\"00000000")
+            == damaged + "an impossible entry for the file model.safetensors")
+        #expect(try refusal("\"blocks\":\"", "\"blocks\":\"0x")
+            == damaged + "not a manifest (a bad value at files.Index 0.blocks)")
     }
 }

@@ -97,7 +97,7 @@ import Testing
         func expect(_ entries: String..., data: Int, _ evidence: String, line: Int = #line) {
             expectDamage(file("{\(entries.joined(separator: ","))}", data: data), evidence, line: line)
         }
-        expect(entry("a", "F64", "1", "0,8"), data: 8, "tensor a has the unsupported dtype F64")
+        expect(entry("a", "F8_E8M0", "8", "0,8"), data: 8, "tensor a has the unsupported dtype F8_E8M0")
         expect(entry("a", "F32", "-1", "0,4"), data: 4, "tensor a has the impossible shape [-1]")
         expect(entry("a", "F32", "4611686018427387904", "0,4"), data: 4,
                "tensor a has the impossible shape [4611686018427387904]")

@@ -15,6 +15,9 @@ import Testing
         #expect(statistics.count == 11 && statistics.nonFinite == 3)
         #expect(statistics.minimum == 2 && statistics.maximum == 9)
         #expect(statistics.mean == 5 && statistics.standardDeviation == 2)
+        #expect(statistics.rootMeanSquare == 29.0.squareRoot() && statistics.zeros == 0)
+        statistics.add([0, -0.0])
+        #expect(statistics.zeros == 2 && statistics.minimum == 0)
     }
 
     /// Any split into blocks gives the same, also far from zero where squares would drown.
@@ -50,17 +53,24 @@ import Testing
         }
         let checkpoint = try Checkpoint.open(try fixture.save(on: disk), disk: disk)
         try fixture.expectEqual(checkpoint)
-        let statistics = try checkpoint.statistics(of: "ramp"), n = Double(count)
-        #expect(statistics.count == count && statistics.nonFinite == 0)
-        #expect(statistics.minimum == 0 && statistics.maximum == n - 1)
-        #expect(abs(statistics.mean! - (n - 1) / 2) < 1e-6)
-        #expect(abs(statistics.standardDeviation! / ((n * n - 1) / 12).squareRoot() - 1) < 1e-12)
+        let archive = TensorArchive(checkpoint), reader = archive.reader(), n = Double(count)
+        func statistics(_ name: String) throws -> (TensorStatistics, Histogram?) {
+            try archive.statistics(of: archive.tensor(name), with: reader)
+        }
+        let (own, histogram) = try statistics("ramp")
+        let counts = try #require(histogram).counts
+        #expect(counts.reduce(0, +) == count && counts.allSatisfy { abs($0 - count / 16) <= 1 })
+        #expect(own.count == count && own.nonFinite == 0)
+        #expect(own.minimum == 0 && own.maximum == n - 1)
+        #expect(abs(own.mean! - (n - 1) / 2) < 1e-6)
+        #expect(abs(own.standardDeviation! / ((n * n - 1) / 12).squareRoot() - 1) < 1e-12)
         for type in ElementType.allCases {
-            #expect(try checkpoint.statistics(of: "\(type)").mean == 0)
+            let (found, _) = try statistics("\(type)")
+            #expect(found.mean == 0 && found.zeros == 2 && found.rootMeanSquare == 0)
         }
         #expect(throws: CheckpointError.notFound(
             "\(checkpoint.path) has no tensor romp; did you mean ramp?")) {
-            try checkpoint.statistics(of: "romp")
+            try archive.tensor("romp")
         }
     }
 }

@@ -70,6 +70,46 @@ import Testing
         }
     }
 
+    /// What was reserved too much is given back, and the rest is as it was.
+    @Test func cutting() throws {
+        try inFolder { folder in
+            let path = folder + "/file", file = try disk.create(path, size: 1 << 20)
+            defer { disk.close(file) }
+            try unsafe [UInt8]([1, 2, 3]).withUnsafeBytes { try unsafe disk.write($0, to: file, at: 0) }
+            try disk.cut(file, to: 2)
+            try disk.sync(file)
+            #expect(try disk.kind(path) == .file(size: 2))
+            #expect(try FileManager.default.contents(atPath: path) == Data([1, 2]))
+            var status = stat()
+            unsafe #expect(stat(path, &status) == 0 && status.st_blocks * 512 <= 1 << 16)
+        }
+    }
+
+    /// After it is given up, nothing gets further, and what was begun can be removed.
+    @Test func cancelling() throws {
+        try inFolder { folder in
+            let cancellable = CancellableDisk(disk), path = folder + "/file"
+            let file = try cancellable.create(path, size: 4)
+            try unsafe [UInt8]([1, 2]).withUnsafeBytes { try unsafe cancellable.write($0, to: file, at: 0) }
+            cancellable.cancel()
+            #expect(code { () throws(DiskError) in
+                try unsafe [UInt8]([1, 2]).span.bytes.withUnsafeBytes { bytes throws(DiskError) in
+                    try unsafe cancellable.write(bytes, to: file, at: 0)
+                }
+            } == ECANCELED)
+            #expect(code { () throws(DiskError) in try cancellable.sync(file) } == ECANCELED)
+            #expect(code { () throws(DiskError) in try cancellable.cut(file, to: 1) } == ECANCELED)
+            #expect(code { () throws(DiskError) in _ = try cancellable.create(path + "2", size: 1) } == ECANCELED)
+            #expect(code { () throws(DiskError) in try cancellable.createFolder(path + "3") } == ECANCELED)
+            #expect(code { () throws(DiskError) in try cancellable.rename(path, to: path + "4") } == ECANCELED)
+            cancellable.close(file)
+            #expect(try cancellable.list(folder) == ["file"])
+            #expect(try cancellable.kind(path) == .file(size: 4))
+            try cancellable.remove(path)
+            #expect(try cancellable.list(folder) == [])
+        }
+    }
+
     @Test func paths() {
         for (path, folder, name) in [("a", ".", "a"), ("/a", "/", "a"), ("a/b", "a", "b"),
                                      ("a//b//", "a", "b"), ("/", "/", "")] {

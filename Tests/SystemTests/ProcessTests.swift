@@ -136,6 +136,26 @@ import Testing
         }
     }
 
+    /// A disk without room, here a limit of a file's size: training goes on without those checkpoints, and ends with
+    /// the last one's failure. Nothing half-made is left.
+    @Test(arguments: ["train", "launch -n 2"]) func aFullDisk(_ command: String) throws {
+        let place = try Workplace()
+        let job = try Job("trap '' XFSZ; ulimit -f 32; exec $S \(command) run.toml --checkpoint.interval 1 "
+            + "--training.global_batch_size 4", in: place.path)
+        #expect(job.end() == 1, "\(job.text)")
+        let lines = job.text.split(separator: "\n")
+        for step in 1...3 {
+            let said = lines.filter { line in
+                line.contains("the checkpoint of step \(step) was not written: cannot reserve ")
+                    && line.contains("earlier checkpoints are untouched; training goes on")
+            }
+            #expect(said.count == 1, "step \(step): \(job.text)")
+        }
+        let end = "the checkpoint of step 4 was not written: cannot reserve "
+        #expect(lines.last?.contains(end) == true, "\(job.text)")
+        #expect(saved(place).isEmpty, "\(saved(place))")
+    }
+
     /// Too few descriptors are said at once, by name; a soft limit is raised.
     @Test func openFiles() throws {
         let place = try Workplace()

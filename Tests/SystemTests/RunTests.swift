@@ -9,8 +9,7 @@ import Testing
         #expect(trained.code == 0, "\(trained.error)")
         let inspected = try place.run("inspect", "outputs/tiny/checkpoint/step-4")
         #expect(inspected.code == 0)
-        for word in ["model.layers.0.self_attn.q_proj.weight", "32x32", "F32", "4,096", "non-finite", "step        4",
-                     "[model]", "dim = 32", "tokens", "row"] {
+        for word in ["model ", "optimizer ", "step        4", "[model]", "dim = 32", "tokens", "row"] {
             #expect(inspected.out.contains(word), "\(word)")
         }
         let first = try place.run("generate", "outputs/tiny", "--prompt", "a text", "--tokens", "20")
