@@ -31,7 +31,7 @@ func tests(_ room: String, _ imports: [Target.Dependency]) -> Target {
 }
 
 /// A system library: a module map and a header, nothing else.
-func system(_ name: String, pkgConfig: String, apt: String) -> Target {
+func system(_ name: String, pkgConfig: String? = nil, apt: String) -> Target {
     .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([apt])])
 }
 
@@ -56,6 +56,8 @@ let package = Package(
         system("CUV", pkgConfig: "libuv", apt: "libuv1-dev"),
         system("CZstd", pkgConfig: "libzstd", apt: "libzstd-dev"),
         system("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
+        // Without pkg-config, which would link the reference BLAS and LAPACK a second time, beside OpenBLAS.
+        system("CCbc", apt: "coinor-libcbc-dev"),
 
         room("Base", ["CChecksum"]),
         room("Recipe", ["Base", tomlKit]),
@@ -63,6 +65,7 @@ let package = Package(
         room("Tensor", ["Base", "COpenBLAS", "CKernels"]),
         room("Wire", ["Base", "CUV", crypto]),
         room("Collectives", ["Base", "Wire"]),
+        room("Planner", ["Base", "Recipe", "CCbc"]),
         room("Storage", ["Base"]),
         room("Corpus", ["Base", "Compression", "Storage"]),
         room("Model", ["Base", "Tensor", "Recipe"]),
@@ -94,6 +97,7 @@ let package = Package(
         tests("Tensor", ["Base", "Tensor", "TestSupport"]),
         tests("Wire", ["Base", "Wire", crypto]),
         tests("Collectives", ["Base", "Wire", "Collectives", "Simulation"]),
+        tests("Planner", ["Base", "Recipe", "Planner"]),
         tests("Compression", ["Base", "Compression"]),
         tests("Corpus", ["Corpus", "Base", "Compression", "Mutation", crypto]),
         tests("Model", ["Base", "Recipe", "Tensor", "Model", "TestSupport"]),
