@@ -75,11 +75,11 @@ let package = Package(
         room("Trainer", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Parallel", "Storage",
                          "Checkpoint", "Telemetry"]),
         room("Launch", ["Base", "Recipe", "Telemetry"]),
-        room("Bench", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Storage", "Telemetry",
-                       "Trainer"]),
+        room("Bench", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Planner", "Corpus", "Model", "Storage",
+                       "Telemetry", "Trainer"]),
         .executableTarget(name: "skein",
-            dependencies: ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Storage",
-                           "Checkpoint", "Telemetry", "Trainer", "Launch", "Bench", argumentParser],
+            dependencies: ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Planner", "Corpus", "Model",
+                           "Storage", "Checkpoint", "Telemetry", "Trainer", "Launch", "Bench", argumentParser],
             swiftSettings: swiftSettings),
 
         // The Double tape and other oracles that tests of several rooms hold results against.
@@ -107,7 +107,7 @@ let package = Package(
         tests("Telemetry", ["Base", "Telemetry"]),
         tests("Trainer", ["Base", "Recipe", "Tensor", "Collectives", "Corpus", "Checkpoint", "Parallel", "Trainer",
                           "Simulation"]),
-        tests("Bench", ["Base", "Recipe", "Tensor", "Bench", "TestSupport"]),
+        tests("Bench", ["Base", "Recipe", "Tensor", "Planner", "Bench", "TestSupport"]),
         tests("Launch", ["Base", "Recipe", "Telemetry", "Wire", "Launch", "Mutation"]),
         tests("System", ["Base", "skein"]),
     ]

@@ -11,7 +11,7 @@ struct BenchCommand: ParsableCommand {
         commandName: "bench", abstract: "Measures the code that training runs.",
         subcommands: [
             GemmCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self, CollectivesCommand.self,
-            DataBenchCommand.self, GenerateBenchCommand.self])
+            DataBenchCommand.self, GenerateBenchCommand.self, PlanBenchCommand.self])
 
     struct GemmCommand: ParsableCommand {
         static let configuration = CommandConfiguration(

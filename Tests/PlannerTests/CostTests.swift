@@ -39,7 +39,8 @@ import Testing
                 count += 1
             }
         }
-        print("cost curve from samples with 3 % noise: mean absolute error \(percent(fitted / count)) on held-out lengths")
+        print("cost curve from samples with 3 % noise: mean absolute error \(percent(fitted / count)) on held-out "
+            + "lengths")
         #expect(fitted / count <= 0.02)
     }
 
@@ -55,7 +56,8 @@ import Testing
         }
     }
 
-    private static let shape = CostShape(heads: 8, keyHeads: 8, ulyssesBytesPerToken: 98_304, ringBytesPerToken: 147_456)
+    private static let shape = CostShape(heads: 8, keyHeads: 8, ulyssesBytesPerToken: 98_304,
+                                         ringBytesPerToken: 147_456)
 
     /// Measurements of three ranks, the second at half the speed, the third with a third of the link.
     private static func measurements(noise: Double, seed: Int) -> CostMeasurements {
@@ -77,7 +79,8 @@ import Testing
     }
 
     @Test func ranksThatDifferAreFound() throws {
-        let (model, rates) = try CostModel.fitted(to: Self.measurements(noise: 0.02, seed: 1), ranks: 3, shape: Self.shape)
+        let (model, rates) = try CostModel.fitted(to: Self.measurements(noise: 0.02, seed: 1), ranks: 3,
+                                                  shape: Self.shape)
         #expect(abs(rates.speeds[0] - 1) < 0.03 && abs(rates.speeds[1] - 0.5) < 0.03 && abs(rates.speeds[2] - 1) < 0.03)
         #expect(rates.links[1] == 1 && abs(rates.links[2] - 1.0 / 3) < 0.03)
         #expect(model.ring == nil && !model.permits(.ring, degree: 2))
@@ -86,7 +89,8 @@ import Testing
 
     /// Whole tasks that were in no measurement, as the fitted model and as the truth reckon them.
     @Test func heldOutTasks() throws {
-        let (model, rates) = try CostModel.fitted(to: Self.measurements(noise: 0.03, seed: 2), ranks: 3, shape: Self.shape)
+        let (model, rates) = try CostModel.fitted(to: Self.measurements(noise: 0.03, seed: 2), ranks: 3,
+                                                  shape: Self.shape)
         let exchange = CostModel.Exchange(bytesPerToken: Self.shape.ulyssesBytesPerToken, table: ExchangeTable(rows: [
             .init(degree: 2, curve: ExchangeCurve(latency: 0.001, secondsPerByte: 1e-9)),
             .init(degree: 3, curve: ExchangeCurve(latency: 0.002, secondsPerByte: 1e-9)),
@@ -149,7 +153,8 @@ import Testing
         #expect(table.seconds(bytes: 2_000, degree: 2) == 4 && table.seconds(bytes: 2_000, degree: 8) == 8)
         #expect(abs(table.seconds(bytes: 3_000, degree: 5) - (6 + 9) / 2) < 1e-9)
         #expect(table.seconds(bytes: 3_000, degree: 14) >= eight(3_000))
-        for curve in [two, eight, ExchangeCurve(measured: [.init(bytes: 1e3, seconds: 1), .init(bytes: 2e3, seconds: 9)])] {
+        let steep = ExchangeCurve(measured: [.init(bytes: 1e3, seconds: 1), .init(bytes: 2e3, seconds: 9)])
+        for curve in [two, eight, steep] {
             let (latency, slope) = curve.minorant
             for bytes in stride(from: 0.0, through: 40_000, by: 250) {
                 #expect(latency + slope * bytes <= curve(bytes) * (1 + 1e-12))

@@ -48,8 +48,8 @@ import Testing
         (exact.solver, exact.nodeLimit) = (.exact, 500)
         for seed in 0..<30 {
             var draws = Draws(seed)
-            let ranks = draws.pick([2, 4, 8]), lengths = draws.lengths(draws.integer(8...16), median: 1_500, spread: 1.2,
-                                                                      longest: 1 << 14)
+            let ranks = draws.pick([2, 4, 8])
+            let lengths = draws.lengths(draws.integer(8...16), median: 1_500, spread: 1.2, longest: 1 << 14)
             let problem = try PlanProblem(lengths: lengths, rates: RankRates(equal: ranks), tokenCap: 8_192,
                                           cost: cost(gbit: draws.pick([0.36, 1, 8.8])))
             let fast = Planner().plan(problem), best = Planner(exact).plan(problem)

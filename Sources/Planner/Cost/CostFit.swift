@@ -69,7 +69,9 @@ extension CostModel {
                 + "has \(Set(samples.map(\.length)).count); measure more lengths")
         }
         var compute = PiecewiseQuadratic(fitting: samples.map { ($0.length, $0.seconds) })
-        let speeds = (0..<ranks).map { rank in median(byRank[rank, default: []].map { compute($0.length) / $0.seconds }) }
+        let speeds = (0..<ranks).map { rank in
+            median(byRank[rank, default: []].map { compute($0.length) / $0.seconds })
+        }
         let taskSeconds = max(0, compute.pieces[0].constant)
         for i in compute.pieces.indices { compute.pieces[i].constant -= taskSeconds }
 

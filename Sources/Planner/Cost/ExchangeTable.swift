@@ -71,11 +71,12 @@ package struct ExchangeTable: Sendable, Equatable, Codable {
 
     package func seconds(bytes: Double, degree: Int) -> Double { curve(degree: degree)(bytes) }
 
-    /// The curve of one degree. Below the table's first degree it is the first's, beyond the last the last two's
-    /// line goes on, or the last's where it would fall.
+    /// The curve of one degree. Below the table's first degree it is the first's; beyond the last the line of the
+    /// last two goes on, but never down.
     package func curve(degree: Int) -> ExchangeCurve {
         if let row = rows.first(where: { $0.degree == degree }) { return row.curve }
-        guard rows.count > 1, degree > rows[0].degree else { return (degree < rows[0].degree ? rows[0] : rows.last!).curve }
+        // The only row is for all degrees, and the first for all below.
+        guard rows.count > 1, degree > rows[0].degree else { return rows[0].curve }
         let high = rows.dropFirst().first { $0.degree > degree } ?? rows[rows.count - 1]
         let low = rows.last { $0.degree < high.degree } ?? rows[0]
         let share = Double(degree - low.degree) / Double(high.degree - low.degree)

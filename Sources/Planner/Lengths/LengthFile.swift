@@ -21,7 +21,8 @@ package func parseLengths(_ text: String, file: String) throws(BadInput) -> [Int
     for (number, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
         let word = line.prefix { $0 != "#" }.trimmingCharacters(in: .whitespacesAndNewlines)
         guard !word.isEmpty else { continue }
-        guard word.utf8.allSatisfy({ (48...57).contains($0) }), let length = Int(word), (1...longestSequence).contains(length) else {
+        let isNumber = word.utf8.allSatisfy { (48...57).contains($0) }
+        guard isNumber, let length = Int(word), (1...longestSequence).contains(length) else {
             throw BadInput("\(file):\(number + 1): \(quoted(word)) is not a sequence length; write a number of tokens "
                 + "from 1 to \(Units.grouped(longestSequence))")
         }
@@ -37,6 +38,6 @@ package func parseLengths(_ text: String, file: String) throws(BadInput) -> [Int
 
 /// Far above any step's, and small enough that no sum overflows.
 private let longestSequence = 1 << 30
-private let mostSequences = 1 << 20
+private let mostSequences = 1 << 16
 
 private func quoted(_ word: String) -> String { "\"" + String(word.prefix(40)) + (word.count > 40 ? "…" : "") + "\"" }

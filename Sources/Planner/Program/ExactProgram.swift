@@ -13,9 +13,10 @@ package struct ExactOutcome: Sendable, Equatable {
 /// left one computes at least as many tokens: otherwise each plan would be searched once for every exchange of equal
 /// ranks.
 ///
-/// FlexSP (2412.01523, section 4.1) has virtual groups of one micro-batch and sums the maxima of several; here the whole
-/// step is one program, and its objective is what the plan's simulation says. Two things make it a bound from below
-/// where they matter: exchanges count by the line under their curve, and tasks by their tokens, which may not pack.
+/// FlexSP (2412.01523, section 4.1) has virtual groups of one micro-batch and sums the maxima of several; here the
+/// whole step is one program, and its objective is what the plan's simulation says. Two things make it a bound from
+/// below where they matter: exchanges count by the line under their curve, and tasks by their tokens, which may not
+/// pack.
 struct ExactProgram {
     private let problem: PlanProblem
     private let start: NestedAssignment

@@ -15,9 +15,9 @@
 ///   longest q     seconds of a bucket's shortest member, weighted by y <= C: no sequence is computed in two places
 ///                 at once (for the longest sequence, a bucket of its own, that is the critical path)
 ///
-/// Of y only those columns are there in which the shortest member alone ends before `ceiling`, the end of a plan that is
-/// known: a better plan uses no other. So the optimum bounds what is better than that plan, and where there is none,
-/// that plan is the best.
+/// Of y only those columns are there in which the shortest member alone ends before `ceiling`, the end of a plan that
+/// is known: a better plan uses no other. So the optimum bounds what is better than that plan, and where there is
+/// none, that plan is the best.
 ///
 /// It is a relaxation throughout: a bracket is as cheap as its cheapest degree and as quick as its widest, a bucket has
 /// the fewest tokens for its work that any member has, and exchanges count by the line under their curve.
@@ -118,7 +118,8 @@ struct Bracket {
         var brackets: [Bracket] = [], low = 1
         let count = problem.rates.count
         while low <= count {
-            let high = min(count, low < 8 ? low : low + max(1, (1 << (Int.bitWidth - 1 - low.leadingZeroBitCount)) / 2) - 1)
+            let half = (1 << (Int.bitWidth - 1 - low.leadingZeroBitCount)) / 2
+            let high = min(count, low < 8 ? low : low + half - 1)
             let degrees = (low...high).filter { problem.ways[$0] != nil }
             low = high + 1
             guard let first = degrees.first, let last = degrees.last else { continue }

@@ -86,7 +86,9 @@ struct LinearProgram {
         }
         unsafe Cbc_setMIPStartI(model, Int32(columnCount), Array(0..<Int32(columnCount)), start)
         unsafe Cbc_solve(model)
-        guard unsafe Cbc_isProvenInfeasible(model) == 0, let columns = unsafe Cbc_bestSolution(model) else { return nil }
+        guard unsafe Cbc_isProvenInfeasible(model) == 0, let columns = unsafe Cbc_bestSolution(model) else {
+            return nil
+        }
         return unsafe Solution(objective: Cbc_getObjValue(model), bound: Cbc_getBestPossibleObjValue(model),
                                columns: Array(UnsafeBufferPointer(start: columns, count: columnCount)), prices: [],
                                isProven: Cbc_isProvenOptimal(model) != 0)

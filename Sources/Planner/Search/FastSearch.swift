@@ -6,33 +6,37 @@ import Base
 struct FastSearch {
     let problem: PlanProblem
     private let families: [GroupFamily]
-    private var starts: [Start] = []
+    /// Items times nodes: what looking once at everything costs.
+    private let effort: Int
+    /// What a start may end after, in parts of the bound: the nearest that has room for all is not known before.
+    private let targets: [Double]
+    /// Starts that local search goes on from.
+    private let kept: Int
+    private var starts: [NestedAssignment] = []
 
     /// A plan this near to the bound is left alone.
     static let goodEnough = 1.002
-    /// What a start may end after, in parts of the bound: the nearest that has room for all is not known before.
-    private static let targets = [1.002, 1.01, 1.03, 1.1, 1.3, 1.0]
-    /// Starts that local search goes on from.
-    private static let kept = 3
-    /// Beyond this many items times nodes local search goes on from the best start alone.
-    private static let otherStarts = 30_000
-    /// What disturbing may cost: items times nodes, over all rounds.
-    private static let disturbance = 200_000
+    /// What the search may cost, in items times nodes: how many targets, how many starts to go on from, how many
+    /// changes of local search, and how many disturbances. Large batches need few of them, since many short sequences fill every gap.
+    private static let targetBudget = 400_000
+    private static let startBudget = 30_000
+    private static let stepBudget = 400_000_000
+    /// Local search takes more than in proportion, so the square counts.
+    private static let disturbanceBudget = 4_000_000_000
     private static let mostRounds = 300
-
-    private struct Start {
-        var assignment: NestedAssignment
-        /// Which families' starts may replace each other does not matter; the number keeps ties in order.
-        var family: Int
-    }
 
     init(_ problem: PlanProblem) {
         self.problem = problem
         families = GroupFamily.candidates(problem)
+        effort = problem.tokens.count * (2 * problem.rates.count - 1)
+        let count = max(4, min(40, Self.targetBudget / (effort * families.count)))
+        // From just above the bound to 1.5 times of it, the first ones closer together.
+        targets = (0..<count).map { 1.002 + 0.5 * pow(Double($0) / Double(count), 2) } + [1]
+        kept = max(1, min(8, Self.startBudget / effort))
     }
 
     /// The end of the best start; infinite before the first.
-    var makespan: Double { starts.first?.assignment.makespan ?? .infinity }
+    var makespan: Double { starts.first?.makespan ?? .infinity }
 
     /// Starts in which a rank is worth its speed.
     mutating func start(bound: Double) {
@@ -57,8 +61,11 @@ struct FastSearch {
     private mutating func start(_ number: Int, _ bound: Double, prices: [Double]) {
         // A family in which the longest sequence alone takes longer than a whole plan elsewhere is out.
         guard critical(families[number]) < makespan else { return }
-        for factor in Self.targets where makespan > bound * Self.goodEnough {
-            keep(number, greedyHomes(families[number], problem, target: bound * factor, prices: prices))
+        for factor in targets {
+            for stacks in [false, true] where makespan > bound * Self.goodEnough {
+                keep(number, greedyHomes(families[number], problem, target: bound * factor, prices: prices,
+                                         stacks: stacks))
+            }
         }
     }
 
@@ -66,9 +73,9 @@ struct FastSearch {
         guard !homes.contains(-1) else { return }
         var assignment = NestedAssignment(families[number], items: homes.count)
         assignment.fill(homes, problem)
-        let place = starts.firstIndex { $0.assignment.makespan > assignment.makespan } ?? starts.count
-        starts.insert(Start(assignment: assignment, family: number), at: place)
-        if starts.count > Self.kept { starts.removeLast() }
+        let place = starts.firstIndex { $0.makespan > assignment.makespan } ?? starts.count
+        starts.insert(assignment, at: place)
+        if starts.count > kept { starts.removeLast() }
     }
 
     private func critical(_ family: GroupFamily) -> Double {
@@ -81,35 +88,44 @@ struct FastSearch {
     /// The best that local search makes of the starts. `bound`: seconds that no plan beats.
     func best(bound: Double) -> NestedAssignment {
         let improvement = Improvement(problem: problem, enough: bound * Self.goodEnough)
-        guard var best = starts.first?.assignment else { preconditionFailure("sequences that fit have a start") }
-        let limit = 4 * problem.tokens.count + 64
+        guard var best = starts.first else { preconditionFailure("sequences that fit have a start") }
+        let limit = max(16, min(4 * problem.tokens.count + 64, Self.stepBudget / effort))
         improvement.improve(&best, limit: limit)
-        let effort = problem.tokens.count * best.family.nodes.count
-        for start in starts.dropFirst() where effort <= Self.otherStarts && best.makespan > improvement.enough {
-            var other = start.assignment
+        for start in starts.dropFirst() where best.makespan > improvement.enough {
+            var other = start
             improvement.improve(&other, limit: limit)
             if other.makespan < best.makespan { best = other }
         }
-        disturb(&best, improvement, rounds: min(Self.mostRounds, Self.disturbance / effort))
+        disturb(&best, improvement, rounds: min(Self.mostRounds, Self.disturbanceBudget / effort / effort))
         return best
     }
 
-    /// Some items are taken out and put back where they end first, then local search; what is no better is undone.
+    /// Some items, long ones more often, go to other groups at random, of about the degree that they had; then local
+    /// search. What is no better is undone.
     private func disturb(_ best: inout NestedAssignment, _ improvement: Improvement, rounds: Int) {
-        let count = problem.tokens.count
+        let count = problem.tokens.count, nodes = best.family.nodes
         for round in 0..<rounds where best.makespan > improvement.enough {
             let random = CounterRNG(seed: 0x5EED, stream: UInt64(round))
             var trial = best
-            let taken = Set((0..<min(count, 2 + round % 4)).map { random.integer(below: count, at: UInt64($0)) })
-            for item in taken.sorted() { trial.take(item, problem) }
-            for (draw, item) in taken.sorted().enumerated() {
-                let nodes = trial.family.nodes.indices.filter {
-                    trial.family.nodes[$0].isAllowed && problem.tokens[item] <= trial.family.nodes[$0].capacity
+            for draw in 0..<UInt64(1 + round % 4) {
+                let item = Int(Double(count) * pow(random.uniform(at: 2 * draw), 2))
+                let degree = nodes[trial.home[item]].degree
+                let others = nodes.indices.filter { node in
+                    nodes[node].isAllowed && problem.tokens[item] <= nodes[node].capacity && node != trial.home[item]
+                        && (degree / 2...degree * 2).contains(nodes[node].degree)
                 }
-                trial.put(item, on: nodes[random.integer(below: nodes.count, at: UInt64(16 + draw))], problem)
+                guard !others.isEmpty else { continue }
+                trial.take(item, problem)
+                trial.put(item, on: others[random.integer(below: others.count, at: 2 * draw + 1)], problem)
             }
             improvement.improve(&trial, limit: 64)
             if trial.makespan < best.makespan { best = trial }
         }
     }
 }
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif

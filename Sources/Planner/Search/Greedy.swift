@@ -4,11 +4,14 @@
 /// The price of a second of a group is what its ranks are worth together. With the prices of a linear program (its
 /// dual values) that is what the cheapest fractional plan pays for them; without, a rank is worth its speed.
 ///
-/// `prices`: of each node. `quotas`: nodes that an item is confined to, where they allow it at all.
+/// Among groups that cost the same it ends as early as possible, which spreads the load, or with `stacks` as late,
+/// which keeps whole ranks free for sequences that are cheaper on one rank but take long there.
+///
+/// `prices`: of each node. `confined`: whether an item may go to a node, as long as any that it may go to can hold it.
 /// Returns the node of each item.
-func greedyHomes(_ family: GroupFamily, _ problem: PlanProblem, target: Double, prices: [Double],
+func greedyHomes(_ family: GroupFamily, _ problem: PlanProblem, target: Double, prices: [Double], stacks: Bool = false,
                  confined: ((_ item: Int, _ node: Int) -> Bool)? = nil) -> [Int] {
-    var state = GreedyState(family)
+    var state = GreedyState(family, stacks: stacks)
     return problem.tokens.indices.map { item in
         let (tokens, work) = (problem.tokens[item], problem.work[item])
         var node = -1
@@ -29,7 +32,10 @@ private struct GreedyState {
     /// Tokens that the last of a node's tasks has room for.
     private var room: [Int]
 
-    init(_ family: GroupFamily) {
+    private let stacks: Bool
+
+    init(_ family: GroupFamily, stacks: Bool) {
+        self.stacks = stacks
         load = Array(repeating: 0, count: family.nodes.count)
         (height, begin, room) = (load, load, Array(repeating: 0, count: load.count))
     }
@@ -52,7 +58,9 @@ private struct GreedyState {
             if end < first.end { first = (end, node) }
             guard end <= target, let prices else { continue }
             let cost = prices[node] * (work * here.perWork + Double(tokens) * here.perTokenFull)
-            if (cost, end) < (cheapest.cost, cheapest.end) { cheapest = (cost, end, node) }
+            if cost < cheapest.cost || cost == cheapest.cost && (end < cheapest.end) != stacks {
+                cheapest = (cost, end, node)
+            }
         }
         return cheapest.node >= 0 ? cheapest.node : first.node
     }

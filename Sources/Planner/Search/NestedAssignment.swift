@@ -82,7 +82,8 @@ struct NestedAssignment: Sendable {
         }
         // All in one task is the common case of wide groups.
         if tokens <= here.capacity {
-            return problem.seconds(tokens: tokens, work: work, degree: here.degree, speed: here.speed, link: here.link).0
+            return problem.seconds(tokens: tokens, work: work, degree: here.degree, speed: here.speed,
+                                   link: here.link).0
         }
         let bins = pack(items, capacity: here.capacity, problem)
         if here.degree == 1 { return (Double(bins.count) * problem.cost.taskSeconds + work) / here.speed }

@@ -47,8 +47,8 @@ package struct PlanProblem: Sendable {
 
     private func requireRoom(_ order: [Int]) throws(BadInput) {
         guard let widest = ways.keys.max() else {
-            throw BadInput("no way to share a sequence between \(degree ?? 1) ranks: \(cost.heads) heads cannot be dealt "
-                + "to as many, and the ring is off; choose another degree")
+            throw BadInput("no way to share a sequence between \(degree ?? 1) ranks: \(cost.heads) heads cannot be "
+                + "dealt to as many, and the ring is off; choose another degree")
         }
         if let shortest = order.last, lengths[shortest] < 1 {
             throw BadInput("sequence \(shortest + 1) of the batch has \(lengths[shortest]) tokens; leave it out")
