@@ -107,7 +107,7 @@ let package = Package(
         tests("Telemetry", ["Base", "Telemetry"]),
         tests("Trainer", ["Base", "Recipe", "Tensor", "Collectives", "Corpus", "Checkpoint", "Parallel", "Trainer",
                           "Simulation"]),
-        tests("Bench", ["Base", "Recipe", "Tensor", "Planner", "Bench", "TestSupport"]),
+        tests("Bench", ["Base", "Recipe", "Tensor", "Bench", "TestSupport"]),
         tests("Launch", ["Base", "Recipe", "Telemetry", "Wire", "Launch", "Mutation"]),
         tests("System", ["Base", "skein"]),
     ]

@@ -57,8 +57,8 @@ struct PlanBaselines {
 /// FlexSP (2412.01523) as its paper and code have it: power-of-two groups that cover the ranks, another layout for each
 /// micro-batch, micro-batches in lock-step, so that a step is the sum of their longest groups. Sequences are cut into
 /// micro-batches in descending order with the most tokens of one as low as can be, for the least possible number of
-/// them and three more. Its solver takes seconds for a step; here every layout is looked at instead, and sequences go to
-/// its groups longest first.
+/// them and three more. Its solver takes seconds for a step; here every layout is looked at instead, and sequences go
+/// to its groups longest first.
 struct FlexSP {
     let problem: PlanProblem
 

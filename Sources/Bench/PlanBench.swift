@@ -73,13 +73,13 @@ private func rows(_ problems: [PlanProblem], ranks: Int) -> [(String, Measured)]
     let most = problems.flatMap(\.lengths).max() ?? 1
     // One degree for all batches: the least that the longest sequence fits on.
     let degree = (1...ranks).first { ranks % $0 == 0 && $0 * tokenCap >= most } ?? ranks
-    func makespan(_ problem: PlanProblem, _ plan: StepPlan?) -> Double {
-        plan?.times(problem).makespan ?? .infinity
+    func ended(_ plan: (PlanBaselines) -> StepPlan?) -> Measured {
+        measured(problems) { plan(PlanBaselines(problem: $0))?.times($0).makespan ?? .infinity }
     }
     return [
-        ("static best-fit", measured(problems) { makespan($0, PlanBaselines(problem: $0).staticBestFit(degree: degree)) }),
-        ("static balanced", measured(problems) { makespan($0, PlanBaselines(problem: $0).balanced(degree: degree)) }),
-        ("homogeneous per batch", measured(problems) { makespan($0, PlanBaselines(problem: $0).homogeneous()) }),
+        ("static best-fit", ended { $0.staticBestFit(degree: degree) }),
+        ("static balanced", ended { $0.balanced(degree: degree) }),
+        ("homogeneous per batch", ended { $0.homogeneous() }),
         ("flexsp", measured(problems) { FlexSP($0).seconds() ?? .infinity }),
     ]
 }

@@ -21,7 +21,8 @@ struct PlanLayout {
         let table = ParameterTable(recipe.model, vocabulary: vocabulary)
         let cost = CostModel(table, recomputation: recipe.activationCheckpoint.mode, gflops: gflops,
                              linkGbit: linkGbit)
-        let cap = recipe.rowsPerTask * recipe.training.sequenceLength
+        let declared = recipe.training.maxTokensPerTask
+        let cap = declared > 0 ? declared : recipe.rowsPerTask * recipe.training.sequenceLength
         let problem = try PlanProblem(lengths: lengths, rates: RankRates(equal: ranks), tokenCap: cap, cost: cost,
                                       degree: degree)
         let begin = MonotonicClock.seconds()
@@ -34,8 +35,8 @@ struct PlanLayout {
             return result.json(problem, extra: [("planning_seconds", "\(planned)"), ("flops_per_dim_byte", "\(regime)"),
                                                 ("token_cap", "\(cap)")])
         }
-        var rows = [("ranks", "\(ranks), \(Units.fixed(gflops, 0)) GFLOP/s and \(Units.fixed(linkGbit, 2)) Gbit/s each; "
-            + "F/(hB) = \(Units.fixed(regime, 3))")]
+        var rows = [("ranks", "\(ranks), \(Units.fixed(gflops, 0)) GFLOP/s and \(Units.fixed(linkGbit, 2)) Gbit/s "
+            + "each; F/(hB) = \(Units.fixed(regime, 3))")]
         rows.append(("sequences", "\(Units.grouped(lengths.count)), \(Units.grouped(lengths.reduce(0, +))) tokens, the "
             + "longest \(Units.grouped(lengths.max() ?? 0)); a rank holds \(Units.grouped(cap))"))
         rows += result.rows(problem)

@@ -1,8 +1,8 @@
 import Base
 
 /// A plan for the terminal: a line for each group of ranks that do the same all the time, and time from left to right.
-/// Tasks stand as their degree's character (1 to 9, then a for 10 to 15, b for 16 to 31, and so on by doubling), waiting
-/// as dots. More than `mostLines` lines are thinned out evenly.
+/// A task's cells have the character of its degree (1 to 9, then a for 10 to 15, b for 16 to 31, and so on by
+/// doubling); dots are time spent waiting. More than `mostLines` lines are thinned out evenly.
 package struct PlanChart {
     private static let mostLines = 32
     private let plan: StepPlan
@@ -75,8 +75,10 @@ extension Planner.Result {
     package func json(_ problem: PlanProblem, extra: [(String, String)] = []) -> String {
         let tasks = zip(plan.tasks.indices, plan.tasks).map { place, task in
             let lengths = task.sequences.map { "\(problem.lengths[$0])" }.joined(separator: ",")
-            return "{\"ranks\":[\(task.ranks.map(String.init).joined(separator: ","))],\"mode\":\"\(task.mode.rawValue)\","
-                + "\"sequences\":[\(task.sequences.map(String.init).joined(separator: ","))],\"tokens\":[\(lengths)],"
+            let sequences = task.sequences.map(String.init).joined(separator: ",")
+            let ranks = task.ranks.map(String.init).joined(separator: ",")
+            return "{\"ranks\":[\(ranks)],\"mode\":\"\(task.mode.rawValue)\",\"sequences\":[\(sequences)],"
+                + "\"tokens\":[\(lengths)],"
                 + "\"start_seconds\":\(times.starts[place]),\"end_seconds\":\(times.ends[place])}"
         }
         var fields = [("plan", "\"layout\"")] + extra

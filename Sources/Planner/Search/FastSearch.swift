@@ -17,13 +17,14 @@ struct FastSearch {
     /// A plan this near to the bound is left alone.
     static let goodEnough = 1.002
     /// What the search may cost, in items times nodes: how many targets, how many starts to go on from, how many
-    /// changes of local search, and how many disturbances. Large batches need few of them, since many short sequences fill every gap.
+    /// changes of local search, and how many disturbances. Large batches need few of them, since many short sequences
+    /// fill every gap.
     private static let targetBudget = 400_000
     private static let startBudget = 30_000
     private static let stepBudget = 400_000_000
     /// Local search takes more than in proportion, so the square counts.
-    private static let disturbanceBudget = 4_000_000_000
-    private static let mostRounds = 300
+    private static let disturbanceBudget = 2_000_000_000
+    private static let mostRounds = 150
 
     init(_ problem: PlanProblem) {
         self.problem = problem

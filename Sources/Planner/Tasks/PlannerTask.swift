@@ -36,6 +36,10 @@ package struct PlanTimes: Sendable, Equatable {
     /// For how long each rank computes or exchanges; the rest, up to `makespan`, it waits.
     package var busy: [Double]
 
+    package init(starts: [Double], ends: [Double], busy: [Double]) {
+        (self.starts, self.ends, self.busy) = (starts, ends, busy)
+    }
+
     /// When the last rank is done: what a plan is chosen by.
     package var makespan: Double { ends.max() ?? 0 }
 
