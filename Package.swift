@@ -31,7 +31,7 @@ func tests(_ room: String, _ imports: [Target.Dependency]) -> Target {
 }
 
 /// A system library: a module map and a header, nothing else.
-func system(_ name: String, pkgConfig: String, apt: String) -> Target {
+func system(_ name: String, pkgConfig: String? = nil, apt: String) -> Target {
     .systemLibrary(name: name, pkgConfig: pkgConfig, providers: [.apt([apt])])
 }
 
@@ -56,6 +56,8 @@ let package = Package(
         system("CUV", pkgConfig: "libuv", apt: "libuv1-dev"),
         system("CZstd", pkgConfig: "libzstd", apt: "libzstd-dev"),
         system("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
+        // Without pkg-config, which would link the reference BLAS and LAPACK a second time, beside OpenBLAS.
+        system("CCbc", apt: "coinor-libcbc-dev"),
 
         room("Base", ["CChecksum"]),
         room("Recipe", ["Base", tomlKit]),
@@ -63,6 +65,7 @@ let package = Package(
         room("Tensor", ["Base", "COpenBLAS", "CKernels"]),
         room("Wire", ["Base", "CUV", crypto]),
         room("Collectives", ["Base", "Wire"]),
+        room("Planner", ["Base", "Recipe", "CCbc"]),
         room("Storage", ["Base"]),
         room("Simulation", ["Base", "Wire", "Collectives"]),
         room("Corpus", ["Base", "Compression", "Storage"]),
@@ -73,11 +76,11 @@ let package = Package(
         room("Trainer", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Parallel", "Storage",
                          "Checkpoint", "Telemetry"]),
         room("Launch", ["Base", "Recipe", "Telemetry"]),
-        room("Bench", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Parallel", "Storage",
-                       "Checkpoint", "Telemetry", "Trainer"]),
+        room("Bench", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Planner", "Corpus", "Model", "Parallel",
+                       "Storage", "Checkpoint", "Telemetry", "Trainer"]),
         .executableTarget(name: "skein",
-            dependencies: ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Corpus", "Model", "Parallel", "Storage",
-                           "Checkpoint", "Telemetry", "Trainer", "Launch", "Bench", "Simulation", argumentParser],
+            dependencies: ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Planner", "Corpus", "Model", "Parallel",
+                           "Storage", "Checkpoint", "Telemetry", "Trainer", "Launch", "Bench", "Simulation", argumentParser],
             swiftSettings: swiftSettings),
 
         // The Double tape and other oracles that tests of several rooms hold results against.
@@ -95,6 +98,7 @@ let package = Package(
         tests("Wire", ["Base", "Wire", "Mutation", crypto]),
         tests("Collectives", ["Base", "Wire", "Collectives", "Simulation"]),
         tests("Simulation", ["Base", "Wire", "Simulation"]),
+        tests("Planner", ["Base", "Recipe", "Planner"]),
         tests("Compression", ["Base", "Compression"]),
         tests("Corpus", ["Corpus", "Base", "Compression", "Mutation", crypto]),
         tests("Model", ["Base", "Recipe", "Tensor", "Model", "TestSupport"]),

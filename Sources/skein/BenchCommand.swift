@@ -12,7 +12,8 @@ struct BenchCommand: ParsableCommand {
         subcommands: [
             GemmCommand.self, QuantizeCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self,
             CollectivesCommand.self, UpdateCommand.self, DataBenchCommand.self, GenerateBenchCommand.self,
-            FaultsCommand.self, SimulateCommand.self, EnduranceCommand.self, CheckpointBenchCommand.self])
+            FaultsCommand.self, SimulateCommand.self, EnduranceCommand.self, CheckpointBenchCommand.self,
+            PlanBenchCommand.self])
 
     struct GemmCommand: ParsableCommand {
         static let configuration = CommandConfiguration(

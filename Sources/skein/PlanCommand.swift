@@ -1,19 +1,23 @@
 import ArgumentParser
 import Base
 import Parallel
+import Planner
 import Recipe
 import Tensor
 import Trainer
 
 struct Plan: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Shows what a run would take: memory by component, and time for a step.",
+        abstract: "Shows what a run would take: memory by component, time for a step, and a step's layout.",
         discussion: """
             With --ranks, of one rank of several: of as many on this machine, as skein launch starts them, or, with \
             --link-gbit, of one on each of as many machines with such a link.
             Read are the config, the tokenizer, the sizes of the data's files, and, for the mean attention context, \
             the lengths of documents where that is quick: prepared data, or up to 256 MiB of bytes. A run that this \
             machine (or the cgroup it is in) has no memory for is refused with exit code 2, as train would refuse it.
+            With --lengths, instead: which ranks would compute which sequences of a step together, as a chart, beside \
+            the time before which no plan can end, for up to 1,024 ranks on machines that need not be there. A rank \
+            then holds training.max_tokens_per_task tokens.
             """)
 
     @Argument(help: "A TOML file.")
@@ -22,6 +26,14 @@ struct Plan: ParsableCommand {
     var ranks = 1
     @Option(help: "Gbit/s of the link of each rank, each way.")
     var linkGbit: Double?
+    @Option(help: "A file of sequence lengths, one a line: shows their layout over ranks. Needs --link-gbit.")
+    var lengths: String?
+    @Option(help: "With --lengths: fast, or exact (then branch-and-cut).")
+    var solver = "fast"
+    @Option(help: "With --lengths: ranks of each group; auto: as it is best.")
+    var degree = "auto"
+    @Flag(help: "With --lengths: without the linear program.")
+    var noLp = false
     @Flag(help: "Also every slot of the activations.")
     var slots = false
     @Option(help: "GFLOP/s of matrix products, all threads of a rank together; without it, they are measured.")
@@ -39,10 +51,18 @@ struct Plan: ParsableCommand {
             throw ValidationError("--link-gbit must be from 0.000001 to 1000000")
         }
         guard (1...4_096).contains(ranks) else { throw ValidationError("--ranks must be from 1 to 4,096") }
+        guard Planner.Solver(rawValue: solver) != nil else { throw ValidationError("--solver must be fast or exact") }
+        guard degree == "auto" || (1...ranks).contains(Int(degree) ?? 0) else {
+            throw ValidationError("--degree must be auto or from 1 to the number of ranks")
+        }
+        guard lengths != nil else { return }
+        guard linkGbit != nil else { throw ValidationError("--lengths needs --link-gbit: the ranks' links") }
+        guard ranks <= 1_024 else { throw ValidationError("--ranks must be from 1 to 1,024 with --lengths") }
     }
 
     func run() throws {
         let resolved = try ResolvedRecipe.load(file: config, flags: overrides), recipe = resolved.recipe
+        if let lengths, let linkGbit { return try printLayout(recipe, lengths: lengths, linkGbit: linkGbit) }
         try resolved.requireRows(worldSize: ranks)
         let planned = try PlannedMemory(recipe, ranks: ranks, localRanks: linkGbit == nil ? ranks : 1)
         let setting = planned.setting
@@ -65,6 +85,21 @@ struct Plan: ParsableCommand {
                                 hasSlots: slots)
         print(json ? report.json : report.text)
         try planned.requireRoom()
+    }
+
+    private func printLayout(_ recipe: Recipe, lengths: String, linkGbit: Double) throws {
+        let gflops = try flops ?? {
+            let threads = recipe.training.threads == 0 ? Machine.cores() : recipe.training.threads
+            let pool = Pool(threads: min(threads, Machine.cores()))
+            defer { pool.close() }
+            return try Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
+        }()
+        var options = Planner.Options()
+        options.solver = Planner.Solver(rawValue: solver) ?? .fast
+        options.usesLinearProgram = !noLp
+        let layout = PlanLayout(recipe: recipe, vocabulary: try openTokenizer(recipe).vocabularySize, ranks: ranks,
+                                gflops: gflops, linkGbit: linkGbit, options: options, degree: Int(degree))
+        print(try layout.report(lengthsFile: lengths, json: json))
     }
 }
 

@@ -1,0 +1,111 @@
+import Base
+import Planner
+import Recipe
+
+/// What `bench plan` measures: how long a plan takes, and how it does beside other layouts, on modelled machines.
+public struct PlanBenchSetting: Sendable {
+    public var ranks = [8, 16, 32, 64, 1_024]
+    /// Sequences of a batch (four times as many for more than 64 ranks).
+    public var sequences = 512
+    public var batches = 8
+    /// Lengths to draw from; none: long-tailed ones, half of them up to 347 tokens as Wikipedia's (FlexSP, figure 2).
+    public var lengths: [Int] = []
+
+    public init() {}
+}
+
+/// A network and a model on ranks of 100 GFLOP/s: what F/(hB) is made of.
+private struct Regime {
+    let name: String
+    let dim: Int
+    let gbit: Double
+    static let gflops = 100.0
+    static let all = [Regime(name: "throttled", dim: 512, gbit: 0.36), Regime(name: "fast", dim: 1_024, gbit: 8.8)]
+
+    var cost: CostModel {
+        var shape = Recipe().model
+        (shape.dim, shape.layers, shape.heads) = (dim, 12, 16)
+        return CostModel(ParameterTable(shape, vocabulary: 257), recomputation: .none, gflops: Self.gflops,
+                         linkGbit: gbit)
+    }
+
+    /// Operations of a rank in the time in which a byte of each of the model's dimensions comes.
+    var flopsPerDimByte: Double { Self.gflops * 1e9 / (Double(dim) * gbit * 1e9 / 8) }
+}
+
+private let tokenCap = 16_384
+private let longest = 1 << 16
+
+/// A line for each regime, number of ranks and layout. `seconds` is the median time of a plan; `step_seconds` the mean
+/// modelled time of a step.
+public func benchPlan(_ setting: PlanBenchSetting, report: (BenchLine) -> Void) throws {
+    for regime in Regime.all {
+        for ranks in setting.ranks {
+            let problems = try (0..<setting.batches).map { batch in
+                try PlanProblem(lengths: draw(setting, batch, count: setting.sequences * (ranks > 64 ? 4 : 1)),
+                                rates: RankRates(equal: ranks), tokenCap: tokenCap, cost: regime.cost)
+            }
+            let ours = measured(problems) { Planner().plan($0).times.makespan }
+            for (name, result) in rows(problems, ranks: ranks) + [("ours", ours)] {
+                var line = BenchLine(bench: "plan", threads: 1, ranks: ranks, seconds: result.planning)
+                line.add("regime", regime.name)
+                line.add("flops_per_dim_byte", regime.flopsPerDimByte)
+                line.add("layout", name)
+                line.add("sequences", problems[0].lengths.count)
+                line.add("step_seconds", result.step)
+                line.add("of_ours", result.step / ours.step)
+                if name == "ours" {
+                    let gaps = problems.map { Planner().plan($0).gap }
+                    line.add("mean_gap", gaps.reduce(0, +) / Double(gaps.count))
+                    line.add("largest_gap", gaps.max() ?? 0)
+                }
+                report(line)
+            }
+        }
+    }
+}
+
+private typealias Measured = (planning: Double, step: Double)
+
+/// Baselines; none beyond 64 ranks, where layouts are too many to look at.
+private func rows(_ problems: [PlanProblem], ranks: Int) -> [(String, Measured)] {
+    guard ranks <= 64 else { return [] }
+    let most = problems.flatMap(\.lengths).max() ?? 1
+    // One degree for all batches: the least that the longest sequence fits on.
+    let degree = (1...ranks).first { ranks % $0 == 0 && $0 * tokenCap >= most } ?? ranks
+    func ended(_ plan: (PlanBaselines) -> StepPlan?) -> Measured {
+        measured(problems) { plan(PlanBaselines(problem: $0))?.times($0).makespan ?? .infinity }
+    }
+    return [
+        ("static best-fit", ended { $0.staticBestFit(degree: degree) }),
+        ("static balanced", ended { $0.balanced(degree: degree) }),
+        ("homogeneous per batch", ended { $0.homogeneous() }),
+        ("flexsp", measured(problems) { FlexSP($0).seconds() ?? .infinity }),
+    ]
+}
+
+private func measured(_ problems: [PlanProblem], _ step: (PlanProblem) -> Double) -> Measured {
+    var times: [Double] = [], sum = 0.0
+    for problem in problems {
+        let start = MonotonicClock.seconds()
+        sum += step(problem)
+        times.append(MonotonicClock.seconds() - start)
+    }
+    return (times.sorted()[times.count / 2], sum / Double(problems.count))
+}
+
+private func draw(_ setting: PlanBenchSetting, _ batch: Int, count: Int) -> [Int] {
+    let random = CounterRNG(seed: 1, stream: UInt64(batch))
+    return (0..<UInt64(count)).map { place in
+        guard !setting.lengths.isEmpty else {
+            return max(1, min(longest, Int(347 * exp(1.4 * random.normalPair(at: place).0))))
+        }
+        return min(longest, setting.lengths[random.integer(below: setting.lengths.count, at: place)])
+    }
+}
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
