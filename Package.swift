@@ -80,7 +80,8 @@ let package = Package(
                        "Storage", "Checkpoint", "Telemetry", "Trainer"]),
         .executableTarget(name: "skein",
             dependencies: ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Planner", "Corpus", "Model", "Parallel",
-                           "Storage", "Checkpoint", "Telemetry", "Trainer", "Launch", "Bench", "Simulation", argumentParser],
+                           "Storage", "Checkpoint", "Telemetry", "Trainer", "Launch", "Bench", "Simulation",
+                           argumentParser],
             swiftSettings: swiftSettings),
 
         // The Double tape and other oracles that tests of several rooms hold results against.
