@@ -8,7 +8,8 @@ import Trainer
 /// Whole optimizer steps, by the code that `skein train` runs: data, forward, backward, clipping, AdamW. With
 /// `profiling.trace` also where their time goes; with `explainsCut`, on one thread, how evenly they are cut for more.
 ///
-/// `ranks`: this process's place among several, whose steps are measured together; only rank 0's line is worth printing.
+/// `ranks`: this process's place among several, whose steps are measured together; only rank 0's line is worth
+/// printing.
 public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool = false,
                       ranks: RankSetting? = nil) throws -> BenchLine {
     let recipe = resolved.recipe, size = ranks?.worldSize ?? 1

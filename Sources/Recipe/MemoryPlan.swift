@@ -44,13 +44,16 @@ public struct MemoryPlan: Sendable, Equatable {
         public var slots: Int
         /// What the optimizer computes in.
         public var scratch: Int
+        /// What `checkpoint.async` copies.
+        public var copy: Int
 
-        public init(parameters: Int, gradients: Int, moments: Int, slots: Int = 0, scratch: Int = 0) {
+        public init(parameters: Int, gradients: Int, moments: Int, slots: Int = 0, scratch: Int = 0, copy: Int = 0) {
             self.parameters = parameters
             self.gradients = gradients
             self.moments = moments
             self.slots = slots
             self.scratch = scratch
+            self.copy = copy
         }
     }
 
@@ -98,6 +101,7 @@ public struct MemoryPlan: Sendable, Equatable {
             component("moments", state.moments),
             component("blocks in use", state.slots),
             component("optimizer scratch", state.scratch),
+            component("copy for checkpoints", state.copy),
             Component(name: "activations", bytes: activations.reduce(0) { $0 + $1.bytes }, slots: activations),
             component("logits", 4 * padded(slots.floats("logits"))),
             component("attention scratch", 4 * Self.attentionFloats(recipe.model, sequence, threads: threads)),

@@ -169,9 +169,13 @@ public struct Recipe: Sendable, Equatable {
         public var interval = 0
         /// Empty, `latest`, or a checkpoint's folder.
         public var load = ""
+        /// Weights that a new run begins with: a checkpoint's folder, or empty.
+        public var loadWeights = ""
         public var keepLatest = 3
         /// Every rank saves its part into `job.dumpFolder`, which all must see; else rank 0 saves everything.
         public var shared = true
+        /// Saves are written while training goes on.
+        public var async = false
         /// Of the optimizer's state.
         public var compression = CheckpointCompression.none
         /// A file with the key that checkpoints are signed with, and that those which are loaded must be signed with.

@@ -86,7 +86,8 @@ public struct RunSummary: Sendable {
             rows.append(("memory", "\(Units.bytes(memory.peak)) at most, planned \(Units.bytes(memory.planned))"))
         }
         if let network {
-            rows.append(("network", "\(Units.bytes(network.sent)) sent a step, planned \(Units.bytes(network.planned)); "
+            rows.append(("network", "\(Units.bytes(network.sent)) sent a step, planned "
+                + "\(Units.bytes(network.planned)); "
                 + "\(Units.fixed(network.hidden * 100, 0)) % came under computation"))
         }
         rows.append(("checkpoint", checkpoint ?? "none was written"))

@@ -35,8 +35,14 @@ public struct PlannedMemory {
         let plan = try ShardPlan(table, recipe: recipe, worldSize: ranks)
         let layouts = (0..<ranks).map { StateLayout(plan, rank: $0, recipe: recipe) }
         let largest = layouts.max { $0.floats < $1.floats } ?? layouts[0]
+        let saves = recipe.checkpoint.enable && recipe.checkpoint.async && recipe.checkpoint.interval > 0
+        // Of parameters that all hold, each rank writes a part, if all write.
+        let writers = recipe.checkpoint.shared ? ranks : 1
+        let written = largest.sharesWeights ? largest.parameters : table.count / writers
+        let copy = saves ? written + largest.moments : 0
         return MemoryPlan.State(parameters: 4 * largest.parameters, gradients: 4 * largest.gradients,
-                                moments: 4 * largest.moments, slots: 4 * largest.slots, scratch: 4 * largest.scratch)
+                                moments: 4 * largest.moments, slots: 4 * largest.slots,
+                                scratch: 4 * largest.scratch, copy: 4 * copy)
     }
 
     /// The segments where summands wait; as many again where frames may be sealed, for what is on its way; the buffer

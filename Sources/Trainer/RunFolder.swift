@@ -106,8 +106,16 @@ final class RunFolder {
     }
 
     private func named() throws -> Checkpoint? {
-        guard !recipe.checkpoint.load.isEmpty else { return nil }
-        let (checkpoint, warnings) = try Checkpoint.locate(recipe.checkpoint.load, key: key)
+        recipe.checkpoint.load.isEmpty ? nil : try whole(recipe.checkpoint.load)
+    }
+
+    /// The checkpoint whose weights a new run begins with.
+    func weights() throws -> Checkpoint? {
+        recipe.checkpoint.loadWeights.isEmpty ? nil : try whole(recipe.checkpoint.loadWeights)
+    }
+
+    private func whole(_ path: String) throws -> Checkpoint {
+        let (checkpoint, warnings) = try Checkpoint.locate(path, key: key)
         for warning in warnings { Reporter.warn(warning) }
         // The signature is of hashes: only when all bytes have theirs is it a signature of the weights.
         if key != nil { try checkpoint.requireWhole() }

@@ -82,7 +82,7 @@ struct Snapshot {
         return rows + ":weights " + String(weights.fingerprint(before: step), radix: 16)
     }
 
-    private func manifest(_ moment: Moment) -> Manifest {
+    func manifest(_ moment: Moment) -> Manifest {
         let seed = UInt64(recipe.debug.seed), position = moment.position
         return Manifest(
             step: Int(position.step), tokens: moment.tokens, worldSize: worldSize,
@@ -92,49 +92,57 @@ struct Snapshot {
                                               Self.updatesKey: .number(Double(moment.updates))])
     }
 
-    private var tokenizer: String { String(decoding: corpus.tokenizer.json, as: UTF8.self) }
+    var tokenizer: String { String(decoding: corpus.tokenizer.json, as: UTF8.self) }
 
     /// What came of a save, on every rank the same: nil if it is done, else why it was given up (a full disk, say). The
     /// state is as it was, so training can go on.
     func save(_ moment: Moment, with writer: CheckpointWriter, shared: Bool, by world: World) throws -> String? {
-        if shared, world.size > 1 { return try saveTogether(moment, with: writer, by: world) }
-        let model = try gather(self.model, by: world), optimizer = try gather(self.moments, by: world)
-        defer { withExtendedLifetime((model, optimizer)) {} }
-        let failure = try world.onFirst {
-            try Self.failure {
-                _ = try writer.write(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer,
-                                     model: model.map(\.source), optimizer: optimizer.map(\.source))
+        let isTogether = shared && world.size > 1, step = Int(moment.position.step), isFirst = world.rank == 0
+        let tensors = try tensors(together: isTogether, by: world)
+        defer { withExtendedLifetime(tensors) {} }
+        let (model, optimizer) = (tensors.model.map(\.source), tensors.optimizer.map(\.source))
+        guard isTogether else {
+            let failure = try world.onFirst {
+                try Self.failure {
+                    _ = try writer.write(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer, model: model,
+                                         optimizer: optimizer)
+                }
             }
+            return try Self.first(failure ?? nil, of: world)
         }
-        return try Self.first(failure ?? nil, of: world)
-    }
-
-    /// The same by all ranks of `world`: each writes tensors, or its slices of those that are shared out, and rank 0
-    /// commits. Returns why it was given up, if it was.
-    private func saveTogether(_ moment: Moment, with writer: CheckpointWriter, by world: World) throws -> String? {
-        let step = Int(moment.position.step), isFirst = world.rank == 0
         let begun = try Self.failure { if isFirst { try writer.begin(step: step) } }
         if let failure = try Self.first(begun, of: world) { return failure }
         var own: [UInt8] = []
         let written = try Self.failure {
-            own = try writer.writePart(step: step, world.rank, of: world.size, model: slices(model, of: world),
-                                       optimizer: slices(moments, of: world))
+            own = try writer.writePart(step: step, world.rank, of: world.size, model: model, optimizer: optimizer)
         }
         if let failure = try Self.first(written, of: world) {
             if isFirst { writer.abandon(step: step) }
             return failure
         }
-        let records = try world.gather(own)
+        return try commit(moment, with: writer, own, by: world)
+    }
+
+    /// Rank 0 makes a checkpoint of what all ranks have written; `record` is this rank's. Returns why it was given up,
+    /// if it was.
+    func commit(_ moment: Moment, with writer: CheckpointWriter, _ record: [UInt8], by world: World) throws -> String? {
+        let records = try world.gather(record)
         let committed = try Self.failure {
-            if isFirst {
+            if world.rank == 0 {
                 _ = try writer.commit(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer, records: records)
             }
         }
         return try Self.first(committed, of: world)
     }
 
+    /// What this rank writes. `together`: each rank its own; else rank 0 everything.
+    func tensors(together: Bool, by world: World) throws -> (model: [SavedTensor], optimizer: [SavedTensor]) {
+        if together { return (slices(model, of: world), slices(moments, of: world)) }
+        return (try gather(model, by: world), try gather(moments, by: world))
+    }
+
     /// Nil if `work` went well, else why it could not write. What is wrong otherwise is thrown on.
-    private static func failure(_ work: () throws -> Void) throws -> String? {
+    static func failure(_ work: () throws -> Void) throws -> String? {
         do {
             try work()
             return nil
@@ -145,16 +153,16 @@ struct Snapshot {
     }
 
     /// The first rank's failure that has one; the same on all.
-    private static func first(_ own: String?, of world: World) throws -> String? {
+    static func first(_ own: String?, of world: World) throws -> String? {
         let texts = try world.gather(Array((own.map { "!\($0)" } ?? ".").utf8))
         return texts.first { $0.first == UInt8(ascii: "!") }.map { String(decoding: $0.dropFirst(), as: UTF8.self) }
     }
 
-    /// What this rank writes: of what every rank holds, a run of neighbouring tensors; of what is shared out, the pieces
-    /// that it holds, or its share of them where others hold the same.
-    private func slices(_ parts: [Part], of world: World) -> [TensorSource] {
+    /// What this rank writes: of what every rank holds, a run of neighbouring tensors; of what is shared out, the
+    /// pieces that it holds, or its share of them where others hold the same.
+    private func slices(_ parts: [Part], of world: World) -> [SavedTensor] {
         let writer = self.writer(of: parts, among: world.size)
-        var found: [TensorSource] = [], number = 0
+        var found: [SavedTensor] = [], number = 0
         for part in parts {
             let held = world.ranges(of: part.shard, state), isWhole = world.isWhole(part.shard, state)
             for parameter in state.table.parameters {
@@ -165,9 +173,7 @@ struct Snapshot {
                     let owner = isWhole ? writer(number) : holders[unit % holders.count]
                     guard !piece.isEmpty, owner == world.rank else { continue }
                     let elements = (piece.lowerBound - parameter.offset)..<(piece.upperBound - parameter.offset)
-                    let row = part.shard.part(piece, unit: unit)
-                    found.append(unsafe TensorSource(spec.name, spec.type, spec.shape, elements,
-                                                     bytes: UnsafeRawBufferPointer(row.bytes)))
+                    found.append(SavedTensor(spec: spec, elements: elements, row: part.shard.part(piece, unit: unit)))
                 }
                 number += 1
             }
@@ -189,13 +195,14 @@ struct Snapshot {
     }
 
     /// All tensors, whole, on rank 0: what it does not hold itself comes from those who do. The others have none.
-    private func gather(_ parts: [Part], by world: World) throws -> [WholeTensor] {
-        var found: [WholeTensor] = []
+    private func gather(_ parts: [Part], by world: World) throws -> [SavedTensor] {
+        var found: [SavedTensor] = []
         for part in parts {
             for parameter in state.table.parameters {
                 let row = try world.collect(parameter, of: part.shard, state, at: 0)
                 guard world.rank == 0 else { continue }
-                found.append(WholeTensor(spec: spec(part.prefix, parameter), row: row.row, memory: row.memory))
+                found.append(SavedTensor(spec: spec(part.prefix, parameter), elements: 0..<parameter.count,
+                                         row: row.row, memory: row.memory))
             }
         }
         return found
@@ -235,6 +242,25 @@ struct Snapshot {
         moment.updates = checkpoint.step
         if case .number(let updates) = checkpoint.manifest.state[Self.updatesKey] { moment.updates = Int(updates) }
         return moment
+    }
+
+    /// Refuses weights that are not of this run's model, before anything is changed. Positions may turn at another
+    /// rate: longer contexts are learnt from weights that were trained on shorter ones.
+    func requireWeights(_ checkpoint: Checkpoint) throws {
+        let theirs = try ResolvedRecipe.load(text: checkpoint.recipe(), name: "\(checkpoint.path)/config.toml").recipe
+        let differences = Recipe.differences(recipe.toml, theirs.toml).filter {
+            $0.key.hasPrefix("model.") && $0.key != "model.rope_theta"
+        }
+        if let first = differences.first {
+            let more = differences.count > 1 ? ", and \(differences.count - 1) more keys" : ""
+            throw BadInput("\(checkpoint.path) has another model: \(first.key) = \(first.theirs ?? "nothing") there, "
+                + "\(first.mine ?? "nothing") here\(more); "
+                + "give the same [model] keys (model.rope_theta may differ)")
+        }
+        if try checkpoint.tokenizer() != tokenizer {
+            throw BadInput("\(checkpoint.path) was trained with another tokenizer; name its folder by data.tokenizer")
+        }
+        try checkpoint.requireModel(specs(model))
     }
 
     /// Rows of one number are the same only where texts, layout and past weights are.
@@ -281,13 +307,14 @@ struct Snapshot {
     }
 }
 
-/// A tensor as a checkpoint takes it, with memory of its own where this rank held only a piece.
-private struct WholeTensor {
+/// A tensor, or a slice of one, as a checkpoint takes it; with memory of its own where this rank held only a piece.
+struct SavedTensor {
     let spec: TensorSpec
+    let elements: Range<Int>
     let row: Row
-    let memory: Arena?
+    var memory: Arena?
 
     var source: TensorSource {
-        unsafe TensorSource(spec.name, spec.type, spec.shape, bytes: UnsafeRawBufferPointer(row.bytes))
+        unsafe TensorSource(spec.name, spec.type, spec.shape, elements, bytes: UnsafeRawBufferPointer(row.bytes))
     }
 }

@@ -62,9 +62,13 @@ public final class TrainingRun {
         do {
             // Reading every byte of a large checkpoint takes a while: the others must have found rank 0 by then.
             let (folder, silently) = (folder, beginsWhereNothingIsSaved)
-            let start = try world.onFirst { try folder.open(silently: silently) } ?? nil
+            let start = try world.onFirst {
+                let resumed = try folder.open(silently: silently)
+                return try (found: resumed ?? folder.weights(), isResumed: resumed != nil)
+            }
             defer { folder.leave() }
-            try train(StepRunner(recipe: recipe, corpus: corpus, pool: pool, world: world), corpus, start, peak: peak,
+            try train(StepRunner(recipe: recipe, corpus: corpus, pool: pool, world: world), corpus, start?.found,
+                      isResumed: start?.isResumed ?? false, peak: peak,
                       planned: memory.plan.peakBytes)
         } catch {
             // A fault of the network is known to all; any other is this rank's own, and the others must hear of it.
@@ -77,12 +81,13 @@ public final class TrainingRun {
         try world.leave()
     }
 
-    private func train(_ runner: StepRunner, _ corpus: Corpus, _ start: Checkpoint?, peak: Double,
-                       planned: Int) throws {
+    private func train(_ runner: StepRunner, _ corpus: Corpus, _ found: Checkpoint?, isResumed: Bool,
+                       peak: Double, planned: Int) throws {
         let world = runner.world
         let snapshot = Snapshot(state: runner.state, corpus: corpus, recipe: recipe, schedule: runner.schedule,
                                 worldSize: world.size)
-        let moment = try begin(runner, snapshot, start)
+        let start = isResumed ? found : nil
+        let moment = try begin(runner, snapshot, found, isResumed: isResumed)
         runner.position = moment.position
         let trace = recipe.profiling.trace
             ? StepTrace(recipe.profiling, runFrom: Int(moment.position.step), peak: peak) : nil
@@ -121,18 +126,22 @@ public final class TrainingRun {
             + "--optimizer.lr \(scientific(old))")
     }
 
-    /// Fresh weights, or a checkpoint's. Returns where the run is then.
-    private func begin(_ runner: StepRunner, _ snapshot: Snapshot, _ start: Checkpoint?) throws -> Moment {
+    /// Fresh weights, those of another run (`checkpoint.load_weights`), or all of a checkpoint. Returns where the run
+    /// is then.
+    private func begin(_ runner: StepRunner, _ snapshot: Snapshot, _ found: Checkpoint?, isResumed: Bool) throws
+        -> Moment {
         var moment = Moment(position: runner.position)
-        if let start {
-            moment = try snapshot.require(start)
-            if start.step >= recipe.training.steps {
-                throw BadInput("\(start.path) is at step \(start.step) already; raise training.steps "
+        if let found, isResumed {
+            moment = try snapshot.require(found)
+            if found.step >= recipe.training.steps {
+                throw BadInput("\(found.path) is at step \(found.step) already; raise training.steps "
                     + "(now \(recipe.training.steps)) to go on")
             }
+        } else if let found {
+            try snapshot.requireWeights(found)
         }
         moment = try Moment(bytes: runner.world.gather(moment.bytes)[0])
-        try snapshot.fill(from: start, isResumed: moment.position.step > 0, by: runner.world)
+        try snapshot.fill(from: found, isResumed: moment.position.step > 0, by: runner.world)
         runner.updates = moment.updates
         return moment
     }
@@ -142,6 +151,7 @@ public final class TrainingRun {
         Interrupt.install()
         var moment = begin
         var trace = trace
+        var saves = BackgroundSaves(snapshot, folder.writer, shared: recipe.checkpoint.shared, by: runner.world)
         for step in Int(begin.position.step)..<recipe.training.steps {
             try trace?.begin(step, runner)
             let started = MonotonicClock.seconds()
@@ -159,9 +169,12 @@ public final class TrainingRun {
                            validation: validation)
             if good.add(step: done, updated: result.updated) { try retire() }
             if good.isLost { try giveUp(good, &reporter) }
+            if let finished = try saves.finish(waiting: isLast) { try say(finished, &reporter, &good) }
             // Weights that a step could do nothing with are not worth a place beside those before, but at the end.
             if recipe.checkpoint.enable, isLast || good.skipped == 0 && due(recipe.checkpoint.interval, done) {
-                try runner.phase("checkpoint") { try save(runner, snapshot, moment, &reporter, &good, isLast: isLast) }
+                try runner.phase("checkpoint") {
+                    try save(runner, snapshot, &saves, moment, &reporter, &good, isLast: isLast)
+                }
                 if isLast, good.skipped == 0 { try retire() }
             }
             if let traced = try trace?.end(step, isLast: isLast, runner) {
@@ -193,23 +206,34 @@ public final class TrainingRun {
 
     private func due(_ interval: Int, _ step: Int) -> Bool { interval > 0 && step % interval == 0 }
 
-    private func save(_ runner: StepRunner, _ snapshot: Snapshot, _ moment: Moment,
+    private func save(_ runner: StepRunner, _ snapshot: Snapshot, _ saves: inout BackgroundSaves, _ moment: Moment,
                       _ reporter: inout Reporter?, _ good: inout LastGood, isLast: Bool) throws {
         try runner.requireEqualState(step: Int(moment.position.step))
-        let started = MonotonicClock.seconds()
+        let started = MonotonicClock.seconds(), step = Int(moment.position.step)
         // A checkpoint that outlives a power cut must not know of steps that the log has lost.
         reporter?.sync()
+        if recipe.checkpoint.async, !isLast {
+            // The last one has not come to its end: there is one copy.
+            if let finished = try saves.finish(waiting: true) { try say(finished, &reporter, &good) }
+            guard let failure = try saves.begin(moment) else { return }
+            return try say(BackgroundSaves.Finished(step: step, seconds: 0, failure: failure), &reporter, &good)
+        }
         let failure = try snapshot.save(moment, with: folder.writer, shared: recipe.checkpoint.shared, by: runner.world)
+        // A full disk may have room again by the next save; a run that ends has no next one.
+        if isLast, let failure { throw NotSaved(description: failure) }
+        try say(BackgroundSaves.Finished(step: step, seconds: MonotonicClock.seconds() - started, failure: failure),
+                &reporter, &good)
+    }
+
+    private func say(_ save: BackgroundSaves.Finished, _ reporter: inout Reporter?, _ good: inout LastGood) throws {
         for warning in StorageWarnings.take() { Reporter.warn(warning) }
-        if let failure {
-            // A full disk may have room again by the next save; a run that ends has no next one.
-            if isLast { throw NotSaved(description: failure) }
+        if let failure = save.failure {
             if isFirst { Reporter.warn("\(failure); training goes on, and saves again after checkpoint.interval") }
             return
         }
-        let step = Int(moment.position.step), path = joined(folder.checkpoints.path, "step-\(step)")
-        good.saved(step: step, path: path)
-        reporter?.saved(path, seconds: MonotonicClock.seconds() - started)
+        let path = joined(folder.checkpoints.path, "step-\(save.step)")
+        good.saved(step: save.step, path: path)
+        reporter?.saved(path, seconds: save.seconds)
     }
 
     /// Held-out loss in nats a token, and in bits a byte of text: the second can be compared between tokenizers.

@@ -52,8 +52,8 @@ import Testing
         #expect(try weights(place, "d", 20) == weights(place, "a", 20))
     }
 
-    /// With reproducible sums a run may change the number of its ranks and its stage of ZeRO on the way, moments and all,
-    /// and ends with the weights of one rank that did it alone.
+    /// With reproducible sums a run may change the number of its ranks and its stage of ZeRO on the way, moments and
+    /// all, and ends with the weights of one rank that did it alone.
     @Test(arguments: ["adamw", "muon"]) func ranksAndStagesMayChangeOnTheWay(optimizer: String) throws {
         let place = try Workplace()
         let flags = ["--training.steps", "24", "--training.global_batch_size", "16", "--training.reproducible", "true",

@@ -32,7 +32,8 @@ public final class TrainingState: Sendable {
 
     /// Bytes of parameters, gradients and moments, without the slots that blocks take turns with.
     public var heldBytes: Int {
-        let gradients = gradientSlots == nil ? partialGradients.reduce(0) { $0 + $1.flat.count } : gradientShard.row.count
+        let gradients = gradientSlots == nil
+            ? partialGradients.reduce(0) { $0 + $1.flat.count } : gradientShard.row.count
         return 4 * (weightShard.row.count + gradients + moments.reduce(0) { $0 + $1.row.count })
     }
 
