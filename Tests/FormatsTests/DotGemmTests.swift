@@ -142,8 +142,8 @@ private func chain(_ k: Int, _ a: (Int) -> Float, _ b: (Int) -> Float) -> Float 
         #expect(tiny[0] * 2 == 0x1p-129)
     }
 
-    /// Sums about 2^-126 are rounded to 24 bits before it is asked whether they are denormal: 2^-126 less three quarters
-    /// of 2^-150 is rounded to less than that, and flushed; less one half, to 2^-126 itself.
+    /// Sums about 2^-126 are rounded to 24 bits before it is asked whether they are denormal: 2^-126 less three
+    /// quarters of 2^-150 is rounded to less than that, and flushed; less one half, to 2^-126 itself.
     @Test(arguments: paths) func tinySumsAreFoundAfterRounding(_ path: DotPath) {
         let memory = FencedMemory()
         defer { #expect(memory.isIntact) }
