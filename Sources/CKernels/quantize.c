@@ -26,7 +26,7 @@ INLINE void full_product(words x, uint32_t factor, words *high, words *low) {
     *low = (words)((even & 0xFFFFFFFFu) | odd << 32);
 }
 
-// Words 0 to 3 of sixteen neighbouring blocks.
+// Words 0 to 3 of sixteen neighbouring blocks of Philox4x32-10, as Base/CounterRNG.swift has it one by one.
 static void random_group(const uint32_t key[2], const uint32_t stream[2], uint32_t row, uint32_t group,
                          uint32_t *out) {
     words c[4] = {group * 16 + (words){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},

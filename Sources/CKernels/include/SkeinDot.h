@@ -9,8 +9,9 @@
 /// Operands are quantised while they are packed, to values that bf16 holds exactly; so products are exact in fp32, and
 /// only sums are rounded. The sum of an element is one chain from +0 over the depth: pairs (0, 1), (2, 3), ... in
 /// ascending order, within a pair the odd element first, each a multiply-add rounded once, to nearest even; denormals
-/// are zero, going in and coming out. An odd depth is filled up with +0. So the bits of an element depend on its row
-/// of A and its column of B alone, and they are the same on every path:
+/// are zero, going in and coming out (a sum is denormal if it is below 2^-126 once it is rounded to 24 bits, whatever
+/// its exponent: x86 finds tiny results after rounding). An odd depth is filled up with +0. So the bits of an element
+/// depend on its row of A and its column of B alone, and they are the same on every path:
 ///
 /// - The instruction VDPBF16PS does one pair for each of sixteen elements, just so: "Round to nearest even" for each
 ///   accumulation, denormals in and out are zero, MXCSR is neither consulted nor updated (Intel, Software Developer's

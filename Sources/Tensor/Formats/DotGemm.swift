@@ -21,9 +21,9 @@ public enum DotGemm {
     }
 
     /// Whether a tensor with these scales may be an operand with its depth along its columns, or along its rows:
-    /// scales that change along the depth must be powers of two (or two-level), since they stay with the elements.
+    /// scales that stay with the elements must be powers of two (or two-level).
     public static func allows(_ scales: Scales, depthAlongColumns: Bool) -> Bool {
-        scales.isFoldable || !scales.varies(alongColumns: depthAlongColumns)
+        scales.isFoldable || !scales.stay(depthAlongColumns: depthAlongColumns)
     }
 }
 
@@ -42,23 +42,21 @@ struct OperandScaling: Sendable {
         let scales = quantizer.scales
         precondition(DotGemm.allows(scales, depthAlongColumns: depthAlongColumns),
                      "free scales along the depth of a product; take powers of two, or one for each row")
-        isFolded = scales.varies(alongColumns: depthAlongColumns)
-        let isSame = !isFolded && !scales.varies(alongColumns: !depthAlongColumns)
+        isFolded = scales.stay(depthAlongColumns: depthAlongColumns)
+        let isSame = scales.gridRows == 1 && scales.gridColumns == 1
         factor = isSame ? scales.inverse(row: 0, column: 0) * scales.tensorInverse : scales.tensorInverse
-        guard !isFolded, !isSame else {
-            each = nil
-            return
-        }
-        precondition((depthAlongColumns ? scales.block.rows : scales.block.columns) == 1,
-                     "a scale for several rows of an operand, but not for all; take a scale for each row")
-        let all = scales.inverses.all
-        each = all.slice(outer.lowerBound, outer.count)
+        each = isFolded || isSame ? nil : scales.inverses.all.slice(outer.lowerBound, outer.count)
     }
 }
 
 extension Scales {
-    /// Whether neighbours in a row (or in a column) have different scales.
-    func varies(alongColumns: Bool) -> Bool { alongColumns ? gridColumns > 1 : gridRows > 1 }
+    /// Whether elements of an operand keep their scales in a product: where those change along the depth, or where
+    /// several rows (columns) of it share one that others do not have.
+    func stay(depthAlongColumns: Bool) -> Bool {
+        let alongDepth = depthAlongColumns ? gridColumns : gridRows
+        let (across, width) = depthAlongColumns ? (gridRows, block.rows) : (gridColumns, block.columns)
+        return alongDepth > 1 || across > 1 && width > 1
+    }
 }
 
 /// The left operand of a product, quantised and packed: some rows of a tensor, or some columns of one that is turned

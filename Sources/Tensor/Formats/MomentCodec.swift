@@ -38,9 +38,10 @@ public struct MomentCodec: Sendable, Hashable {
         precondition(codes.rows == 1 && codes.format == format && scales.count == Self.blocks(x.count),
                      "encoding a state: shapes differ")
         guard largestMagnitude(x).isFinite else { return false }
+        let largest = format.largest
         for index in 0..<scales.count {
             let amax = largestMagnitude(block(x, index))
-            scales[index] = ScaleRule.powerOfTwo.factor(amax: amax, format: format) ?? 1
+            scales[index] = ScaleRule.powerOfTwo.factor(amax: amax, largest: largest) ?? 1
         }
         quantize(x, scales, rounding)
         codes.encode(x, row: 0)

@@ -22,7 +22,8 @@ public struct Scales: Sendable {
 
     private static func grid(_ granularity: Granularity, _ rows: Int, _ columns: Int) -> (Int, Int) {
         let block = granularity.block(in: rows, columns)
-        return ((rows + block.rows - 1) / block.rows, (columns + block.columns - 1) / block.columns)
+        // A tensor of nothing has a scale too, which nobody asks for twice.
+        return (max((rows + block.rows - 1) / block.rows, 1), max((columns + block.columns - 1) / block.columns, 1))
     }
 
     /// What the scales of a tensor take of an arena.
