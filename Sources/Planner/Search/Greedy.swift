@@ -30,11 +30,10 @@ private struct GreedyState {
         let price: Double
         let example: GroupFamily.Node
         var nodes: [Int]
-        /// For the item at hand.
-        var cost = 0.0
     }
 
     private let stacks: Bool
+    /// The narrowest first: most often that is the cheapest, and the others need no look.
     private var kinds: [Kind] = []
     private var load: [Double]
     private var height: [Double]
@@ -46,7 +45,7 @@ private struct GreedyState {
         self.stacks = stacks
         load = Array(repeating: 0, count: family.nodes.count)
         (height, begin, room) = (load, load, Array(repeating: 0, count: load.count))
-        for (node, here) in family.nodes.enumerated() where here.isAllowed {
+        for (node, here) in family.nodes.enumerated().reversed() where here.isAllowed {
             let same = kinds.firstIndex { kind in
                 let other = kind.example
                 return kind.price == prices[node] && other.degree == here.degree && other.speed == here.speed
@@ -63,27 +62,21 @@ private struct GreedyState {
     }
 
     /// The cheapest node on which the item ends by `target`; -1: none.
-    mutating func cheapest(_ tokens: Int, _ work: Double, target: Double) -> Int {
-        for kind in kinds.indices {
-            let example = kinds[kind].example
-            kinds[kind].cost = tokens > example.capacity ? .infinity
-                : kinds[kind].price * (work * example.perWork + Double(tokens) * example.perTokenFull)
-        }
-        for _ in kinds {
-            // Kinds from the cheapest: most often the first has a node.
-            guard let next = kinds.indices.min(by: { kinds[$0].cost < kinds[$1].cost }), kinds[next].cost < .infinity
-            else { return -1 }
-            let example = kinds[next].example
+    func cheapest(_ tokens: Int, _ work: Double, target: Double) -> Int {
+        var best = (cost: Double.infinity, node: -1)
+        for kind in kinds where tokens <= kind.example.capacity {
+            let example = kind.example
+            let cost = kind.price * (work * example.perWork + Double(tokens) * example.perTokenFull)
+            guard cost < best.cost else { continue }
             let seconds = work * example.perWork + Double(tokens) * example.perToken
-            var best = (end: stacks ? -Double.infinity : .infinity, node: -1)
-            for node in kinds[next].nodes {
+            var found = (end: stacks ? -Double.infinity : .infinity, node: -1)
+            for node in kind.nodes {
                 let end = end(tokens, node, seconds: seconds, opening: example.taskSeconds)
-                if end <= target, stacks ? end > best.end : end < best.end { best = (end, node) }
+                if end <= target, stacks ? end > found.end : end < found.end { found = (end, node) }
             }
-            if best.node >= 0 { return best.node }
-            kinds[next].cost = .infinity
+            if found.node >= 0 { best = (cost, found.node) }
         }
-        return -1
+        return best.node
     }
 
     /// The node on which the item ends first, of those that are meant; -1: none has room.
