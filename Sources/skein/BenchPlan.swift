@@ -10,7 +10,7 @@ struct PlanBenchCommand: ParsableCommand {
             On modelled ranks of 100 GFLOP/s, in a throttled and a fast network. F/(hB), flops_per_dim_byte, says how \
             slow the network is beside the arithmetic: operations of a rank (F a second) in the time in which a byte \
             of each of the model's h dimensions comes (B a second). seconds is the median time of a plan, \
-            longest_plan_seconds the longest, step_seconds the mean modelled time of the step, of_ours its ratio to \
+            cpu_seconds the processor's for it, step_seconds the mean modelled time of the step, of_ours its ratio to \
             our plan's, and mean_gap how far that is above the time before which no plan can end.
             """)
 
