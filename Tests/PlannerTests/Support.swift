@@ -54,6 +54,19 @@ func documentLengths(_ corpus: String, longest: Int) throws -> [Int] {
 
 func percent(_ ratio: Double) -> String { Units.fixed(ratio * 100, 2) + " %" }
 
+/// As measurements would have it: pieces that do not meet, and exchanges that are no straight lines.
+private func roughen(_ model: inout CostModel, _ draws: inout Draws) {
+    let piece = model.compute.pieces[0]
+    model.compute.pieces.append(.init(from: 1_500, square: piece.square * draws.uniform(0.5...3),
+                                      linear: piece.linear * draws.uniform(0.8...1.3), constant: 0))
+    guard let exchange = model.ulysses else { return }
+    model.ulysses?.table = ExchangeTable(rows: [2, 4].map { degree in
+        ExchangeTable.Row(degree: degree, curve: ExchangeCurve(measured: [0, 1e6, 4e6, 3e7].map { bytes in
+            .init(bytes: bytes, seconds: exchange.table.seconds(bytes: bytes, degree: degree) * draws.uniform(0.5...2))
+        }))
+    })
+}
+
 /// A small random problem: 1 to 4 ranks, equal or not, and 1 to 10 sequences (the more ranks, the fewer, so that all
 /// plans can be looked at), on machines from a slow network with fast ranks to a fast network with slow ones. The
 /// longest sequence always fits on all ranks together, sometimes only there.
@@ -64,8 +77,9 @@ func randomProblem(_ seed: Int) throws -> PlanProblem {
     let lengths = draws.lengths(draws.integer(1...most), median: 2_000, spread: draws.uniform(0.2...1.6))
     let rates = RankRates(speeds: (0..<ranks).map { _ in isEqual ? 1 : draws.pick([1, 0.5, 0.75]) },
                           links: (0..<ranks).map { _ in isEqual ? 1 : draws.pick([1, 0.5]) })
-    let model = cost(dim: 512, heads: draws.pick([8, 6]), keyHeads: 2, gflops: draws.pick([50, 200, 1_000]),
+    var model = cost(dim: 512, heads: draws.pick([8, 6]), keyHeads: 2, gflops: draws.pick([50, 200, 1_000]),
                      gbit: draws.pick([0.3, 1, 10]))
+    if seed % 4 == 3 { roughen(&model, &draws) }
     let part = Double(lengths.max() ?? 1) / Double(ranks)
     let cap = Int((part * draws.pick([1, 1.5, 4, 20])).rounded(.up))
     return try PlanProblem(lengths: lengths, rates: rates, tokenCap: cap, cost: model)

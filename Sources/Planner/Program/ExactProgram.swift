@@ -3,6 +3,8 @@ package struct ExactOutcome: Sendable, Equatable {
     /// Whether it closed: no plan over the same family ends before `bound`.
     package var isProven: Bool
     package var bound: Double
+
+    package init(isProven: Bool, bound: Double) { (self.isProven, self.bound) = (isProven, bound) }
 }
 
 /// The integer program behind the fast search, as its oracle: the best plan over one nested family.
@@ -26,8 +28,11 @@ struct ExactProgram {
     private var counts: [[Int]]
     private var tasks: [Int] = []
     private let end: Int
+    private let floor: Double
 
+    /// `floor`: seconds that no plan beats.
     init(_ problem: PlanProblem, _ start: NestedAssignment, floor: Double) {
+        self.floor = floor
         self.problem = problem
         self.start = start
         var groups: [(tokens: Int, work: Double, items: [Int])] = []
@@ -105,10 +110,15 @@ struct ExactProgram {
         return left.isLeaf || areAlike(left.left, right.left) && areAlike(left.right, right.right)
     }
 
-    /// At most `nodes` nodes of branch-and-cut. The assignment is nil where none was found.
+    /// Beyond this many columns a single node may take minutes, and nothing would be proven anyway.
+    private static let mostColumns = 2_000
+
+    /// At most `nodes` nodes of branch-and-cut. The assignment is nil where none was found, or the program is too large
+    /// to begin.
     func solve(nodes: Int) -> (ExactOutcome, NestedAssignment?) {
-        guard let solution = program.solved(nodes: nodes, start: startColumns()) else {
-            return (ExactOutcome(isProven: false, bound: 0), nil)
+        guard program.columnCount <= Self.mostColumns,
+              let solution = program.solved(nodes: nodes, start: startColumns()) else {
+            return (ExactOutcome(isProven: false, bound: floor), nil)
         }
         var homes = [Int](repeating: 0, count: problem.tokens.count)
         for (l, length) in lengths.enumerated() {

@@ -115,7 +115,8 @@ extension Planner.Result {
         if let exact {
             rows.append(("branch-and-cut", exact.isProven
                 ? "proves \(Self.time(exact.bound)) for groups nested like these"
-                : "its limit came before a proof; the production plan stands, or what was found on the way"))
+                : "its limit of nodes or columns came before a proof; the production plan stands, or what was found "
+                    + "on the way"))
         }
         return rows
     }

@@ -4,8 +4,8 @@
 /// Cheapest is what a degree takes of the ranks' worth: d ranks whose slowest has speed v are worth at least d v for
 /// as long as the task takes, and all ranks together are worth the sum of their speeds.
 ///
-/// Exchanges count by the line under their curve at the best link there is, and a task's constant by the part of it
-/// that falls to a token of a full one. So both are what the longest of tasks would pay.
+/// Exchanges count by the line under their curve, at the speed and the link that the d-th best rank has: a group of d
+/// has none better. A task's constant counts by the part of it that falls to a token of a full task.
 struct CombinatorialBound {
     private struct Degree {
         let degree: Int

@@ -59,6 +59,7 @@ struct FastSearch {
         }
     }
 
+    /// `number`: of the family.
     private mutating func start(_ number: Int, _ bound: Double, prices: [Double]) {
         // A family in which the longest sequence alone takes longer than a whole plan elsewhere is out.
         guard critical(families[number]) < makespan else { return }
@@ -79,6 +80,7 @@ struct FastSearch {
         if starts.count > kept { starts.removeLast() }
     }
 
+    /// Seconds of the longest sequence alone, on the group where it takes the least.
     private func critical(_ family: GroupFamily) -> Double {
         guard let tokens = problem.tokens.first, let work = problem.work.first else { return 0 }
         return family.nodes.filter { $0.isAllowed && tokens <= $0.capacity }.map {

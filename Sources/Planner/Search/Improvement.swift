@@ -1,6 +1,6 @@
 /// Local search: as long as it helps, an item leaves the path of the rank that is done last, for another group or in
 /// exchange for another item there. A change is made only when all ranks that it delays are then done before the last
-/// one was, so the sorted list of ends falls with each one and the search ends.
+/// one was, so that the list of ends, sorted from the last, falls with each change and the search ends.
 struct Improvement {
     let problem: PlanProblem
     /// An end at which there is nothing left to gain.
@@ -76,7 +76,7 @@ struct Improvement {
         problem.work[item] * node.perWork + Double(problem.tokens[item]) * node.perToken
     }
 
-    /// To any other node: for each degree the one whose ranks are done first, since all else is the same there.
+    /// To any other node that has time for it.
     private func listMoves(of item: Int, from node: Int, _ state: NestedAssignment, _ begins: [Double],
                            _ list: inout Shortlist) {
         let nodes = state.family.nodes, own = estimate(item, nodes[node])
@@ -99,7 +99,8 @@ struct Improvement {
             let there = nodes[other]
             guard there.isAllowed, tokens <= there.capacity else { continue }
             let added = estimate(item, there), areNested = here.members.overlaps(there.members)
-            // Apart, a partner has to be shorter, but not by more than the other side has time for.
+            // Apart, a partner has to be shorter, but not by more than the other side has time for. The longest come
+            // first, so the rest is shorter still.
             let least = areNested ? -Double.infinity : added - (list.bar - begins[other] - state.height[other])
             for partner in state.items[other] where areNested || problem.tokens[partner] < tokens {
                 let gone = estimate(partner, there)
