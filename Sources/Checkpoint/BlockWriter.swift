@@ -50,9 +50,9 @@ struct BlockWriter {
             swap(&block, &frame)
             frames.append(block.count)
         }
+        checksums.append(CRC32C.checksum(block))
         try unsafe block.span.bytes.withUnsafeBytes { bytes throws(DiskError) in
             unsafe hasher.withBuffer(bytes.count) { unsafe $0.copyMemory(from: bytes) }
-            checksums.append(unsafe CRC32C.checksum(bytes))
             try unsafe disk.write(bytes, to: file, at: size)
         }
         size += block.count
