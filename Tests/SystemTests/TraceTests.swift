@@ -80,7 +80,7 @@ import Testing
         requireNesting(spans)
         #expect(spans.filter { $0.name == "step" }.map(\.arguments) == [["step": 2], ["step": 3]])
         let phases = Set(spans.filter { $0.kind == "phase" }.map(\.name))
-        #expect(phases == ["step", "data", "clear", "forward", "backward", "reduce", "norm", "agree", "update",
+        #expect(phases == ["step", "data", "clear", "forward", "backward", "reduce", "agree", "update",
                            "validate"])
         for stage in ["qkv", "attention", "attention output", "mlp", "head", "head weight gradients",
                       "mlp weight gradients", "qkv weight gradients", "mlp backward", "qkv backward",
@@ -147,15 +147,15 @@ import Testing
             spans.filter { $0.rank == rank && $0.kind == "communication" }.sorted { $0.from < $1.from }
         }
         let names = collectives[0].map { "\($0.name) \($0.arguments)" }
-        #expect(names.contains { $0.contains("all-reduce") } && names.contains { $0.contains("all-gather") })
+        #expect(names.contains { $0.contains("reduce-scatter") } && names.contains { $0.contains("all-gather") })
         for rank in 0..<count {
             #expect(collectives[rank].map { "\($0.name) \($0.arguments)" } == names)
             #expect(collectives[rank].allSatisfy { ($0.arguments["bytes"] ?? 0) > 0 })
-            #expect(spans.contains { $0.rank == rank && $0.kind == "wait" && $0.name == "all-reduce" })
+            #expect(spans.contains { $0.rank == rank && $0.kind == "wait" && $0.name == "reduce-scatter" })
             let steps = spans.filter { $0.rank == rank && $0.name == "step" }
             #expect(steps.map(\.arguments) == [["step": 3], ["step": 4]])
             #expect(spans.contains { $0.rank == rank && $0.name == "checkpoint" })
-            for (own, other) in zip(collectives[rank], collectives[0]) where own.name == "all-reduce" {
+            for (own, other) in zip(collectives[rank], collectives[0]) where own.name == "reduce-scatter" {
                 #expect(own.to + 2 * slack >= other.from && other.to + 2 * slack >= own.from)
             }
         }
