@@ -11,8 +11,8 @@ import Base
     private var payload: UnsafeMutableRawBufferPointer
     /// Whether the peer has said anything: only then can it have told us before it left.
     private(set) var hasSpoken = false
-    /// After its end, or after nonsense, what comes is read and forgotten: bytes left unread would make the kernel throw
-    /// away our last words to this peer.
+    /// After its end, or after nonsense, what comes is read and forgotten: bytes left unread would make the kernel
+    /// throw away our last words to this peer.
     var hasEnded = false
 
     init(connection: Int, keys: HandshakeResult, session: Session) {

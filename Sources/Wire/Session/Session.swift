@@ -202,7 +202,11 @@ package final class Session {
             for greeting in greetings.values where greeting.deadline < .max { greeting.deadline += gap }
         }
         for connection in gate.late(at: now) {
-            if let greeting = greetings[connection] { drop(greeting, because: Greeting.late) } else { turnAway(connection) }
+            if let greeting = greetings[connection] {
+                drop(greeting, because: Greeting.late)
+            } else {
+                turnAway(connection)
+            }
         }
         let late = greetings.values.filter { $0.deadline <= now }.sorted { $0.connection < $1.connection }
         for greeting in late { drop(greeting, because: Greeting.late) }
