@@ -14,6 +14,8 @@ public struct EnduranceBench: Sendable {
 
     public init() {}
 
+    private static let parts = 5
+
     /// What a process holds.
     private struct Holdings {
         let descriptors: Int
@@ -32,7 +34,7 @@ public struct EnduranceBench: Sendable {
         }
     }
 
-    /// Two lines: what is more after all the epochs, and after all the collectives, than after a tenth of them.
+    /// Two lines: what is more after all the epochs, and after all the collectives, and by how many bytes each.
     public func run() throws -> [BenchLine] { [try live(), try work()] }
 
     private func live() throws -> BenchLine {
@@ -46,11 +48,17 @@ public struct EnduranceBench: Sendable {
                 }
             }
         }
-        let warm = max(epochs / 10, 5)
-        try pass(0..<warm)
-        let before = Holdings(), begin = MonotonicClock.seconds()
-        try pass(warm..<(warm + epochs))
-        return line("epochs", epochs, seconds: MonotonicClock.seconds() - begin, from: before, to: Holdings())
+        // An allocator returns memory when it likes: of five parts of the way the median tells what is left.
+        let part = max(epochs / Self.parts, 1)
+        var epoch = 0
+        var holdings: [Holdings] = []
+        let begin = MonotonicClock.seconds()
+        for _ in 0...Self.parts {
+            try pass(epoch..<(epoch + part))
+            epoch += part
+            holdings.append(Holdings())
+        }
+        return line("epochs", part * Self.parts, seconds: MonotonicClock.seconds() - begin, holdings)
     }
 
     private func work() throws -> BenchLine {
@@ -59,13 +67,15 @@ public struct EnduranceBench: Sendable {
         try onThreads { rank in
             let mesh = try join(rank, port: port, secret: secret, epoch: 0)
             let communicator = Communicator(link: mesh)
-            try exercise(communicator, collectives / 10, groups / 10)
-            // Rank 0 looks while the others wait for it.
-            let before = rank == 0 ? Holdings() : nil, begin = MonotonicClock.seconds()
-            try exercise(communicator, collectives, groups)
-            let seconds = MonotonicClock.seconds() - begin
-            if let before {
-                let line = line("collectives", collectives, seconds: seconds, from: before, to: Holdings())
+            var holdings: [Holdings] = []
+            let begin = MonotonicClock.seconds()
+            for _ in 0...Self.parts {
+                try exercise(communicator, collectives / Self.parts, groups / Self.parts)
+                // Rank 0 looks while the others wait for it.
+                if rank == 0 { holdings.append(Holdings()) }
+            }
+            if rank == 0 {
+                let line = line("collectives", collectives, seconds: MonotonicClock.seconds() - begin, holdings)
                 found.withLock { $0 = line }
             }
             try communicator.barrier()
@@ -116,13 +126,16 @@ public struct EnduranceBench: Sendable {
 
     private final class Failure: Sendable { let first = Mutex<(any Error)?>(nil) }
 
-    private func line(_ what: String, _ count: Int, seconds: Double, from: Holdings, to: Holdings) -> BenchLine {
+    /// `holdings` after a first part, and after each of the five that count.
+    private func line(_ what: String, _ count: Int, seconds: Double, _ holdings: [Holdings]) -> BenchLine {
+        let first = holdings[0], last = holdings[holdings.count - 1]
+        let growth = zip(holdings, holdings.dropFirst()).map { Double($1.bytes - $0.bytes) }
         var line = BenchLine(bench: "endurance", threads: 1, ranks: ranks, seconds: seconds)
         line.add("what", what)
         line.add("count", count)
-        line.add("more_descriptors", to.descriptors - from.descriptors)
-        line.add("more_threads", to.threads - from.threads)
-        line.add("more_bytes", to.bytes - from.bytes)
+        line.add("more_descriptors", last.descriptors - first.descriptors)
+        line.add("more_threads", last.threads - first.threads)
+        line.add("bytes_each", median(growth) / Double(count / Self.parts))
         return line
     }
 }

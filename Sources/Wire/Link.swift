@@ -60,8 +60,7 @@ public protocol Link: AnyObject {
     /// The answer to `.asked(peer)`.
     func answer(_ peer: Int, _ answer: LinkAnswer)
 
-    /// Tells every peer why this rank gives up, so that all survivors print the same culprit. Idempotent;
-    /// the first fault wins.
+    /// Tells every peer why this rank gives up, so that all survivors print the same culprit. Idempotent.
     func abort(_ fault: LinkFault)
 }
 

@@ -104,8 +104,8 @@ struct SimulateCommand: ParsableCommand {
 struct EnduranceCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "endurance", abstract: "What many epochs, collectives and groups leave behind in a process.",
-        discussion: "All ranks are threads of this process. Descriptors, threads and bytes of resident memory that are "
-            + "more at the end than after a tenth of the way.")
+        discussion: "All ranks are threads of this process. Descriptors and threads that are more at the end, and "
+            + "bytes of resident memory that each epoch, or collective, has added.")
 
     @Option(help: "Ranks.")
     var ranks = 3
@@ -120,7 +120,7 @@ struct EnduranceCommand: ParsableCommand {
 
     func validate() throws {
         try require("ranks", ranks, 2...16)
-        try require("epochs", epochs, 1...1_000_000)
+        try require("epochs", epochs, 5...1_000_000)
         try require("collectives", collectives, 10...100_000_000)
         try require("groups", groups, 10...10_000_000)
     }

@@ -6,12 +6,25 @@ import Testing
 @Suite struct ClusterTests {
     @Test func aThousandSeeds() {
         var strangers = 0
+        var ends: [Misfortune: (finished: Int, startsFailed: Int, failed: Int)] = [:]
         for seed in seeds(1000) {
             let report = Cluster(seed: seed).run()
             strangers += report.strangers
             #expect(report.wrongs.isEmpty, "\(report.description.replacing("\n", with: " | "))")
+            var end = ends[report.misfortune] ?? (0, 0, 0)
+            end.finished += report.finished
+            end.startsFailed += report.startsFailed
+            end.failed += report.failed
+            ends[report.misfortune] = end
         }
-        #expect(strangers > 0)
+        // Each of them strikes often enough, before and after the start, to show something.
+        #expect(strangers > 100)
+        for misfortune in [Misfortune.killed, .stopped, .cutOff, .disconnected, .damaged] {
+            let end = ends[misfortune] ?? (0, 0, 0)
+            #expect(end.failed > 10 && end.finished > 10, "\(misfortune): \(end)")
+            if misfortune != .damaged { #expect(end.startsFailed > 10, "\(misfortune): \(end)") }
+        }
+        #expect(ends[.absent]?.startsFailed ?? 0 > 10 && ends[.absent]?.finished == 0)
     }
 
     /// The same seed does the same, at the same moments.

@@ -34,7 +34,9 @@ import Testing
         #expect(lines.map { $0["count"] as? Int } == [100, 10_000])
         for line in lines {
             #expect(line["more_descriptors"] as? Int == 0 && line["more_threads"] as? Int == 0, "\(line)")
-            #expect(line["more_bytes"] as? Int ?? .max < 4 << 20, "\(line)")
+            // A page now and then is the allocator's; a message that is left is more.
+            let limit = line["what"] as? String == "epochs" ? 32_000.0 : 100
+            #expect(line["bytes_each"] as? Double ?? .infinity < limit, "\(line)")
         }
     }
 

@@ -38,8 +38,7 @@ import Musl
         return made
     }
 
-    /// 1,000 connections a second from before the first rank comes: all ranks find each other all the same, and
-    /// quickly.
+    /// 1,000 connections a second from before the first rank comes: all ranks find each other all the same, and soon.
     @Test func aFloodKeepsNobodyOut() {
         let port = freePort()
         let isOver = Atomic<Bool>(false), made = Atomic<Int>(0)

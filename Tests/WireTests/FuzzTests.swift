@@ -116,6 +116,9 @@ import Wire
         inputs(80_000, seed: 5, of: [ControlPayload.hello(places[0]), ControlPayload.hello(six)]) { bytes in
             if let place = ControlPayload.readHello(bytes) { #expect([4, 16].contains(place.address.host.count)) }
         }
+        inputs(20_000, seed: 13, of: [ControlPayload.arrival(of: 2, at: places[1])]) { bytes in
+            if let (rank, _) = ControlPayload.readArrival(bytes, worldSize: 3) { #expect((0..<3).contains(rank)) }
+        }
         inputs(80_000, seed: 6, of: [ControlPayload.abort(fault, kind: .running)]) { bytes in
             guard let (read, kind) = ControlPayload.readAbort(bytes) else { return }
             #expect(read.culprit <= Int(UInt32.max) && (kind == .running || kind == .badInput))

@@ -139,8 +139,18 @@ package final class Cluster {
         }
         judge()
         let lines = processes.map { "process \($0.number), rank \($0.options.rank): \(Self.line(of: $0))" }
-        return ClusterReport(seed: seed, misfortune: misfortune, lines: lines, wrongs: wrongs, nanoseconds: now,
-                             trace: trace, strangers: strangerCount)
+        var (finished, startsFailed, failed) = (0, 0, 0)
+        for process in processes {
+            switch process.outcome {
+            case .finished: finished += 1
+            case .startFailed: startsFailed += 1
+            case .failed: failed += 1
+            case .gone, nil: break
+            }
+        }
+        return ClusterReport(seed: seed, misfortune: misfortune, lines: lines, wrongs: wrongs, finished: finished,
+                             startsFailed: startsFailed, failed: failed, nanoseconds: now, trace: trace,
+                             strangers: strangerCount)
     }
 
     private static func line(of process: ClusterProcess) -> String {

@@ -40,6 +40,10 @@ package struct ClusterReport: Sendable, Equatable {
     package let lines: [String]
     /// Empty for a run as it should be.
     package let wrongs: [String]
+    /// Processes that ended with their sums, with an error of the start, and with a fault later.
+    package let finished: Int
+    package let startsFailed: Int
+    package let failed: Int
     /// Virtual nanoseconds until the last process had ended.
     package let nanoseconds: UInt64
     /// A hash of everything that happened, and when.

@@ -4,7 +4,9 @@ import Base
 //
 //   hello    a place: address length (1 byte: 4 or 16), address, port (2), host name; says where the
 //            sender listens
-//   roster   number of ranks (4), then for each rank 0 if it has not come yet, or 1 and its place
+//   roster   number of ranks (4), then for each rank 0 if it has not come yet, or 1 and its place; rank 0's answer to
+//            a hello
+//   arrival  a rank (4) and its place: what rank 0 tells those that had come before
 //   abort    0 for a fault while running or 1 for bad input (1), culprit (4), reporter (4), then host,
 //            operation and evidence
 //   answer   0 and the rank that the sender waits for, or 1 and for how many nanoseconds it has computed
@@ -66,6 +68,20 @@ package enum ControlPayload {
             }
         }
         return reader.remaining == 0 ? places : nil
+    }
+
+    package static func arrival(of rank: Int, at place: Place) -> [UInt8] {
+        var writer = ByteWriter()
+        writer.append(UInt32(rank))
+        append(place, to: &writer)
+        return writer.bytes
+    }
+
+    package static func readArrival(_ bytes: [UInt8], worldSize: Int) -> (rank: Int, place: Place)? {
+        var reader = ByteReader(bytes)
+        guard let rank = reader.read(UInt32.self), rank < worldSize, let place = place(&reader),
+              reader.remaining == 0 else { return nil }
+        return (Int(rank), place)
     }
 
     package static func abort(_ fault: LinkFault, kind: FaultKind) -> [UInt8] {

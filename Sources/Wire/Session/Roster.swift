@@ -1,7 +1,7 @@
 /// Who has come and where each listens, as far as this rank knows: the state of the start, without sockets.
 ///
 /// Rank 0 listens at an address that all know. Every other rank first connects there, and says in a hello
-/// where it listens itself; rank 0 answers every hello by sending the roster to all that have come. Each
+/// where it listens itself; rank 0 answers with the roster, and tells those that have come before of the new one. Each
 /// pair of ranks has its streams opened by the higher rank, so that no pair connects twice, and a rank
 /// connects to a lower one as soon as the roster tells its place. Order of starting does not matter.
 package struct Roster {
@@ -29,17 +29,22 @@ package struct Roster {
         places[peer] = place
     }
 
-    /// Takes over what rank 0 knows. Places on the loopback interface are those of rank 0's machine, as seen
-    /// from there: for us they are at the address where we reach rank 0.
+    /// Takes over what rank 0 knows.
     package mutating func learn(_ others: [Place?], masterAddress: SocketAddress) {
-        for (peer, place) in others.enumerated() where peer != rank && peer != 0 {
-            guard var place else { continue }
-            if place.address.isLoopback, !masterAddress.isLoopback {
-                place.address = masterAddress.with(port: place.address.port)
-            }
-            places[peer] = place
+        for (peer, place) in others.enumerated() {
+            if let place { learn(place, of: peer, masterAddress: masterAddress) }
         }
-        if let master = others.first ?? nil { places[0] = master }
+    }
+
+    /// Takes over what rank 0 knows of one rank. Places on the loopback interface are those of rank 0's machine, as
+    /// seen from there: for us they are at the address where we reach rank 0.
+    package mutating func learn(_ place: Place, of peer: Int, masterAddress: SocketAddress) {
+        guard peer != rank else { return }
+        var place = place
+        if peer != 0, place.address.isLoopback, !masterAddress.isLoopback {
+            place.address = masterAddress.with(port: place.address.port)
+        }
+        places[peer] = place
     }
 
     /// Whether a stream that a peer opened may be added, or why not.

@@ -21,7 +21,18 @@ extension Session {
             guard options.rank == 0, let place = ControlPayload.readHello(content) else { return false }
             roster.learn(place, of: peer)
             watch.name(peer, place.hostName)
-            sayToAll(.roster, ControlPayload.roster(roster.places))
+            for other in controls.indices where other != peer {
+                say(.arrival, ControlPayload.arrival(of: peer, at: place), to: other)
+            }
+            say(.roster, ControlPayload.roster(roster.places), to: peer)
+            return true
+        case .arrival:
+            guard peer == 0, let masterAddress,
+                  let (rank, place) = ControlPayload.readArrival(content, worldSize: options.worldSize) else {
+                return false
+            }
+            roster.learn(place, of: rank, masterAddress: masterAddress)
+            watch.name(rank, place.hostName)
             return true
         case .roster:
             guard peer == 0, let masterAddress,
