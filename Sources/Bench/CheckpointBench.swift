@@ -1,5 +1,6 @@
 import Base
 import Checkpoint
+import Glibc
 import Storage
 
 /// What `bench checkpoint` measures.
@@ -23,7 +24,8 @@ public struct CheckpointBenchSetting: Sendable {
 /// - `verify`, `verify-zstd`: every byte of it against its checksums; the file is in the page cache.
 /// - `load`, `load-zstd`: every tensor into memory, checked on the way.
 ///
-/// The rate is of the state's bytes, and of the stored ones for `verify`. Values are normal, and the second moments
+/// The rate is of the state's bytes, and of the stored ones for `verify`; `cpu_seconds` is what a round costs all
+/// threads together, which a busy machine does not change. Values are normal, and the second moments
 /// their squares, smoothed: about as random as a run's own.
 public func benchCheckpoint(_ setting: CheckpointBenchSetting) throws -> [BenchLine] {
     let disk = RealDisk(), bench = try CheckpointBench(setting)
@@ -32,27 +34,24 @@ public func benchCheckpoint(_ setting: CheckpointBenchSetting) throws -> [BenchL
     try disk.createFolder(folder)
     defer { try? bench.clear(folder, disk) }
     var lines = [
-        bench.line("disk", try medianSeconds(rounds: setting.rounds) { _ in try bench.writePlainly(folder, disk) }),
-        bench.line("sha256", medianSeconds(rounds: setting.rounds) { _ in _ = unsafe sha256(bench.memory) }),
-        bench.line("crc32c", medianSeconds(rounds: setting.rounds) { _ in _ = unsafe CRC32C.checksum(bench.memory) }),
+        try bench.line("disk") { _ in try bench.writePlainly(folder, disk) },
+        try bench.line("sha256") { _ in _ = unsafe sha256(bench.memory) },
+        try bench.line("crc32c") { _ in _ = unsafe CRC32C.checksum(bench.memory) },
     ]
     for (ending, compresses) in [("", false), ("-zstd", true)] {
         let writer = CheckpointWriter(folder: folder, options: SaveOptions(compressesOptimizer: compresses))
-        let saved = try medianSeconds(rounds: setting.rounds) { round in try bench.save(writer, step: round) }
+        var line = try bench.line("save" + ending) { round in try bench.save(writer, step: round) }
         let checkpoint = try Checkpoint.open(joined(folder, "step-\(setting.rounds)"))
         let stored = checkpoint.manifest.files.reduce(0) { $0 + $1.size }
-        var line = bench.line("save" + ending, saved)
         line.add("stored_bytes", stored)
         lines.append(line)
-        let verified = try medianSeconds(rounds: setting.rounds) { _ in try checkpoint.requireWhole() }
+        line = try bench.line("verify" + ending, bytes: stored) { _ in try checkpoint.requireWhole() }
         let verification = try checkpoint.verification()
-        line = bench.line("verify" + ending, verified, bytes: verification.bytes)
         line.add("sha256_MB_per_s", verification.hashRate * 1e-6)
         line.note = "verify\(ending): bounded by "
             + (verification.isBoundByHash ? "SHA-256" : "reading and CRC-32C, not by SHA-256")
         lines.append(line)
-        let loaded = try medianSeconds(rounds: setting.rounds) { _ in try bench.load(checkpoint) }
-        lines.append(bench.line("load" + ending, loaded))
+        lines.append(try bench.line("load" + ending) { _ in try bench.load(checkpoint) })
         try bench.clear(folder, disk)
         try disk.createFolder(folder)
     }
@@ -64,10 +63,12 @@ public func benchCheckpoint(_ setting: CheckpointBenchSetting) throws -> [BenchL
     let memory: UnsafeRawBufferPointer
     private let values: UnsafeMutableRawBufferPointer
     private let target: UnsafeMutableRawBufferPointer
+    private let rounds: Int
     private let model: [TensorSource]
     private let optimizer: [TensorSource]
 
     init(_ setting: CheckpointBenchSetting) throws {
+        rounds = setting.rounds
         let count = max(setting.bytes / 4 / 3 / setting.tensors, 2) / 2 * 2, third = count * setting.tensors
         unsafe values = UnsafeMutableRawBufferPointer.allocate(byteCount: 3 * third * 4, alignment: 64)
         unsafe target = UnsafeMutableRawBufferPointer.allocate(byteCount: count * 4, alignment: 64)
@@ -97,13 +98,24 @@ public func benchCheckpoint(_ setting: CheckpointBenchSetting) throws -> [BenchL
         unsafe target.deallocate()
     }
 
-    func line(_ kind: String, _ seconds: Double, bytes: Int? = nil) -> BenchLine {
-        var line = BenchLine(bench: "checkpoint", threads: kind.hasPrefix("verify") ? 2 : 1, seconds: seconds)
+    /// Measures `body`, which gets the round's number.
+    func line(_ kind: String, bytes: Int? = nil, _ body: (Int) throws -> Void) throws -> BenchLine {
+        let cpu = cpuSeconds(), seconds = try medianSeconds(rounds: rounds, body)
+        let isShared = kind.hasPrefix("verify") || kind.hasPrefix("save")
+        var line = BenchLine(bench: "checkpoint", threads: isShared ? 2 : 1, seconds: seconds)
         line.add("kind", kind)
         let count = unsafe bytes ?? memory.count
         line.add("bytes", count)
         line.add("MB_per_s", Double(count) * 1e-6 / seconds)
+        line.add("cpu_seconds", (cpuSeconds() - cpu) / Double(rounds + 1))
         return line
+    }
+
+    /// Of all threads of this process.
+    private func cpuSeconds() -> Double {
+        var time = timespec()
+        unsafe clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
     }
 
     func writePlainly(_ folder: String, _ disk: RealDisk) throws(DiskError) {

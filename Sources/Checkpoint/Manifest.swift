@@ -1,5 +1,4 @@
 import Base
-import Crypto
 import Foundation
 
 /// What a checkpoint is: a folder is one if and only if it holds a manifest, and the manifest says what every

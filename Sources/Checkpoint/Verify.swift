@@ -96,11 +96,15 @@ extension Checkpoint {
         all.hashSeconds += seconds
         var found = slices.damages(path, in: broken.map { ($0.block, places[$0.block]) })
         for (block, crc) in broken where !found.contains(where: { $0.block == block }) {
-            found.append(damage(file, path, block: block, places[block], found: crc))
+            // Not compressed, and every slice as it was: what is left of the file is its header, or it is a text.
+            let isHeader = file.frames == nil && !slices.isEmpty
+            let evidence = checksumEvidence(crc, file.blocks![block]) + blockEvidence(block, places[block])
+            found.append(isHeader ? Damage(path: path, block: block, evidence: evidence + ", in its header")
+                : damage(file, path, block: block, places[block], found: crc))
         }
         if found.isEmpty, digest != file.sha256 {
             // Every byte of a tensor is as it was, so it is the others: all of a text, the header of tensors.
-            let isHeader = file.blocks == nil && !self.slices(of: file.name).isEmpty
+            let isHeader = file.blocks == nil && !slices.isEmpty
             found = [Damage(path: path, evidence: (isHeader ? "its header has changed, the file's" : "its")
                 + " SHA-256 does not match the manifest")]
         }
@@ -122,7 +126,7 @@ extension Checkpoint {
         if held.count > 1 {
             evidence += ", which holds \(held.count) tensors, \(held[0].tensor) to \(held.last!.tensor)"
         }
-        // Where it is compressed, or begins with the file's header, the block is all that is known.
+        // Of what is compressed the block is all that is known.
         return Damage(path: path, tensor: held.count == 1 ? held[0].tensor : nil, block: block, evidence: evidence)
     }
 }
@@ -136,6 +140,8 @@ private struct SliceChecksums {
     private let slices: [(tensor: String, slice: StoredSlice)]
     private var crcs: [UInt32]
     private var current = 0
+
+    var isEmpty: Bool { slices.isEmpty }
 
     /// `slices` in the order of their bytes.
     init(_ slices: [(tensor: String, slice: StoredSlice)]) {

@@ -44,13 +44,19 @@ func showDifference(_ mine: TensorArchive, _ theirs: TensorArchive, json: Bool) 
     print("\(mine.path) against \(theirs.path): \(rows.count - 1) tensors differ, \(equal) are equal")
     if rows.count > 1 { printAligned(rows) }
     for (a, b) in names.reshaped { print("\(a.name) is \(shapeText(a.shape)) here, \(shapeText(b.shape)) there") }
-    for tensor in names.onlyMine { print("\(tensor.name) is only in \(mine.path)") }
-    for tensor in names.onlyTheirs { print("\(tensor.name) is only in \(theirs.path)") }
+    printLone(names.onlyMine, in: mine.path)
+    printLone(names.onlyTheirs, in: theirs.path)
     guard let recipes else { return }
     print(recipes.isEmpty ? "the recipes are equal" : "recipe")
     if !recipes.isEmpty {
         printAligned(recipes.map { [$0.key, $0.mine ?? "(no such key)", $0.theirs ?? "(no such key)"] })
     }
+}
+
+private func printLone(_ tensors: [StoredTensor], in path: String) {
+    guard let first = tensors.first else { return }
+    print(tensors.count == 1 ? "\(first.name) is only in \(path)"
+        : "\(Units.grouped(tensors.count)) tensors are only in \(path), from \(first.name) to \(tensors.last!.name)")
 }
 
 /// Nil unless both carry a recipe.

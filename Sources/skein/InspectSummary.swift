@@ -108,7 +108,8 @@ func printAligned(_ rows: [[String]], left: Set<Int> = [0, 1, 2]) {
             let padding = String(repeating: " ", count: widths[column] - cell.count)
             return left.contains(column) ? cell + padding : padding + cell
         }
-        print("  " + cells.joined(separator: "  "))
+        let line = "  " + cells.joined(separator: "  ")
+        print(line.replacing(/[ ]+$/, with: ""))
     }
 }
 

@@ -1,5 +1,6 @@
 import Base
 import Checkpoint
+import Foundation
 
 private struct TensorLine: Encodable {
     let tensor: String
@@ -110,8 +111,8 @@ private func showValues(_ archive: TensorArchive, _ tensor: StoredTensor, _ text
     if !rows.isEmpty { printAligned(rows, left: []) }
 }
 
-/// The shortest digits that are this value and no other of its type.
+/// The shortest digits that are this value and no other of its type; of an integer all of them.
 private func digits(of value: Double, _ type: ElementType) -> String {
-    if !type.isFloat { return "\(Int(exactly: value) ?? .max)" }
+    if !type.isFloat { return String(format: "%.0f", value) }
     return type == .float64 ? "\(value)" : "\(Float(value))"
 }

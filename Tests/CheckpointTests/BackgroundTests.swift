@@ -133,6 +133,7 @@ import Testing
                 _ = try save.wait()
                 error = nil
             } catch let thrown { error = thrown }
+            trigger.action.withLock { $0 = nil }
             #expect(disk.openFiles == 0)
             let found = try CheckpointFolder(Fixture.folder, disk: disk).latest()
             #expect(found.warnings == [], "operation \(point)")

@@ -77,6 +77,27 @@ import Testing
         }
     }
 
+    /// Each kind once, with rates, and nothing is left on the disk.
+    @Test func benchOfCheckpoints() throws {
+        let place = try Workplace()
+        try place.write("here/note", "kept")
+        let outcome = try place.run("bench", "checkpoint", "--megabytes", "12", "--tensors", "3", "--rounds", "1",
+                                    "--folder", "here", "--json")
+        #expect(outcome.code == 0, "\(outcome.error)")
+        let lines = try outcome.out.split(separator: "\n").map {
+            try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+        }
+        #expect(lines.compactMap { $0["kind"] as? String } == ["disk", "sha256", "crc32c", "save", "verify", "load",
+                                                               "save-zstd", "verify-zstd", "load-zstd"])
+        for line in lines {
+            for key in ["seconds", "bytes", "MB_per_s", "cpu_seconds"] {
+                #expect((line[key] as? Double ?? 0) > 0, "\(line)")
+            }
+        }
+        #expect(try FileManager.default.contentsOfDirectory(atPath: place.path + "/here") == ["note"])
+        #expect(try place.run("bench", "checkpoint", "--folder", "gone").code == 1)
+    }
+
     @Test func configExplainSaysWhereValuesComeFrom() throws {
         let place = try Workplace()
         let outcome = try place.run("config", "explain", "run.toml", "--optimizer.lr", "0.5")
