@@ -7,7 +7,8 @@ import Testing
     @Test func aThousandSeeds() {
         var strangers = 0
         var ends: [Misfortune: (finished: Int, startsFailed: Int, failed: Int)] = [:]
-        for seed in seeds(1000) {
+        let seeds = seeds(1000)
+        for seed in seeds {
             let report = Cluster(seed: seed).run()
             strangers += report.strangers
             #expect(report.wrongs.isEmpty, "\(report.description.replacing("\n", with: " | "))")
@@ -18,6 +19,7 @@ import Testing
             ends[report.misfortune] = end
         }
         // Each of them strikes often enough, before and after the start, to show something.
+        guard seeds.count >= 1000 else { return }
         #expect(strangers > 100)
         for misfortune in [Misfortune.killed, .stopped, .cutOff, .disconnected, .damaged] {
             let end = ends[misfortune] ?? (0, 0, 0)

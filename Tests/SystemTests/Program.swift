@@ -15,9 +15,10 @@ enum Program {
         return URL(fileURLWithPath: tests ?? CommandLine.arguments[0]).deletingLastPathComponent().path + "/skein"
     }()
 
-    /// Runs `skein` with `arguments` in `folder` and waits for its end.
-    static func run(_ arguments: [String], in folder: String) throws -> Outcome {
+    /// Runs `skein` with `arguments` in `folder` and waits for its end. `variables` are added to the environment.
+    static func run(_ arguments: [String], in folder: String, variables: [String: String] = [:]) throws -> Outcome {
         let process = Process()
+        process.environment = ProcessInfo.processInfo.environment.merging(variables) { $1 }
         process.executableURL = URL(fileURLWithPath: path)
         process.arguments = arguments
         process.currentDirectoryURL = URL(fileURLWithPath: folder)
