@@ -159,11 +159,11 @@ import Testing
             process.standardOutput = FileHandle.nullDevice
             process.standardError = FileHandle.nullDevice
             try process.run()
-            let first = newest(folder)
+            let first = newest(folder), limit = now() + 40
             // A save or two that are whole, then one that is not.
-            while process.isRunning, newest(folder) < first + 2 { usleep(500) }
-            while process.isRunning, !unfinished() { usleep(50) }
-            #expect(process.isRunning)
+            while process.isRunning, now() < limit, newest(folder) < first + 2 { usleep(500) }
+            while process.isRunning, now() < limit, !unfinished() { usleep(50) }
+            #expect(process.isRunning && now() < limit, "round \(round), step \(newest(folder))")
             kill(process.processIdentifier, SIGKILL)
             process.waitUntilExit()
             if unfinished() { kills += 1 }
