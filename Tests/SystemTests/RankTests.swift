@@ -137,6 +137,7 @@ import Testing
             "--training.steps", "1000000", "--metrics.log_freq", "1", "--comm.heartbeat_seconds", "2"])
         ranks.wait(for: "step       5/")
         kill(ranks.processes[1].processIdentifier, SIGKILL)
+        var awaited: [Int?] = []
         for rank in [0, 2] {
             #expect(ranks.end(rank, within: 30)?.text.contains("what rank \(rank) was doing is in ") == true)
             let file = "\(place.path)/outputs/tiny/flight/rank-\(rank).jsonl"
@@ -150,13 +151,16 @@ import Testing
             let running = operations.filter { $0["state"] as? String == "running" }
             #expect(!running.isEmpty && operations.count > running.count)
             let waits = running.flatMap { $0["waits_for"] as? [[String: Any]] ?? [] }
-            #expect(waits.contains { $0["rank"] as? Int == 1 }, "\(running)")
+            #expect(!waits.isEmpty, "\(running)")
+            awaited += waits.map { $0["rank"] as? Int }
             let isInOrder = operations.allSatisfy { operation in
                 guard let began = operation["began"] as? Double, began <= 0 else { return false }
                 return (operation["ended"] as? Double).map { $0 >= began && $0 <= 0 } ?? true
             }
             #expect(isInOrder)
         }
+        // In a ring a rank may have sent all that it had for the dead one, and wait for the other.
+        #expect(awaited.contains(1))
         #expect(!FileManager.default.fileExists(atPath: "\(place.path)/outputs/tiny/flight/rank-1.jsonl"))
     }
 
