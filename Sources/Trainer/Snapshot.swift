@@ -29,7 +29,10 @@ struct Moment {
         return lowestLoss == .infinity ? nil : result.loss / lowestLoss
     }
 
-    /// For the other ranks: 88 bytes.
+    /// The measured table of algorithms that the run used; rank 0's.
+    var table = ""
+
+    /// For the other ranks, but for the table: 88 bytes.
     var bytes: [UInt8] {
         var writer = ByteWriter(capacity: 88)
         writer.append(bytes: position.bytes)
@@ -60,6 +63,8 @@ struct Snapshot {
     /// Names of the manifest's own state: `Moment.lowestLoss` and `Moment.updates`.
     static let lowestLossKey = "lowest_loss"
     static let updatesKey = "updates"
+    /// The measured table of algorithms, where there is one: a run that goes on sums in the same order.
+    static let tableKey = "collectives_table"
 
     /// A vector of the state that is laid out by the table, and what stands before a parameter's name in its tensors'.
     private typealias Part = (prefix: String, shard: Shard)
@@ -84,12 +89,14 @@ struct Snapshot {
 
     func manifest(_ moment: Moment) -> Manifest {
         let seed = UInt64(recipe.debug.seed), position = moment.position
+        var kept: [String: StateValue] = [Self.lowestLossKey: .number(moment.lowestLoss),
+                                          Self.updatesKey: .number(Double(moment.updates))]
+        if !moment.table.isEmpty { kept[Self.tableKey] = .text(moment.table) }
         return Manifest(
             step: Int(position.step), tokens: moment.tokens, worldSize: worldSize,
             data: SavedPosition(fingerprint: fingerprint(at: Int(position.step)), seed: seed,
                                 row: position.rows.reduce(0) { $0 + UInt64($1) }, position: position.bytes),
-            rng: RNGState(seed: seed), state: [Self.lowestLossKey: .number(moment.lowestLoss),
-                                              Self.updatesKey: .number(Double(moment.updates))])
+            rng: RNGState(seed: seed), state: kept)
     }
 
     var tokenizer: String { String(decoding: corpus.tokenizer.json, as: UTF8.self) }
@@ -238,6 +245,7 @@ struct Snapshot {
         var moment = Moment(position: position)
         moment.tokens = checkpoint.manifest.tokens
         if case .number(let loss) = checkpoint.manifest.state[Self.lowestLossKey] { moment.lowestLoss = loss }
+        if case .text(let table) = checkpoint.manifest.state[Self.tableKey] { moment.table = table }
         // Earlier checkpoints counted every step.
         moment.updates = checkpoint.step
         if case .number(let updates) = checkpoint.manifest.state[Self.updatesKey] { moment.updates = Int(updates) }

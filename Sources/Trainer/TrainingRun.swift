@@ -140,7 +140,10 @@ public final class TrainingRun {
         } else if let found {
             try snapshot.requireWeights(found)
         }
+        // A table that is named now is meant; else the run goes on with the one that it began with.
+        if runner.world.size > 1, recipe.communication.table.isEmpty { try runner.world.useTable(moment.table) }
         moment = try Moment(bytes: runner.world.gather(moment.bytes)[0])
+        moment.table = runner.world.table
         try snapshot.fill(from: found, isResumed: moment.position.step > 0, by: runner.world)
         runner.updates = moment.updates
         return moment

@@ -82,9 +82,18 @@ public final class World {
                 choice: Choice(forced: Algorithm(name: communication.algorithm.rawValue))))
         self.communicator = communicator
         communicator.notice = { printError("skein: \($0)") }
-        let text = try gather(Array(table.utf8))[0]
-        communicator.use(rules: try Choice(text: String(decoding: text, as: UTF8.self), name: "comm.table").rules)
+        try useTable(table)
     }
+
+    /// Takes rank 0's measured table of algorithms, which decides the order of sums, on all ranks.
+    func useTable(_ text: String) throws {
+        let first = try gather(Array(text.utf8))[0]
+        let rules = try Choice(text: String(decoding: first, as: UTF8.self), name: "comm.table").rules
+        communicator?.use(rules: rules)
+    }
+
+    /// The table in use; empty without one.
+    var table: String { communicator?.options.choice.text ?? "" }
 
     /// The text of the table of algorithms, which must be one; empty without a table.
     private static func table(_ communication: Recipe.Communication) throws -> String {

@@ -67,6 +67,23 @@ import Testing
         #expect(try weights(place, "c", 24) == weights(place, "alone", 24))
     }
 
+    /// A measured table of algorithms decides the order of sums, so a run that goes on keeps it without being told.
+    @Test func theTableIsKept() throws {
+        let place = try Workplace()
+        let rules = ["reduce-scatter", "all-gather"].map { "\($0) up-to any ranks 3...3 direct\n" }
+        try place.write("table.txt", rules.joined())
+        let flags = ["--training.steps", "16", "--checkpoint.interval", "8", "--training.global_batch_size", "6",
+                     "--model.dim", "64", "--model.n_layers", "3"]
+        try train(3, place, flags + ["--job.name", "plain"])
+        try train(3, place, flags + ["--job.name", "table", "--comm.table", "table.txt"])
+        try train(3, place, flags + ["--job.name", "again", "--checkpoint.load", "outputs/table/checkpoint/step-8"])
+        #expect(try weights(place, "again", 16) == weights(place, "table", 16))
+        #expect(try weights(place, "plain", 16) != weights(place, "table", 16))
+        let manifest = try String(contentsOfFile: "\(place.path)/outputs/again/checkpoint/step-16/manifest.json",
+                                  encoding: .utf8)
+        #expect(manifest.contains("collectives_table"))
+    }
+
     /// Buckets of lengths: the same rows for any number of ranks, also when it changes in the middle of an epoch.
     @Test(arguments: [["--data.layout", "decompose", "--data.min_length", "4", "--data.curriculum", "grow_p2",
                        "--data.decomposition", "random", "--training.length_warmup", "window",

@@ -59,7 +59,8 @@ import Testing
         for (flags, words) in [(["--model.dim", "48"], ["model.dim", "step-12"]),
                                (["--model.n_layers", "2"], ["model.n_layers"]),
                                (["--checkpoint.load_weights", "outputs/none"], ["outputs/none"])] {
-            let refused = try Program.run(["train", "run.toml", "--job.name", "third"] + weights + flags, in: place.path)
+            let refused = try Program.run(["train", "run.toml", "--job.name", "third"] + weights + flags,
+                                          in: place.path)
             #expect(refused.code == 2 && refused.errorLines.count == 1, "\(refused.error)")
             for word in words { #expect(refused.error.contains(word), "\(refused.error)") }
         }
