@@ -126,3 +126,6 @@ extension SocketAddress {
         }
     }
 }
+
+/// Sealing asks for a block of memory for each message: see `skein_keep_freed_memory`.
+func keepFreedMemory() { skein_keep_freed_memory() }

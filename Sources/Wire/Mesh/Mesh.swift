@@ -60,6 +60,7 @@ public final class Mesh: Link {
         _ = signal(SIGPIPE, SIG_IGN)
         let mesh = Mesh(options)
         guard options.worldSize > 1 else { return mesh }
+        if options.protection == .sealed { keepFreedMemory() }
         let loop = UVLoop(), listener = try UVListener.open(options, on: loop)
         let controller = Controller(options: options, shared: mesh.shared, caller: mesh.loop.waker, loop: loop,
                                     listener: listener)
