@@ -84,9 +84,8 @@ extension Communicator {
         guard let operation = unsafe begin(request, .init(buffer)) else {
             return preparing(request.owners[request.group.index])
         }
-        try withoutActuallyEscaping(preparing) { preparing throws(CollectiveFault) in
-            try wait(for: operation, preparing: preparing)
-        }
+        try prepare(operation, preparing)
+        try wait(for: operation)
     }
 
     /// Several of these, one behind the other, of one group: `preparing` is given an all-gather's number with the
@@ -111,9 +110,7 @@ extension Communicator {
                 preparing(number, 0..<memory.count)
                 continue
             }
-            try withoutActuallyEscaping(preparing) { preparing throws(CollectiveFault) in
-                try prepare(operation) { preparing(number, $0) }
-            }
+            try prepare(operation) { preparing(number, $0) }
         }
         for operation in operations {
             if let operation { try wait(for: operation) }

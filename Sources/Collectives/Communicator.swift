@@ -126,9 +126,8 @@ import Wire
     /// The caller drives the network again. Tickets may be awaited before or after.
     public func endOverlap() { driver.endOverlap() }
 
-    /// Returns when `operation` is done. Where its steps wait for the caller, `preparing` is given their elements, one
-    /// range after the other, and returns when they are written.
-    func wait(for operation: Operation, preparing: ((Range<Int>) -> Void)? = nil) throws(CollectiveFault) {
+    /// Returns when `operation` is done.
+    func wait(for operation: Operation) throws(CollectiveFault) {
         if operation.isDone { return recycle(operation) }
         let begin = link.now
         defer {
@@ -141,13 +140,6 @@ import Wire
             defer { bytesReceivedInWaits += executor.bytesReceived - before }
             while !operation.isDone {
                 if let fault = executor.fault { throw fault }
-                if let preparing, let step = operation.toPrepare.first {
-                    operation.toPrepare.removeFirst()
-                    preparing(operation.elements(of: step))
-                    executor.prepared(step, of: operation)
-                    executor.pass(until: 0)
-                    continue
-                }
                 executor.pass(until: executor.deadline(since: begin))
                 if executor.isBusy, link.now >= executor.deadline(since: begin) { executor.expire() }
             }

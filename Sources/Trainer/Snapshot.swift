@@ -293,12 +293,17 @@ struct Snapshot {
     /// another version may round otherwise. A tensor at a time: no rank needs memory for more.
     /// `isResumed`: rank 0 has one.
     func fill(from checkpoint: Checkpoint?, isResumed: Bool, by world: World) throws {
-        let memory = try Arena(name: "a tensor", capacity: state.table.parameters.map(\.count).max() ?? 0)
+        let parts = isResumed ? model + moments : model, isShared = parts.contains { !world.isWhole($0.shard, state) }
+        // What a rank holds whole goes straight to its place.
+        let memory = try Arena(name: "a tensor",
+                               capacity: isShared ? state.table.parameters.map(\.count).max() ?? 0 : 0)
         let largest = memory.take(memory.capacity), reader = checkpoint?.reader()
         defer { withExtendedLifetime(memory) {} }
-        for part in isResumed ? model + moments : model {
+        for part in parts {
+            let isWhole = world.isWhole(part.shard, state)
             for (number, parameter) in state.table.parameters.enumerated() {
-                let whole = largest.slice(0, parameter.count)
+                let whole = isWhole ? part.shard.row.slice(parameter.offset, parameter.count)
+                    : largest.slice(0, parameter.count)
                 if world.rank == 0 {
                     if let checkpoint, let reader {
                         unsafe try checkpoint.read(spec(part.prefix, parameter), into: whole.bytes, with: reader)
@@ -307,6 +312,7 @@ struct Snapshot {
                     }
                 }
                 try world.broadcast(whole)
+                if isWhole { continue }
                 state.forEachPiece(of: parameter, in: part.shard) { piece, row in
                     row.copy(whole.slice(piece.lowerBound - parameter.offset, piece.count))
                 }
