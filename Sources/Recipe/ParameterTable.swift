@@ -70,6 +70,23 @@ public struct ParameterTable: Sendable, Equatable {
         count = builder.offset
     }
 
+    /// A table of the same parameters in other shapes, for state that is not shaped as they are; [0]: it has none.
+    public func reshaped(_ shape: (_ number: Int) -> [Int]) -> ParameterTable { ParameterTable(self, shape) }
+
+    private init(_ other: ParameterTable, _ shapes: (Int) -> [Int]) {
+        (shape, vocabulary) = (other.shape, other.vocabulary)
+        var builder = Builder()
+        for (number, parameter) in other.parameters.enumerated() {
+            while builder.blocks.count < parameter.block { builder.endBlock() }
+            builder.align()
+            builder.add(parameter.name, shapes(number), parameter.initial)
+        }
+        builder.endBlock()
+        parameters = builder.parameters
+        blocks = builder.blocks
+        count = builder.offset
+    }
+
     /// The blocks that hold the weights of the head, and their gradients.
     public var headBlocks: [Int] { shape.tieEmbeddings ? [blocks.count - 1, 0] : [blocks.count - 1] }
 

@@ -134,7 +134,7 @@ public struct Recipe: Sendable, Equatable {
         public var momentum = 0.95
     }
 
-    public enum OptimizerName: String, Sendable, CaseIterable { case adamw, lamb, sgd, muon }
+    public enum OptimizerName: String, Sendable, CaseIterable { case adamw, lamb, sgd, muon, soap }
 
     public struct Schedule: Sendable, Equatable {
         public var warmupSteps = 50

@@ -66,18 +66,15 @@ struct Snapshot {
     /// The measured table of algorithms, where there is one: a run that goes on sums in the same order.
     static let tableKey = "collectives_table"
 
-    /// A vector of the state that is laid out by the table, and what stands before a parameter's name in its tensors'.
-    private typealias Part = (prefix: String, shard: Shard)
-
-    private var model: [Part] { [("", state.weightShard)] }
-    private var moments: [Part] { Array(zip(recipe.optimizer.name.moments, state.moments)) }
+    private var model: [StateVector] { [state.weightVector] }
+    private var moments: [StateVector] { state.moments }
 
     private func spec(_ prefix: String, _ parameter: ParameterTable.Parameter) -> TensorSpec {
         TensorSpec(prefix + parameter.name, .float32, parameter.shape)
     }
 
-    private func specs(_ parts: [Part]) -> [TensorSpec] {
-        parts.flatMap { part in state.table.parameters.map { spec(part.prefix, $0) } }
+    private func specs(_ parts: [StateVector]) -> [TensorSpec] {
+        parts.flatMap { part in part.tensors.map { spec(part.prefix, $0.parameter) } }
     }
 
     /// Says of which data a position is: the texts, how they are cut, and the weights that led to `step`.
@@ -167,12 +164,12 @@ struct Snapshot {
 
     /// What this rank writes: of what every rank holds, a run of neighbouring tensors; of what is shared out, the
     /// pieces that it holds, or its share of them where others hold the same.
-    private func slices(_ parts: [Part], of world: World) -> [SavedTensor] {
+    private func slices(_ parts: [StateVector], of world: World) -> [SavedTensor] {
         let writer = self.writer(of: parts, among: world.size)
         var found: [SavedTensor] = [], number = 0
         for part in parts {
-            let held = world.ranges(of: part.shard, state), isWhole = world.isWhole(part.shard, state)
-            for parameter in state.table.parameters {
+            let held = (0..<world.size).map { part.ranges(of: $0) }, isWhole = part.isWhole
+            for (_, parameter) in part.tensors {
                 let spec = spec(part.prefix, parameter)
                 for (unit, range) in part.shard.ranges.enumerated() {
                     let piece = range.clamped(to: parameter.range)
@@ -190,8 +187,8 @@ struct Snapshot {
 
     /// Who writes the tensor of some number: a run of neighbouring tensors for each rank, about equal in bytes. A
     /// tensor belongs to the rank in whose part of the bytes its middle lies.
-    private func writer(of parts: [Part], among ranks: Int) -> (Int) -> Int {
-        let counts = parts.flatMap { _ in state.table.parameters.map(\.count) }
+    private func writer(of parts: [StateVector], among ranks: Int) -> (Int) -> Int {
+        let counts = parts.flatMap { $0.tensors.map(\.parameter.count) }
         let total = counts.reduce(0, +)
         var before = 0
         let writers = counts.map { count in
@@ -202,11 +199,11 @@ struct Snapshot {
     }
 
     /// All tensors, whole, on rank 0: what it does not hold itself comes from those who do. The others have none.
-    private func gather(_ parts: [Part], by world: World) throws -> [SavedTensor] {
+    private func gather(_ parts: [StateVector], by world: World) throws -> [SavedTensor] {
         var found: [SavedTensor] = []
         for part in parts {
-            for parameter in state.table.parameters {
-                let row = try world.collect(parameter, of: part.shard, state, at: 0)
+            for (_, parameter) in part.tensors {
+                let row = try world.collect(parameter, of: part, at: 0)
                 guard world.rank == 0 else { continue }
                 found.append(SavedTensor(spec: spec(part.prefix, parameter), elements: 0..<parameter.count,
                                          row: row.row, memory: row.memory))
@@ -293,16 +290,15 @@ struct Snapshot {
     /// another version may round otherwise. A tensor at a time: no rank needs memory for more.
     /// `isResumed`: rank 0 has one.
     func fill(from checkpoint: Checkpoint?, isResumed: Bool, by world: World) throws {
-        let parts = isResumed ? model + moments : model, isShared = parts.contains { !world.isWhole($0.shard, state) }
+        let parts = isResumed ? model + moments : model
         // What a rank holds whole goes straight to its place.
-        let memory = try Arena(name: "a tensor",
-                               capacity: isShared ? state.table.parameters.map(\.count).max() ?? 0 : 0)
+        let passing = parts.filter { !$0.isWhole }.flatMap { $0.table.parameters.map(\.count) }
+        let memory = try Arena(name: "a tensor", capacity: passing.max() ?? 0)
         let largest = memory.take(memory.capacity), reader = checkpoint?.reader()
         defer { withExtendedLifetime(memory) {} }
         for part in parts {
-            let isWhole = world.isWhole(part.shard, state)
-            for (number, parameter) in state.table.parameters.enumerated() {
-                let whole = isWhole ? part.shard.row.slice(parameter.offset, parameter.count)
+            for (number, parameter) in part.tensors {
+                let whole = part.isWhole ? part.shard.row.slice(parameter.offset, parameter.count)
                     : largest.slice(0, parameter.count)
                 if world.rank == 0 {
                     if let checkpoint, let reader {
@@ -312,8 +308,8 @@ struct Snapshot {
                     }
                 }
                 try world.broadcast(whole)
-                if isWhole { continue }
-                state.forEachPiece(of: parameter, in: part.shard) { piece, row in
+                if part.isWhole { continue }
+                part.forEachPiece(of: parameter) { piece, row in
                     row.copy(whole.slice(piece.lowerBound - parameter.offset, piece.count))
                 }
             }

@@ -206,9 +206,9 @@ public final class StepRunner {
         }
         try require(state.weightShard, sharers: counts.parameters, state.plan.parameterShare(of: world.rank),
                     "parameters")
-        for (moment, name) in zip(state.moments, recipe.optimizer.name.moments) {
-            try require(moment, sharers: counts.optimizer, state.plan.optimizerShare(of: world.rank),
-                        "optimizer state (\(name.dropLast()))")
+        for moment in state.moments {
+            try require(moment.shard, sharers: counts.optimizer, state.plan.optimizerShare(of: world.rank),
+                        "optimizer state (\(moment.prefix.dropLast()))")
         }
     }
 

@@ -6,7 +6,7 @@ import Telemetry
 struct Experiment: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Repeats the experiments that the documentation reports.",
-        subcommands: [Lengths.self, Warmup.self])
+        subcommands: [Lengths.self, Optimizers.self, Warmup.self])
 
     struct Lengths: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -81,6 +81,55 @@ struct Experiment: ParsableCommand {
                 return
             }
             print(warmupTable(results))
+        }
+    }
+
+    struct Optimizers: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Optimizers on the same model and tokens: each at four rates, its best on more seeds.",
+            discussion: """
+                Each run is in OUT/ARM-RATE-seedN. Ctrl-C saves and ends; the same command goes on. After the texts, \
+                values of the recipe can be given as flags, for example --model.dim 256 --training.threads 2.
+                """)
+
+        @Option(help: "The folder of the runs.")
+        var out: String
+        @Option(help: "Tokens that each run trains on.")
+        var tokens = 2_000_000
+        @Option(help: "Seeds on which the best rates run, besides 0 on which they are chosen, with commas.")
+        var seeds = "1,2,3"
+        @Option(help: "Arms, with commas; empty: all.")
+        var arms = ""
+        @Argument(parsing: .captureForPassthrough,
+                  help: "Texts to train on and to judge by; then values of the recipe: --section.key value.")
+        var texts: [String]
+
+        func run() throws {
+            let sources = try Experiment.sources(texts)
+            guard (1...1_000_000_000_000).contains(tokens) else {
+                throw BadInput("--tokens \(tokens): it must be from 1 to 1000000000000")
+            }
+            var experiment = OptimizersExperiment(sources: sources, folder: out)
+            experiment.tokens = tokens
+            experiment.overrides = Array(texts.dropFirst(sources.count))
+            experiment.seeds = try Experiment.numbers(seeds)
+            guard !experiment.seeds.contains(0) else {
+                throw BadInput("--seeds \(seeds): rates are chosen on seed 0; name other ones")
+            }
+            if !arms.isEmpty { experiment.arms = try arms.split(separator: ",").map { try arm(String($0)) } }
+            guard let results = try experiment.run(announce: { printError($0) }) else {
+                printError("interrupted; the same command goes on")
+                return
+            }
+            print(optimizersTable(results))
+        }
+
+        private func arm(_ name: String) throws -> OptimizersExperiment.Arm {
+            guard let arm = OptimizersExperiment.Arm(rawValue: name) else {
+                let all = OptimizersExperiment.Arm.allCases.map(\.rawValue).joined(separator: ", ")
+                throw BadInput("--arms has no \(name); there are \(all)")
+            }
+            return arm
         }
     }
 

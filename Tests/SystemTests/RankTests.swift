@@ -54,7 +54,7 @@ import Testing
 
     /// With reproducible sums a run may change the number of its ranks and its stage of ZeRO on the way, moments and
     /// all, and ends with the weights of one rank that did it alone.
-    @Test(arguments: ["adamw", "muon"]) func ranksAndStagesMayChangeOnTheWay(optimizer: String) throws {
+    @Test(arguments: ["adamw", "muon", "soap"]) func ranksAndStagesMayChangeOnTheWay(optimizer: String) throws {
         let place = try Workplace()
         let flags = ["--training.steps", "24", "--training.global_batch_size", "16", "--training.reproducible", "true",
                      "--optimizer.name", optimizer, "--training.max_norm", "0.3"]

@@ -74,7 +74,8 @@ import Trainer
     }
 
     /// Bit for bit the weights of one rank, with clipping at work, whatever the optimizer.
-    @Test(arguments: ["adamw", "lamb", "sgd", "muon"]) func reproducibleAtAnyWorldSize(optimizer: String) throws {
+    @Test(arguments: ["adamw", "lamb", "sgd", "muon", "soap"])
+    func reproducibleAtAnyWorldSize(optimizer: String) throws {
         let sandbox = try Sandbox()
         let rate = ["sgd": "0.1", "lamb": "2e-2"][optimizer] ?? "5e-3"
         let flags = ["--training.reproducible", "true", "--optimizer.name", optimizer, "--optimizer.lr", rate,

@@ -3,7 +3,6 @@ import Tensor
 
 /// AdamW (Loshchilov and Hutter, 1711.05101), in one pass over memory.
 final class AdamW: ShardOptimizer {
-    static let moments = ["momentum.", "variance."]
     static let keepsMatrices = false
 
     private var decaying: AdamWStep?

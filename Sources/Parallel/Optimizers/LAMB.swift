@@ -9,7 +9,6 @@ import Tensor
 /// `begin` makes the directions in place of the gradients and exchanges the sums of squares of weights and directions,
 /// in the fixed blocks of the norm; so the ratios have the same bits on all ranks, and at any number of them.
 final class LAMB: ShardOptimizer {
-    static let moments = ["momentum.", "variance."]
     static let keepsMatrices = false
 
     private var rate = 0.0

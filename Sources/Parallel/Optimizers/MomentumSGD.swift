@@ -1,10 +1,12 @@
 import Collectives
+import Recipe
 import Tensor
 
 /// Stochastic gradient descent with Polyak's momentum. Its decay is decoupled, as that of the others is.
 final class MomentumSGD: ShardOptimizer {
-    static let moments = ["momentum."]
     static let keepsMatrices = false
+
+    static func vectors(_ table: ParameterTable) -> [VectorLayout] { [VectorLayout("momentum.", table)] }
 
     private var step = OptimizerStep(number: 0, rate: 0, gradientScale: 1)
 

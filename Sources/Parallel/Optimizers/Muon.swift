@@ -10,8 +10,14 @@ import Tensor
 ///
 /// A matrix belongs whole to one rank, which alone computes its direction, in `begin`, in place of the gradient.
 final class Muon: ShardOptimizer {
-    static let moments = ["momentum.", "variance."]
     static let keepsMatrices = true
+
+    /// The second moment is AdamW's: matrices have none.
+    static func vectors(_ table: ParameterTable) -> [VectorLayout] {
+        [VectorLayout("momentum.", table), VectorLayout("variance.", table.reshaped { number in
+            table.isHiddenMatrix(number) ? [0] : table.parameters[number].shape
+        })]
+    }
 
     private let iteration: NewtonSchulz
     /// The matrices of this rank: one run is a whole one.
@@ -22,23 +28,12 @@ final class Muon: ShardOptimizer {
 
     init(_ state: TrainingState, _ settings: Recipe.Optimizer, _ pool: Pool) throws(OutOfMemory) {
         let table = state.table
-        var matrices: [ShardRun] = []
-        for (number, parameter) in table.parameters.enumerated() where table.isHiddenMatrix(number) {
-            state.forEachPiece(of: parameter, in: state.moments[0]) { piece, _ in
-                precondition(piece == parameter.range, "\(parameter.name) is cut, but its direction needs all of it")
-                let unit = state.ownRanges.firstIndex { $0.contains(piece.lowerBound) } ?? 0
-                matrices.append(ShardRun(parameter: number, unit: unit, range: piece))
-            }
-        }
-        self.matrices = matrices
+        matrices = state.ownMatrices()
         iteration = try NewtonSchulz(matrices.map { table.parameters[$0.parameter].shape }, pool: pool)
     }
 
     static func scratchFloats(_ plan: ShardPlan, rank: Int) -> Int {
-        let table = plan.table, own = plan.optimizerRanges(of: rank)
-        return NewtonSchulz.floats(table.parameters.indices.filter { number in
-            table.isHiddenMatrix(number) && own.contains { $0.overlaps(table.parameters[number].range) }
-        }.map { table.parameters[$0].shape })
+        NewtonSchulz.floats(plan.hiddenShapes(of: rank))
     }
 
     func begin(_ step: OptimizerStep, _ shard: OptimizerShard, _ tools: OptimizerTools) {
@@ -75,13 +70,5 @@ final class Muon: ShardOptimizer {
         descend(shard.weights(run), along: shard.gradient(run), rate: Float(rate * scale),
                 keep: Float(1 - rate * shard.settings.weightDecay))
         return nil
-    }
-}
-
-extension ParameterTable {
-    /// Whether a parameter is a matrix of a layer: neither embedding nor head, nor a gain.
-    func isHiddenMatrix(_ number: Int) -> Bool {
-        let parameter = parameters[number]
-        return parameter.shape.count == 2 && parameter.block > 0 && parameter.block < blocks.count - 1
     }
 }

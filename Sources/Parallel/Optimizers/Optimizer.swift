@@ -31,8 +31,8 @@ public struct ShardRun: Sendable, Equatable {
 /// `update` is element by element and may be called for any runs in any order, on any thread, each float once a step.
 /// What needs more of a tensor than a run belongs into `begin`, which all ranks call together.
 protocol ShardOptimizer: AnyObject {
-    /// Names of the state vectors, before the parameter's name in a checkpoint.
-    static var moments: [String] { get }
+    /// Its state vectors.
+    static func vectors(_ table: ParameterTable) -> [VectorLayout]
     /// Whether a matrix must not be cut: its owner computes with all of it.
     static var keepsMatrices: Bool { get }
 
@@ -46,6 +46,11 @@ protocol ShardOptimizer: AnyObject {
 }
 
 extension ShardOptimizer {
+    /// Adam's two, as most have them.
+    static func vectors(_ table: ParameterTable) -> [VectorLayout] {
+        [VectorLayout("momentum.", table), VectorLayout("variance.", table)]
+    }
+
     static func scratchFloats(_ plan: ShardPlan, rank: Int) -> Int { 0 }
 }
 
@@ -62,7 +67,7 @@ struct OptimizerShard: Sendable {
 
     func weights(_ run: ShardRun) -> Row { state.weightShard.part(run.range, unit: run.unit) }
     func gradient(_ run: ShardRun) -> Row { state.gradientShard.part(run.range, unit: run.unit) }
-    func moment(_ index: Int, _ run: ShardRun) -> Row { state.moments[index].part(run.range, unit: run.unit) }
+    func moment(_ index: Int, _ run: ShardRun) -> Row { state.moments[index].part(run) }
 
     /// Decay of a parameter's weights: 0 for gains.
     func decay(_ parameter: Int) -> Double { state.table.parameters[parameter].decays ? settings.weightDecay : 0 }
@@ -77,6 +82,24 @@ struct OptimizerShard: Sendable {
     }
 }
 
+extension ParameterTable {
+    /// Whether a parameter is a matrix of a layer: neither embedding nor head, nor a gain.
+    func isHiddenMatrix(_ number: Int) -> Bool {
+        let parameter = parameters[number]
+        return parameter.shape.count == 2 && parameter.block > 0 && parameter.block < blocks.count - 1
+    }
+}
+
+extension ShardPlan {
+    /// Shapes of the matrices between embedding and head that `rank` updates.
+    func hiddenShapes(of rank: Int) -> [[Int]] {
+        let own = optimizerRanges(of: rank)
+        return table.parameters.indices.filter { number in
+            table.isHiddenMatrix(number) && own.contains { $0.overlaps(table.parameters[number].range) }
+        }.map { table.parameters[$0].shape }
+    }
+}
+
 extension Recipe.OptimizerName {
     private var kind: any ShardOptimizer.Type {
         switch self {
@@ -84,11 +107,11 @@ extension Recipe.OptimizerName {
         case .lamb: LAMB.self
         case .sgd: MomentumSGD.self
         case .muon: Muon.self
+        case .soap: SOAP.self
         }
     }
 
-    /// Names of the state vectors, as checkpoints have them.
-    public var moments: [String] { kind.moments }
+    func vectors(_ table: ParameterTable) -> [VectorLayout] { kind.vectors(table) }
 
     /// Whether each matrix has one owner.
     public var keepsMatrices: Bool { kind.keepsMatrices }
@@ -102,6 +125,7 @@ extension Recipe.OptimizerName {
         case .lamb: LAMB()
         case .sgd: MomentumSGD()
         case .muon: try Muon(state, settings, pool)
+        case .soap: try SOAP(state, pool)
         }
     }
 }

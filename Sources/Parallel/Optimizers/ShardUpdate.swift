@@ -30,13 +30,10 @@ public final class ShardUpdate {
         self.groups = groups
         optimizer = try recipe.optimizer.name.make(state, recipe.optimizer, pool)
         var runs: [ShardRun] = []
-        for (number, parameter) in state.table.parameters.enumerated() {
-            state.forEachPiece(of: parameter, in: state.moments[0]) { piece, _ in
-                let unit = state.ownRanges.firstIndex { $0.contains(piece.lowerBound) } ?? 0
-                for start in stride(from: piece.lowerBound, to: piece.upperBound, by: Self.runSize) {
-                    runs.append(ShardRun(parameter: number, unit: unit,
-                                         range: start..<min(start + Self.runSize, piece.upperBound)))
-                }
+        for piece in state.table.parameters.indices.flatMap({ state.ownRuns(of: $0) }) {
+            for start in stride(from: piece.range.lowerBound, to: piece.range.upperBound, by: Self.runSize) {
+                runs.append(ShardRun(parameter: piece.parameter, unit: piece.unit,
+                                     range: start..<min(start + Self.runSize, piece.range.upperBound)))
             }
         }
         self.runs = runs

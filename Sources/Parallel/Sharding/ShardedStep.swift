@@ -18,7 +18,7 @@ public final class ShardedStep {
     public init(_ table: ParameterTable, recipe: Recipe, pool: Pool, communicator: Communicator? = nil) throws {
         let ranks = communicator?.worldSize ?? 1
         let plan = try ShardPlan(table, recipe: recipe, worldSize: ranks)
-        let state = try TrainingState(plan, rank: communicator?.rank ?? 0, moments: recipe.optimizer.name.moments.count,
+        let state = try TrainingState(plan, rank: communicator?.rank ?? 0, optimizer: recipe.optimizer.name,
                                       partialSums: recipe.partialSums(worldSize: ranks))
         let groups = communicator.map { ShardGroups(plan, $0) }
         self.state = state

@@ -20,15 +20,16 @@ public struct StateLayout: Sendable, Equatable {
     /// What `TrainingState` takes.
     var state: Int { parameters + gradients + moments + slots }
 
-    /// `moments`: state vectors of the optimizer. `partialSums`: as `TrainingState` has it.
-    init(_ plan: ShardPlan, rank: Int, moments count: Int, partialSums: Int?, scratch: Int = 0) {
+    /// `vectors`: of the optimizer's state. `partialSums`: as `TrainingState` has it.
+    init(_ plan: ShardPlan, rank: Int, vectors: [VectorLayout], partialSums: Int?, scratch: Int = 0) {
         let counts = plan.counts, whole = Arena.padded(plan.table.count)
         sharesWeights = counts.parameters > 1
         // Sums along the tree are made of whole gradients.
         sharesGradients = counts.gradients > 1 && partialSums == nil
         parameters = sharesWeights ? Shard.floats(plan.parameterRanges(of: rank)) : whole
         gradients = sharesGradients ? Shard.floats(plan.gradientRanges(of: rank)) : whole * (partialSums ?? 1)
-        moments = count * Shard.floats(plan.optimizerRanges(of: rank))
+        let own = plan.optimizerRanges(of: rank)
+        moments = vectors.reduce(0) { $0 + Shard.floats(plan.ranges(own, in: $1.table)) }
         let one = BlockSlots.floats(plan.table, copies: 2)
         slots = (sharesWeights ? one : 0) + (sharesGradients ? one : 0)
         self.scratch = scratch
@@ -36,7 +37,7 @@ public struct StateLayout: Sendable, Equatable {
 
     public init(_ plan: ShardPlan, rank: Int, recipe: Recipe) {
         let name = recipe.optimizer.name
-        self.init(plan, rank: rank, moments: name.moments.count,
+        self.init(plan, rank: rank, vectors: name.vectors(plan.table),
                   partialSums: recipe.partialSums(worldSize: plan.worldSize),
                   scratch: BlockSums.floats(plan) + name.scratchFloats(plan, rank: rank))
     }

@@ -21,29 +21,31 @@ public final class TrainingState: Sendable {
     /// The sum of the gradients, where a rank holds a share only.
     public let gradientShard: Shard
     /// The optimizer's state vectors, of the optimizer share.
-    public let moments: [Shard]
+    public let moments: [StateVector]
     let weightSlots: BlockSlots?
     let gradientSlots: BlockSlots?
     private let arena: Arena
 
     public var gradients: Parameters { partialGradients[0] }
-    public var momentum: Shard { moments[0] }
-    public var variance: Shard { moments[1] }
+    public var momentum: Shard { moments[0].shard }
+    public var variance: Shard { moments[1].shard }
+    public var weightVector: StateVector { StateVector("", table, weightShard, plan, isOptimizers: false) }
 
     /// Bytes of parameters, gradients and moments, without the slots that blocks take turns with.
     public var heldBytes: Int {
         let gradients = gradientSlots == nil
             ? partialGradients.reduce(0) { $0 + $1.flat.count } : gradientShard.row.count
-        return 4 * (weightShard.row.count + gradients + moments.reduce(0) { $0 + $1.row.count })
+        return 4 * (weightShard.row.count + gradients + moments.reduce(0) { $0 + $1.shard.row.count })
     }
 
     /// The flat ranges that this rank updates, one of each unit.
     public let ownRanges: [Range<Int>]
 
     /// `partialSums`: nil: gradients are added up as they come; else how many whole gradients wait at most.
-    public init(_ plan: ShardPlan, rank: Int = 0, moments count: Int = 2, partialSums: Int? = nil) throws(OutOfMemory) {
-        let table = plan.table
-        let layout = StateLayout(plan, rank: rank, moments: count, partialSums: partialSums)
+    public init(_ plan: ShardPlan, rank: Int = 0, optimizer: Recipe.OptimizerName = .adamw,
+                partialSums: Int? = nil) throws(OutOfMemory) {
+        let table = plan.table, vectors = optimizer.vectors(table)
+        let layout = StateLayout(plan, rank: rank, vectors: vectors, partialSums: partialSums)
         self.table = table
         self.plan = plan
         self.rank = rank
@@ -72,7 +74,10 @@ public final class TrainingState: Sendable {
             gradientShard = Shard(whole: partialGradients[0].flat, units: units)
         }
         let own = ownRanges
-        moments = (0..<count).map { _ in Shard(own, memory: arena) }
+        moments = vectors.map {
+            StateVector($0.prefix, $0.table, Shard(plan.ranges(own, in: $0.table), memory: arena), plan,
+                        isOptimizers: true)
+        }
     }
 
     /// A state that is not shared out.
@@ -88,18 +93,26 @@ public final class TrainingState: Sendable {
         for (number, parameter) in table.parameters.enumerated() {
             let whole = values.slice(0, parameter.count)
             Parameters.initialize(whole, number, of: table, seed: seed)
-            forEachPiece(of: parameter, in: weightShard) { piece, row in
+            weightVector.forEachPiece(of: parameter) { piece, row in
                 row.copy(whole.slice(piece.lowerBound - parameter.offset, piece.count))
             }
         }
     }
 
-    /// The flat ranges of a parameter that lie in a share, with their memory there.
-    public func forEachPiece(of parameter: ParameterTable.Parameter, in shard: Shard,
-                             _ body: (Range<Int>, Row) throws -> Void) rethrows {
-        for (unit, range) in shard.ranges.enumerated() {
-            let piece = range.clamped(to: parameter.range)
-            if !piece.isEmpty { try body(piece, shard.part(piece, unit: unit)) }
+    /// The runs of a parameter that this rank updates.
+    func ownRuns(of number: Int) -> [ShardRun] {
+        ownRanges.enumerated().compactMap { unit, range in
+            let piece = range.clamped(to: table.parameters[number].range)
+            return piece.isEmpty ? nil : ShardRun(parameter: number, unit: unit, range: piece)
+        }
+    }
+
+    /// The matrices between embedding and head that this rank updates: whole ones.
+    func ownMatrices() -> [ShardRun] {
+        table.parameters.indices.filter { table.isHiddenMatrix($0) }.flatMap { ownRuns(of: $0) }.map { run in
+            precondition(run.range == table.parameters[run.parameter].range,
+                         "\(table.parameters[run.parameter].name) is cut, but its direction needs all of it")
+            return run
         }
     }
 }

@@ -96,6 +96,22 @@ public func lambDirection(_ gradient: Row, momentum: Row, variance: Row, weights
     }
 }
 
+/// Adam's direction (1412.6980, algorithm 1) where the momentum is already made: `direction` holds it and is replaced;
+/// the variance takes in the gradient.
+public func adamDirection(_ direction: Row, variance: Row, gradient: Row, _ step: AdamWStep) {
+    precondition(direction.count == gradient.count && variance.count == gradient.count,
+                 "adamDirection: rows of different length")
+    let inverse = Lanes(repeating: 1 / step.correction1)
+    let inverseRoot = Lanes(repeating: 1 / step.correction2.squareRoot())
+    let (keep, new) = (Lanes(repeating: step.beta2), Lanes(repeating: step.fresh2))
+    for i in laneStarts(direction.count) {
+        let g = gradient[lanes: i] * step.gradientScale
+        let v = (variance[lanes: i] * keep).fma(g * g, new)
+        variance[lanes: i] = v
+        direction[lanes: i] = inverse * direction[lanes: i] / (v.root * inverseRoot + step.epsilon)
+    }
+}
+
 /// Gradient descent with momentum (Polyak) and decoupled decay. weights and momentum are updated in place.
 ///
 ///     m = mu m + scale g        w = w (1 - rate decay) - rate m
