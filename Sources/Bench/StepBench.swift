@@ -65,6 +65,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
         line.add("zero", recipe.parallelism.zero)
         line.add("state_bytes", state.held)
         line.add("planned_state_bytes", state.planned)
+        line.add("owner_imbalance", runner.state.plan.ownerImbalance)
         line.add("sent_bytes", sent)
         line.add("planned_sent_bytes", runner.plannedTraffic.bytes)
         line.add("hidden", hidden)
@@ -74,7 +75,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
     // The ceiling moves with whatever else the machine does: what stages lose is held against that of the same minute.
     if let trace {
         let after = try Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
-        line.note = try TraceTable(trace, peak: (peak + after) / 2).text
+        line.note = TraceTable(trace, peak: (peak + after) / 2).text
     }
     return line
 }

@@ -167,7 +167,10 @@ private struct PlanReport {
 
     private var network: [(String, String)] {
         guard ranks > 1 else { return [] }
-        var rows = [("state shared over", shards.counts.text),
+        let owners = planned.recipe.optimizer.name.keepsMatrices && shards.counts.optimizer > 1
+            ? "; matrices are whole, so the busiest rank updates "
+                + "\(Units.fixed(shards.ownerImbalance, 2)) times the mean" : ""
+        var rows = [("state shared over", shards.counts.text + owners),
                     ("on the wire", "\(Units.bytes(wireBytes)) a step and rank, each way: gradients "
                         + "\(Units.bytes(wire.gradients)), parameters \(Units.bytes(wire.updated + wire.gathered))")]
         if let traffic, let linkGbit {
