@@ -103,7 +103,7 @@ let package = Package(
         tests("Compression", ["Base", "Compression"]),
         tests("Corpus", ["Corpus", "Base", "Compression", "Mutation", crypto]),
         tests("Model", ["Base", "Recipe", "Tensor", "Model", "TestSupport"]),
-        tests("Parallel", ["Recipe", "Tensor", "Model", "Collectives", "Parallel", "Simulation"]),
+        tests("Parallel", ["Base", "Recipe", "Tensor", "Model", "Collectives", "Parallel", "Simulation"]),
         tests("Storage", ["Base", "Storage"]),
         tests("Checkpoint", ["Base", "Compression", "Storage", "Checkpoint", "Mutation", crypto]),
         tests("Telemetry", ["Base", "Telemetry"]),

@@ -1,14 +1,17 @@
 import Tensor
 
-/// Who computes attention over the tokens of a micro-batch: this rank alone, or several that share a sequence. Called
+/// Who computes attention over the tokens of a micro-batch: this rank alone, or several that share sequences. Called
 /// once a layer, so an existential costs nothing that could be measured.
 public protocol AttentionStrategy: AnyObject {
-    /// out: [T, H * headDim], overwritten. logSum: [H, T], overwritten, for the backward.
-    /// qkv: [T, C] in `AttentionShape`'s layout, rotated.
-    func forward(_ out: Matrix, logSum: Matrix, qkv: Matrix, shape: AttentionShape, segments: Segments)
+    /// Floats that a layer's forward leaves for its backward besides what both are given.
+    var keptFloats: Int { get }
+
+    /// out: [T, H * headDim], overwritten. logSum: [H, T], for the backward, and `kept`, of `keptFloats` floats: left
+    /// as the strategy likes. qkv: [T, C] in `AttentionShape`'s layout, rotated.
+    func forward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape, segments: Segments)
 
     /// dQKV: [T, C], overwritten. The rest as the forward had and left them.
-    func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, qkv: Matrix,
+    func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix,
                   shape: AttentionShape, segments: Segments)
 }
 
@@ -48,11 +51,14 @@ public final class LocalAttention: AttentionStrategy {
         Arena.padded(threads * shape.scratchFloats(segment: longest))
     }
 
-    public func forward(_ out: Matrix, logSum: Matrix, qkv: Matrix, shape: AttentionShape, segments: Segments) {
+    public var keptFloats: Int { 0 }
+
+    public func forward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape,
+                        segments: Segments) {
         attention(out, logSum: logSum, qkv: qkv, shape: shape, segments: segments, scratch: scratch, pool: pool)
     }
 
-    public func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, qkv: Matrix,
+    public func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix,
                          shape: AttentionShape, segments: Segments) {
         attentionBackward(dQKV, dOut: dOut, out: out, logSum: logSum, qkv: qkv, shape: shape,
                           segments: segments, scratch: scratch, pool: pool)

@@ -2,12 +2,15 @@ import Base
 import Recipe
 import Tensor
 
-/// The tokens of one forward and backward: whole rows of one length, laid out one after the other.
+/// The tokens of one forward and backward: whole rows of one length, laid out one after the other; or this rank's part
+/// of them.
 public struct MicroBatch: Sendable {
     public let inputs: Targets
     public let targets: Targets
     public let segments: Segments
     public let sequence: Int
+    /// Of each token in its row; nil where all tokens of the rows are here.
+    public let positions: Targets?
 
     public var tokens: Int { inputs.count }
 
@@ -19,6 +22,17 @@ public struct MicroBatch: Sendable {
         self.targets = targets
         self.segments = segments
         self.sequence = sequence
+        positions = nil
+    }
+
+    /// Some tokens of rows of `sequence`, with the position of each in its row.
+    public init(inputs: Targets, targets: Targets, segments: Segments, sequence: Int, positions: Targets) {
+        precondition(inputs.count == targets.count && inputs.count == positions.count, "a position for each token")
+        self.inputs = inputs
+        self.targets = targets
+        self.segments = segments
+        self.sequence = sequence
+        self.positions = positions
     }
 }
 
@@ -58,11 +72,12 @@ public final class Transformer {
         usesOfStep = table.uses(backward: true)
         let shape = table.shape
         let slots = ActivationSlots(shape, vocabulary: table.vocabulary, tokens: maxTokens,
-                                    recomputation: recomputation)
+                                    recomputation: recomputation, exchanged: attention?.keptFloats ?? 0)
         let attentionShape = AttentionShape(heads: shape.heads, keyHeads: shape.keyHeads, headDim: shape.headDim)
         arena = try Arena(name: "activations", capacity: slots.totalFloats
             + RotaryTable.floats(positions: sequence, headDim: shape.headDim)
-            + LocalAttention.floats(shape: attentionShape, longest: sequence, threads: pool.threads)
+            + (attention == nil
+                ? LocalAttention.floats(shape: attentionShape, longest: sequence, threads: pool.threads) : 0)
             + HeadLayer.floats(slots.head, dim: shape.dim, threads: pool.threads))
         workspace = Workspace(slots, shape: shape, memory: arena)
         views = workspace.whole

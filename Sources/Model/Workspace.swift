@@ -7,6 +7,7 @@ struct LayerSaved {
     let input: Matrix            // [T, D] the residual stream before the layer
     let inputInverse: Row        // [T]    RMSNorm's 1 / root
     let qkv: Matrix              // [T, C] rotated queries and keys, values
+    let exchanged: Row           // what the attention strategy keeps
     let attended: Matrix         // [T, H * headDim]
     let logSum: Matrix           // [H, T]
     let middle: Matrix           // [T, D] the residual stream between attention and MLP
@@ -67,6 +68,7 @@ struct Workspace {
                 input: matrix(slot["input"], tokens, dim),
                 inputInverse: matrix(slot["inputInverse"], 1, tokens).row(0),
                 qkv: matrix(slot["qkv"], tokens, fused),
+                exchanged: slot["exchanged"] ?? memory.take(0),
                 attended: matrix(slot["attended"], tokens, heads),
                 logSum: matrix(slot["logSum"], shape.heads, tokens),
                 middle: matrix(slot["middle"], tokens, dim),
@@ -106,7 +108,7 @@ struct Workspace {
 extension LayerSaved {
     func first(_ tokens: Int) -> LayerSaved {
         LayerSaved(input: input.rows(0, tokens), inputInverse: inputInverse.slice(0, tokens),
-                   qkv: qkv.rows(0, tokens), attended: attended.rows(0, tokens),
+                   qkv: qkv.rows(0, tokens), exchanged: exchanged, attended: attended.rows(0, tokens),
                    logSum: Matrix(logSum.all.slice(0, logSum.rows * tokens), rows: logSum.rows, columns: tokens),
                    middle: middle.rows(0, tokens), middleInverse: middleInverse.slice(0, tokens),
                    gateUp: gateUp.rows(0, tokens))

@@ -24,9 +24,10 @@ public struct ActivationSlots: Sendable, Equatable {
     public let head: HeadCut
     public let tokens: Int
 
-    /// `recomputation`: what layers share one slot of, because the backward makes it again layer by layer.
+    /// `recomputation`: what layers share one slot of, because the backward makes it again layer by layer. `exchanged`:
+    /// floats that each layer keeps of other ranks' tokens, where ranks share sequences.
     public init(_ shape: Recipe.ModelShape, vocabulary: Int, tokens: Int,
-                recomputation: Recipe.Recomputation = .none) {
+                recomputation: Recipe.Recomputation = .none, exchanged: Int = 0) {
         self.tokens = tokens
         let dim = shape.dim, heads = shape.heads * shape.headDim
         let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
@@ -48,6 +49,7 @@ public struct ActivationSlots: Sendable, Equatable {
         layer("input", tokens * dim)
         kept("inputInverse", tokens, isMadeAgain: full)
         kept("qkv", tokens * fused, isMadeAgain: full)
+        if exchanged > 0 { kept("exchanged", exchanged, isMadeAgain: full) }
         kept("attended", tokens * heads, isMadeAgain: full)
         kept("logSum", tokens * shape.heads, isMadeAgain: full)
         kept("middle", tokens * dim, isMadeAgain: full)

@@ -69,6 +69,7 @@ public struct ResolvedRecipe: Sendable {
     /// Whether the recipe fits so many ranks: the rows of a step, their micro-batches, and the shares of the state.
     public func requireRows(worldSize: Int) throws(BadInput) {
         do throws(BadInput) {
+            try recipe.requireContext(worldSize: worldSize)
             try recipe.requireRows(worldSize: worldSize)
             try recipe.requireGrains(worldSize: worldSize)
             _ = try recipe.shardCounts(worldSize: worldSize)

@@ -37,10 +37,14 @@ extension MemoryPlan {
     /// Halving to nothing changes nothing, so such a change saves nothing and is left out.
     private static func changes(_ setting: Setting) -> [Change] {
         func half(_ value: Int) -> Int { max(1, value / 2) }
+        /// What a rank must hold so that `rows` rows are computed at once.
+        func cap(_ recipe: Recipe, rows: Int) -> Int {
+            (rows * recipe.training.sequenceLength + recipe.contextDegree - 1) / recipe.contextDegree
+        }
         return [
             ("activation_checkpoint.mode", { $0.activationCheckpoint.mode = .full }),
             ("training.max_tokens_per_task", {
-                $0.training.maxTokensPerTask = half($0.rowsPerTask) * $0.training.sequenceLength
+                $0.training.maxTokensPerTask = cap($0, rows: half($0.rowsPerTask))
             }),
             ("training.threads", {
                 $0.training.threads = half($0.training.threads == 0 ? setting.threads : $0.training.threads)
@@ -50,7 +54,7 @@ extension MemoryPlan {
                 // Rows of half the length, as many of them: the cap on a task's tokens follows.
                 let rows = recipe.rowsPerTask
                 recipe.training.sequenceLength = max(2, recipe.training.sequenceLength / 2)
-                recipe.training.maxTokensPerTask = rows * recipe.training.sequenceLength
+                recipe.training.maxTokensPerTask = cap(recipe, rows: rows)
             }),
             ("model.n_kv_heads", { $0.model.keyValueHeads = half($0.model.keyHeads) }),
             ("model.ffn_dim", { $0.model.ffnDim = half($0.model.hiddenDim) }),

@@ -82,14 +82,16 @@ public struct MemoryPlan: Sendable, Equatable {
     public init(_ recipe: Recipe, _ setting: Setting) {
         let table = ParameterTable(recipe.model, vocabulary: setting.vocabulary)
         let rows = recipe.rowsPerTask, sequence = recipe.training.sequenceLength
-        let slots = ActivationSlots(recipe.model, vocabulary: setting.vocabulary, tokens: rows * sequence,
-                                    recomputation: recipe.activationCheckpoint.mode)
+        let shared = recipe.sequenceMemory
+        let slots = ActivationSlots(recipe.model, vocabulary: setting.vocabulary, tokens: recipe.tokensPerRank,
+                                    recomputation: recipe.activationCheckpoint.mode, exchanged: shared?.kept ?? 0)
         let threads = recipe.training.threads == 0 ? setting.threads : recipe.training.threads
         let flat = 4 * padded(table.count)
         let state = setting.state ?? State(parameters: flat, gradients: flat, moments: 2 * flat)
         let data = Self.data(setting)
         let index = Self.indexBytes(recipe, setting)
-        let share = (recipe.rowsPerStep(worldSize: setting.ranks) + setting.ranks - 1) / setting.ranks
+        let groups = recipe.groups(worldSize: setting.ranks)
+        let share = (recipe.rowsPerStep(worldSize: setting.ranks) + groups - 1) / groups
         let batches = (share + rows - 1) / rows
         let activations = slots.slots.filter { $0.name != "logits" }.map {
             Component.Slot(name: $0.name, bytes: 4 * padded($0.floats) * $0.copies)
@@ -104,7 +106,9 @@ public struct MemoryPlan: Sendable, Equatable {
             component("copy for checkpoints", state.copy),
             Component(name: "activations", bytes: activations.reduce(0) { $0 + $1.bytes }, slots: activations),
             component("logits", 4 * padded(slots.floats("logits"))),
-            component("attention scratch", 4 * Self.attentionFloats(recipe.model, sequence, threads: threads)),
+            component("attention scratch", 4 * (shared == nil
+                ? Self.attentionFloats(recipe.model, sequence, threads: threads) : 0)),
+            component("sequence exchange", 4 * (shared?.floats(recipe.model, threads: threads) ?? 0)),
             component("head scratch", 4 * padded(threads * slots.head.packed(dim: recipe.model.dim))),
             component("rotary tables", 4 * Self.rotaryFloats(recipe.model, sequence)),
             component("data", data.held),

@@ -161,7 +161,15 @@ public struct Recipe: Sendable, Equatable {
         public var shardParameters = 0
         public var shardGradients = 0
         public var shardOptimizer = 0
+        /// Ranks that share a sequence, each with a part of its tokens.
+        public var contextDegree = 1
+        public var contextMethod = ContextMethod.auto
     }
+
+    /// How ranks that share a sequence share its attention: tokens are exchanged for heads and back (DeepSpeed-Ulysses,
+    /// 2309.14509), or keys and values go to whoever's queries see them (RingAttention, 2310.01889). `auto` takes what
+    /// moves less.
+    public enum ContextMethod: String, Sendable, CaseIterable { case auto, ulysses, ring }
 
     public struct Checkpointing: Sendable, Equatable {
         public var enable = true

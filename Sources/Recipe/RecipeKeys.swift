@@ -87,6 +87,10 @@ extension Recipe {
                  "ranks that share out the gradients, a multiple of those of the parameters; 0: as zero says"),
         .integer("parallelism.shard_optimizer", \.parallelism.shardOptimizer, 0...65_536,
                  "ranks that share out the optimizer state, a multiple of those of the gradients; 0: as zero says"),
+        .integer("parallelism.context_parallel_degree", \.parallelism.contextDegree, 1...4_096,
+                 "ranks that share each sequence; they divide the number of ranks"),
+        .choice("parallelism.context_parallel_method", \.parallelism.contextMethod,
+                "how they share attention; auto: whichever moves fewer bytes"),
 
         .bool("checkpoint.enable", \.checkpoint.enable, "write checkpoints at all"),
         .integer("checkpoint.interval", \.checkpoint.interval, 0...mostSteps,

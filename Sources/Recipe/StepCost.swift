@@ -19,13 +19,16 @@ public struct StepCost: Sendable, Equatable {
     public init(_ recipe: Recipe, vocabulary: Int, ranks: Int = 1, context: Double? = nil) {
         let table = ParameterTable(recipe.model, vocabulary: vocabulary)
         let sequence = recipe.training.sequenceLength, rows = recipe.rowsPerStep(worldSize: ranks)
-        let share = (rows + ranks - 1) / ranks
+        let groups = recipe.groups(worldSize: ranks), degree = recipe.contextDegree
+        let share = (rows + groups - 1) / groups
+        /// Tokens of one rank, of those that a group computes together.
+        func own(_ tokens: Int) -> Int { (tokens + degree - 1) / degree }
         parameters = table.parameterCount
         tokens = rows * sequence
-        largestShare = share * sequence
+        largestShare = own(share * sequence)
         tasks = (share + recipe.rowsPerTask - 1) / recipe.rowsPerTask
-        fullTask = recipe.rowsPerTask * sequence
-        lastTask = ((share - 1) % recipe.rowsPerTask + 1) * sequence
+        fullTask = own(recipe.rowsPerTask * sequence)
+        lastTask = own(((share - 1) % recipe.rowsPerTask + 1) * sequence)
         self.context = context ?? Double(sequence) / 2
         modelFlops = Double(tokens) * table.flopsPerToken(context: self.context)
         recomputedFlops = Double(tokens)

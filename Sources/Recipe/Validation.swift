@@ -27,9 +27,13 @@ extension Recipe {
             throw BadInput("\(at("model.n_kv_heads")) = \(model.keyHeads) does not divide "
                 + "model.n_heads = \(model.heads)")
         }
-        if training.maxTokensPerTask != 0, training.maxTokensPerTask < training.sequenceLength {
+        let held = training.maxTokensPerTask * contextDegree
+        if training.maxTokensPerTask != 0, held < training.sequenceLength {
+            let share = contextDegree == 1 ? "training.seq_len = \(training.sequenceLength)"
+                : "\((training.sequenceLength + contextDegree - 1) / contextDegree), a "
+                    + "parallelism.context_parallel_degree'th of training.seq_len"
             throw BadInput("\(at("training.max_tokens_per_task")) = \(training.maxTokensPerTask) is less than one row; "
-                + "make it at least training.seq_len = \(training.sequenceLength)")
+                + "make it at least \(share)")
         }
         try validateName(at("job.name"))
         try validateNetwork(at)
@@ -70,24 +74,26 @@ extension Recipe {
         }
     }
 
-    /// Rows of one micro-batch on one rank.
+    /// Rows of one micro-batch on one rank, or on the ranks that share sequences.
     public var rowsPerTask: Int {
         let cap = training.maxTokensPerTask == 0 ? training.localBatchSize
-            : training.maxTokensPerTask / training.sequenceLength
+            : training.maxTokensPerTask * contextDegree / training.sequenceLength
         return min(training.localBatchSize, cap)
     }
 
     /// Rows of one optimizer step over all `worldSize` ranks.
     public func rowsPerStep(worldSize: Int) -> Int {
-        training.globalBatchSize == 0 ? training.localBatchSize * worldSize : training.globalBatchSize
+        training.globalBatchSize == 0 ? training.localBatchSize * groups(worldSize: worldSize)
+            : training.globalBatchSize
     }
 
     /// Refuses a job in which some rank would have no row of a step. To be asked before ranks join each other.
     public func requireRows(worldSize: Int) throws(BadInput) {
-        let rows = rowsPerStep(worldSize: worldSize)
-        guard rows >= worldSize else {
-            throw BadInput("training.global_batch_size = \(rows) leaves some of \(worldSize) ranks without a row; "
-                + "make it at least \(worldSize)")
+        let rows = rowsPerStep(worldSize: worldSize), groups = groups(worldSize: worldSize)
+        guard rows >= groups else {
+            let whom = contextDegree == 1 ? "ranks" : "groups of \(contextDegree) ranks"
+            throw BadInput("training.global_batch_size = \(rows) leaves some of \(groups) \(whom) without a row; "
+                + "make it at least \(groups)")
         }
         let shortest = data.layout == .decompose ? data.minimumLength : training.sequenceLength
         let most = Double(training.steps) * Double(rows) * Double(training.sequenceLength / max(shortest, 1))

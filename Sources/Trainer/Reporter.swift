@@ -71,6 +71,10 @@ struct Reporter {
         let products = recipe.training.matmul == .own ? "" : ", products by \(OpenBLAS.arithmetic)"
         let state = setting.ranks == 1 ? "" : "state       \(Units.bytes(setting.stateBytes)) a rank: "
             + "\(setting.shards)\n"
+        let degree = recipe.contextDegree
+        let sequences = degree == 1 ? "" : "sequences   each shared by \(degree) ranks "
+            + "(\(recipe.contextMethod.rawValue)), of which one holds up to "
+            + "\(Units.grouped(recipe.tokensPerRank)) tokens at a time\n"
         let text = """
             model       \(Units.count(Double(table.parameterCount))) parameters: \(shape.layers) layers, width \
             \(shape.dim), \(shape.heads) heads, vocabulary \(table.vocabulary)
@@ -79,7 +83,7 @@ struct Reporter {
             \(Units.grouped(corpus.validationDocumentCount)), \(Units.count(Double(corpus.validationTokenCount))) tokens
             compute     \(ranks)\(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \
             \(compiledISA)\(products), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
-            \(state)run         \(Units.grouped(recipe.training.steps)) steps\(start), \
+            \(state)\(sequences)run         \(Units.grouped(recipe.training.steps)) steps\(start), \
             \(Units.grouped(schedule.tokensPerStep)) tokens each; in \(setting.folder)
 
             """

@@ -45,7 +45,10 @@ public final class StepRunner {
     public let world: World
     private let corpus: Corpus
     private let sharded: ShardedStep
+    private let sequences: SequenceParallel?
     private let batches: [Batch]
+    /// Of each micro-batch, where ranks share sequences.
+    private var parts: [SequencePart] = []
     /// Of each micro-batch.
     private var losses: [Double]
     /// Updates so far: steps whose gradient was not finite are not among them. A resumed run sets it.
@@ -71,14 +74,17 @@ public final class StepRunner {
         schedule = StepSchedule(recipe, worldSize: world.size)
         position = corpus.start
         let rowsPerStep = recipe.rowsPerStep(worldSize: world.size)
-        precondition(rowsPerStep >= world.size, "a rank without a row: see requireRows")
+        let groups = recipe.groups(worldSize: world.size)
+        precondition(rowsPerStep >= groups, "a rank without a row: see requireRows")
         sharded = try ShardedStep(table, recipe: recipe, pool: pool, communicator: world.communicator)
-        model = try Transformer(table, maxTokens: rows * sequence, sequence: sequence, pool: pool,
-                                recomputation: recipe.activationCheckpoint.mode, matmul: recipe.training.matmul)
+        sequences = try SequenceParallel(recipe, pool: pool, communicator: world.communicator)
+        model = try Transformer(table, maxTokens: recipe.tokensPerRank, sequence: sequence, pool: pool,
+                                recomputation: recipe.activationCheckpoint.mode, matmul: recipe.training.matmul,
+                                attention: sequences?.attention)
         model.source = sharded.source
         // What the rank with the largest share needs: of shorter rows this one may have it. They come in tasks of as
         // many tokens, so they never need more tasks than the longest.
-        let share = (rowsPerStep + world.size - 1) / world.size
+        let share = (rowsPerStep + groups - 1) / groups
         batches = (0..<((share + rows - 1) / rows)).map { _ in Batch(rows: rows, sequence: sequence) }
         losses = Array(repeating: 0, count: batches.count)
     }
@@ -87,6 +93,12 @@ public final class StepRunner {
     public var plannedTraffic: ShardTraffic {
         ShardTraffic(state.plan, rank: world.rank, microBatches: batches.count,
                      isReproducible: recipe.training.reproducible, uses: model.uses(backward: true))
+    }
+
+    /// The same with what is sent for shared sequences, of which all ranks send as much in the mean.
+    public var plannedBytes: Int {
+        let groups = recipe.groups(worldSize: world.size)
+        return plannedTraffic.bytes + recipe.sequenceBytes(tokens: schedule.tokensPerStep / groups)
     }
 
     /// Runs step number `step` (0 is the first). `stop`: this rank was asked to end; all ranks learn of it in the
@@ -105,7 +117,10 @@ public final class StepRunner {
             return (targets, all / Double(max(task.rows.rows.count * task.rows.sequence, 1)), count)
         }
         for index in 0..<count { losses[index] = gradient(index, of: count, targets: targets) }
-        try phase("reduce") { try sharded.finish() }
+        try phase("reduce") {
+            try sequences?.attention.check()
+            try sharded.finish()
+        }
         let agreed = try phase("agree") { try agree(own: total(count) { losses[$0] }, stop: stop, step: step) }
         let loss = total(world.size) { sharded.update.loss(of: $0) }
         let updated = loss.isFinite && agreed.norm.isFinite
@@ -121,7 +136,7 @@ public final class StepRunner {
 
     /// Forward and backward of micro-batch `index` of `count`. Returns its loss, summed over its targets.
     private func gradient(_ index: Int, of count: Int, targets: Double) -> Double {
-        batches[index].withMicroBatch { task in
+        withMicroBatch(index) { task in
             sharded.beginForward(index, of: count, uses: model.uses(backward: true))
             phase("forward") { model.forward(task, weights: state.weights) }
             let gradients = phase("clear") { sharded.beginBackward(index, of: count) }
@@ -167,18 +182,37 @@ public final class StepRunner {
         for start in stride(from: share.lowerBound, to: share.upperBound, by: size) {
             corpus.fill(batches[count], bucket: task.rows.bucket, rows: start..<min(start + size, share.upperBound),
                         limit: task.limit)
-            targets += batches[count].targetCount
-            context += batches[count].contextTokens
+            targets += self.share(batches[count], count)
+            // Each group counts once.
+            if sequences?.isFirst ?? true { context += batches[count].contextTokens }
             count += 1
         }
         return (count, targets, context)
+    }
+
+    /// Takes this rank's part of a micro-batch. Returns how many targets are in it.
+    private func share(_ batch: Batch, _ index: Int) -> Int {
+        guard let sequences else { return batch.targetCount }
+        let part = sequences.part(inputs: batch.inputs, targets: batch.targets,
+                                  starts: batch.documentStarts[..<batch.documentStartCount], sequence: batch.sequence)
+        if index < parts.count { parts[index] = part } else { parts.append(part) }
+        return part.targetCount
+    }
+
+    /// Micro-batch `index` as the model takes it.
+    private func withMicroBatch<Result>(_ index: Int, _ body: (MicroBatch) throws -> Result) rethrows -> Result {
+        guard let sequences else { return try batches[index].withMicroBatch(body) }
+        sequences.begin(parts[index])
+        return try parts[index].withMicroBatch(body)
     }
 
     /// This rank's rows, and how many of them make a micro-batch. With `training.reproducible` all rows of the step are
     /// cut into micro-batches first, as many whatever their length, and these are shared out.
     private func share(of task: StepTask) -> (rows: Range<Int>, size: Int) {
         let rows = task.rows.rows
-        guard recipe.training.reproducible else { return (world.share(of: rows), schedule.rowsPerTask(task)) }
+        guard recipe.training.reproducible else {
+            return (world.share(of: rows, degree: recipe.contextDegree), schedule.rowsPerTask(task))
+        }
         let size = schedule.tokensPerTask / task.rows.sequence
         let grains = (0..<((rows.count + size - 1) / size)).share(world.rank, of: world.size)
         let end = min(rows.upperBound, rows.lowerBound + grains.upperBound * size)
@@ -216,19 +250,20 @@ public final class StepRunner {
     /// of targets.
     public func validate(rows: Int) throws -> (nats: Double, targets: Int) {
         let size = recipe.rowsPerTask
-        let share = world.share(of: 0..<rows)
+        let share = world.share(of: 0..<rows, degree: recipe.contextDegree)
         var (nats, targets) = (0.0, 0)
         for start in stride(from: share.lowerBound, to: share.upperBound, by: size) {
             let batch = batches[0]
             corpus.fillValidation(batch, rows: start..<min(start + size, share.upperBound), of: rows)
-            targets += batch.targetCount
-            nats += try batch.withMicroBatch { task in
+            targets += self.share(batch, 0)
+            nats += try withMicroBatch(0) { task in
                 try sharded.forwardOnly(uses: model.uses(backward: false)) {
                     model.forward(task, weights: state.weights)
                     return model.loss(task, weights: state.weights)
                 }
             }
         }
+        try sequences?.attention.check()
         let (allNats, allTargets) = try world.sum(nats, Double(targets))
         return (allNats, Int(allTargets))
     }

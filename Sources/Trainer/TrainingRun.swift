@@ -101,7 +101,7 @@ public final class TrainingRun {
                                  peak: peak, threads: runner.pool.threads, ranks: world.size,
                                  firstStep: Int(moment.position.step),
                                  plannedBytes: planned, stateBytes: runner.state.heldBytes,
-                                 plannedSent: runner.plannedTraffic.bytes, shards: runner.state.plan.counts.text),
+                                 plannedSent: runner.plannedBytes, shards: runner.state.plan.counts.text),
                 corpus: corpus, table: runner.state.table, schedule: runner.schedule)
         }
         try world.barrier()

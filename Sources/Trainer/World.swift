@@ -110,9 +110,10 @@ public final class World {
         }
     }
 
-    /// This rank's contiguous share of a range of rows: shares differ by one row at most.
-    public func share(of rows: Range<Int>) -> Range<Int> {
-        rows.share(rank, of: size)
+    /// The contiguous share of a range of rows that this rank computes, together with the others of its group where
+    /// `degree` ranks share sequences: shares differ by one row at most.
+    public func share(of rows: Range<Int>, degree: Int = 1) -> Range<Int> {
+        rows.share(rank / degree, of: size / degree)
     }
 
     /// The sum of a number over all ranks, in the order of ranks: the same bits everywhere.

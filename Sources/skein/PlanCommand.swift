@@ -118,9 +118,15 @@ private struct PlanReport {
     let hasSlots: Bool
 
     private var computeSeconds: Double { step.seconds(atGflops: peak) }
-    private var seconds: Double { computeSeconds + (traffic?.visibleSeconds ?? 0) }
+    private var seconds: Double { computeSeconds + (traffic?.visibleSeconds ?? 0) + (sequenceSeconds ?? 0) }
     private var wire: ShardTraffic { PlannedTraffic.traffic(shards, planned.recipe, step) }
     private var wireBytes: Int { wire.bytes }
+    private var recipe: Recipe { planned.recipe }
+    private var sequenceBytes: Int { recipe.sequenceBytes(tokens: step.tokens / recipe.groups(worldSize: ranks)) }
+    /// For which attention waits: what goes round in a ring goes under the computation.
+    private var sequenceSeconds: Double? {
+        linkGbit.map { recipe.contextMethod == .ring ? 0 : Double(sequenceBytes) * 8 / ($0 * 1e9) }
+    }
 
     var text: String {
         let rows = memory + work + network
@@ -177,7 +183,20 @@ private struct PlanReport {
             rows.append(("  at \(Units.fixed(linkGbit, 1)) Gbit/s", "\(Units.duration(traffic.seconds)), of which "
                 + "\(Units.duration(traffic.seconds - traffic.visibleSeconds)) hidden by computation, "
                 + "\(Units.duration(traffic.visibleSeconds)) visible"))
-            rows.append(("a step with the link", Units.duration(seconds)))
+        }
+        if recipe.contextDegree > 1 { rows += sequences }
+        if linkGbit != nil { rows.append(("a step with the link", Units.duration(seconds))) }
+        return rows
+    }
+
+    private var sequences: [(String, String)] {
+        var rows = [("sequences shared over", "\(recipe.contextDegree) ranks by \(recipe.contextMethod.rawValue), of "
+            + "which one holds up to \(Units.grouped(recipe.tokensPerRank)) tokens at a time"),
+                    ("on the wire for them", "\(Units.bytes(sequenceBytes)) a step and rank, each way")]
+        if let linkGbit, let sequenceSeconds {
+            rows.append(("  at \(Units.fixed(linkGbit, 1)) Gbit/s", recipe.contextMethod == .ring
+                ? "hidden by computation, as far as that takes longer"
+                : "\(Units.duration(sequenceSeconds)), visible"))
         }
         return rows
     }
@@ -197,7 +216,10 @@ private struct PlanReport {
             ("parameters", "\(step.parameters)"), ("tokens", "\(step.tokens)"), ("context", "\(step.context)"),
             ("flops", "\(step.modelFlops)"), ("recomputed_flops", "\(step.recomputedFlops)"),
             ("peak_gflops", "\(peak)"), ("compute_seconds", "\(computeSeconds)"), ("wire_bytes", "\(wireBytes)"),
-            ("link_gbit", number(linkGbit)), ("wire_seconds", number(traffic?.seconds)),
+            ("context_parallel_degree", "\(recipe.contextDegree)"),
+            ("context_parallel_method", recipe.contextDegree > 1 ? "\"\(recipe.contextMethod.rawValue)\"" : "null"),
+            ("sequence_bytes", "\(sequenceBytes)"), ("link_gbit", number(linkGbit)),
+            ("wire_seconds", number(traffic?.seconds)),
             ("visible_seconds", number(traffic?.visibleSeconds)), ("seconds", "\(seconds)"),
         ]
         return "{" + fields.map { "\"\($0.0)\":\($0.1)" }.joined(separator: ",") + "}"

@@ -8,10 +8,12 @@ import TestSupport
     private final class Recorder: AttentionStrategy {
         private let memory: Arena
         private let local: LocalAttention
+        private let layers: Int
         private(set) var calls: [String] = []
 
         init(_ each: ModelCase, _ pool: Pool) throws {
             let model = each.table.shape
+            layers = model.layers
             let shape = AttentionShape(heads: model.heads, keyHeads: model.keyHeads, headDim: model.headDim)
             let longest = each.batch.sequence
             memory = try Arena(name: "test", capacity: LocalAttention.floats(shape: shape, longest: longest,
@@ -19,17 +21,25 @@ import TestSupport
             local = LocalAttention(shape: shape, longest: longest, pool: pool, memory: memory)
         }
 
-        func forward(_ out: Matrix, logSum: Matrix, qkv: Matrix, shape: AttentionShape, segments: Segments) {
+        let keptFloats = 7
+
+        func forward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape,
+                     segments: Segments) {
+            #expect(kept.count == 7)
+            kept.fill(Float(calls.count))
             calls.append("forward of \(qkv.rows), \(segments.count) segments")
-            local.forward(out, logSum: logSum, qkv: qkv, shape: shape, segments: segments)
+            local.forward(out, logSum: logSum, kept: kept, qkv: qkv, shape: shape, segments: segments)
         }
 
-        func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, qkv: Matrix, shape: AttentionShape,
-                      segments: Segments) {
+        func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix,
+                      shape: AttentionShape, segments: Segments) {
+            // Each layer keeps its own.
+            #expect(kept.array == [Float](repeating: Float(2 * layers - 1 - calls.count), count: 7))
             calls.append("backward of \(qkv.rows), \(segments.count) segments")
             // The contract says overwritten: what was there must not matter.
             dQKV.fill(.nan)
-            local.backward(dQKV, dOut: dOut, out: out, logSum: logSum, qkv: qkv, shape: shape, segments: segments)
+            local.backward(dQKV, dOut: dOut, out: out, logSum: logSum, kept: kept, qkv: qkv, shape: shape,
+                           segments: segments)
         }
     }
 

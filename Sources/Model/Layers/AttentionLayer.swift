@@ -13,7 +13,7 @@ struct AttentionLayer {
     /// Reads saved.input; writes the other attention slots of `saved`, and saved.middle.
     func forward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ batch: MicroBatch, _ scratch: Scratch) {
         let tiles = Tiles(tokens: batch.tokens)
-        let (shape, table, epsilon, period) = (shape, rotaryTable, epsilon, batch.sequence)
+        let epsilon = epsilon, turn = turn
         let qkvLinear = Linear(weight: weights.qkv, matmul: matmul)
         let outputLinear = Linear(weight: weights.output, matmul: matmul)
         var memory = PackingMemory(scratch.packedWeights)
@@ -25,10 +25,10 @@ struct AttentionLayer {
             rmsNorm(normed, inverse: saved.inputInverse.slice(start, count), x: saved.input.rows(start, count),
                     gain: weights.inputGain, epsilon: epsilon)
             qkvProduct.multiply(qkv, normed)
-            rotary(qkv.columns(0, (shape.heads + shape.keyHeads) * shape.headDim), table: table,
-                   headDim: shape.headDim, firstPosition: start, period: period)
+            turn(qkv, batch, from: start)
         }
-        strategy.forward(saved.attended, logSum: saved.logSum, qkv: saved.qkv, shape: shape, segments: batch.segments)
+        strategy.forward(saved.attended, logSum: saved.logSum, kept: saved.exchanged, qkv: saved.qkv, shape: shape,
+                         segments: batch.segments)
         pool.run(tiles.count, stage: "attention output",
                  flops: outputLinear.flops(tokens: batch.tokens)) { tile, _ in
             let (start, count) = tiles.range(tile)
@@ -42,7 +42,7 @@ struct AttentionLayer {
     func backward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ gradients: Parameters.Layer,
                   _ batch: MicroBatch, _ scratch: Scratch) {
         let tiles = Tiles(tokens: batch.tokens)
-        let (shape, table, period) = (shape, rotaryTable, batch.sequence)
+        let turn = turn
         let qkvLinear = Linear(weight: weights.qkv, matmul: matmul)
         let outputLinear = Linear(weight: weights.output, matmul: matmul)
         var memory = PackingMemory(scratch.packedWeights)
@@ -57,13 +57,12 @@ struct AttentionLayer {
                                     packedInput: scratch.packedInput)
             .run(pool: pool, stage: "attention output weight gradients")
         strategy.backward(scratch.dQKV, dOut: scratch.dAttended, out: saved.attended, logSum: saved.logSum,
-                          qkv: saved.qkv, shape: shape, segments: batch.segments)
+                          kept: saved.exchanged, qkv: saved.qkv, shape: shape, segments: batch.segments)
         pool.run(tiles.count, stage: "qkv backward", flops: qkvLinear.flops(tokens: batch.tokens)) { tile, _ in
             let (start, count) = tiles.range(tile)
             let dQKV = scratch.dQKV.rows(start, count), input = saved.input.rows(start, count)
             let inverse = saved.inputInverse.slice(start, count)
-            rotary(dQKV.columns(0, (shape.heads + shape.keyHeads) * shape.headDim), table: table,
-                   headDim: shape.headDim, firstPosition: start, period: period, inverse: true)
+            turn(dQKV, batch, from: start, inverse: true)
             let dNormed = scratch.dNormed.rows(start, count)
             qkvProduct.multiply(dNormed, dQKV)
             rmsNormScale(scratch.normed.rows(start, count), x: input, inverse: inverse, gain: weights.inputGain)
@@ -75,5 +74,25 @@ struct AttentionLayer {
         addShares(gradients.inputGain, scratch.dGains)
         qkvLinear.weightGradient(gradients.qkv, dY: scratch.dQKV, x: scratch.normed, packedInput: scratch.packedInput)
             .run(pool: pool, stage: "qkv weight gradients")
+    }
+
+    private var turn: Turn { Turn(shape: shape, table: rotaryTable) }
+}
+
+/// Rotates queries and keys by their positions.
+private struct Turn: Sendable {
+    let shape: AttentionShape
+    let table: RotaryTable
+
+    /// qkv: [n, C] of the tokens from `start` on.
+    func callAsFunction(_ qkv: Matrix, _ batch: MicroBatch, from start: Int, inverse: Bool = false) {
+        let turned = qkv.columns(0, (shape.heads + shape.keyHeads) * shape.headDim)
+        if let positions = batch.positions {
+            rotary(turned, table: table, headDim: shape.headDim, positions: positions.slice(start, qkv.rows),
+                   inverse: inverse)
+        } else {
+            rotary(turned, table: table, headDim: shape.headDim, firstPosition: start, period: batch.sequence,
+                   inverse: inverse)
+        }
     }
 }

@@ -12,6 +12,8 @@ public final class ShardedStep {
     public let update: ShardUpdate
     private let weights: SharedWeights?
     private let communicator: Communicator?
+    /// Whether something moves under every forward and backward.
+    private let movesAlways: Bool
     private var isOverlapping = false
 
     /// `communicator`: nil for a rank that is alone. All ranks pass the same recipe and table.
@@ -34,6 +36,9 @@ public final class ShardedStep {
                 state.weightSlots.map { SharedWeights(state, slots: $0, communicator: communicator, groups: groups) }
             }
         }
+        // Keys and values go while queries meet others.
+        let isRing = recipe.contextDegree > 1 && recipe.contextMethod == .ring
+        movesAlways = isRing || weights != nil || gradients.movesEarly
         update = try ShardUpdate(state, recipe: recipe, pool: pool, communicator: communicator, groups: groups)
     }
 
@@ -42,7 +47,7 @@ public final class ShardedStep {
 
     /// Before the forward of micro-batch `index` of `count`. `uses`: the blocks whose weights it and its backward use.
     public func beginForward(_ index: Int, of count: Int, uses: @autoclosure () -> [Int]) {
-        if weights != nil || gradients.movesEarly { beginOverlap() }
+        if movesAlways { beginOverlap() }
         weights?.begin(uses())
     }
 

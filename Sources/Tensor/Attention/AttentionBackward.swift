@@ -17,14 +17,16 @@ public func attentionBackward(_ dQKV_TC: Matrix, dOut dOut_TH: Matrix, out out_T
         let keyHead = task % shape.keyHeads
         func part(_ x: Matrix) -> Matrix { x.rows(tokens.lowerBound, tokens.count) }
         var memory = AttentionScratch(scratch.row(worker))
-        let head = BackwardHead(shape: shape, keyHead: keyHead, qkv: part(qkv_TC), memory: &memory)
+        let own = part(qkv_TC)
+        let head = BackwardHead(shape: shape, keys: shape.key(own, keyHead), values: shape.value(own, keyHead),
+                                memory: &memory)
         for query in (keyHead * shape.group)..<((keyHead + 1) * shape.group) {
             let columns = query * shape.headDim
             head.run(isFirst: query == keyHead * shape.group,
                      dQuery: shape.query(part(dQKV_TC), query), dOut: part(dOut_TH).columns(columns, shape.headDim),
                      out: part(out_TH).columns(columns, shape.headDim),
                      logSum: logSum_HT.row(query).slice(tokens.lowerBound, tokens.count),
-                     queries: shape.query(part(qkv_TC), query))
+                     queries: shape.query(own, query))
         }
         // dKeys were summed over queries that were scaled by 1 / ln 2 too much.
         scaleRows(shape.key(part(dQKV_TC), keyHead), head.dKeys, by: Float(AttentionShape.ln2))
@@ -32,7 +34,7 @@ public func attentionBackward(_ dQKV_TC: Matrix, dOut dOut_TH: Matrix, out out_T
     }
 }
 
-private struct BackwardHead {
+struct BackwardHead {
     let shape: AttentionShape
     let keysTransposed: Matrix     // [blocks * headDim, 64]
     let valuesTransposed: Matrix   // [blocks * headDim, 64]
@@ -46,15 +48,16 @@ private struct BackwardHead {
     let dScore: Matrix             // [128, 64]
     let delta: Row                 // [128]
 
-    init(shape: AttentionShape, keyHead: Int, qkv: Matrix, memory: inout AttentionScratch) {
+    /// keys, values: [n, headDim], columns of wider rows.
+    init(shape: AttentionShape, keys: Matrix, values: Matrix, memory: inout AttentionScratch) {
         let size = AttentionShape.queryBlock
         self.shape = shape
-        keysTransposed = packTransposed(shape.key(qkv, keyHead), &memory)
-        valuesTransposed = packTransposed(shape.value(qkv, keyHead), &memory)
-        keys = memory.matrix(qkv.rows, shape.headDim)
-        scaleRows(keys, shape.key(qkv, keyHead), by: 1)
-        dKeys = memory.matrix(qkv.rows, shape.headDim)
-        dValues = memory.matrix(qkv.rows, shape.headDim)
+        keysTransposed = packTransposed(keys, &memory)
+        valuesTransposed = packTransposed(values, &memory)
+        self.keys = memory.matrix(keys.rows, shape.headDim)
+        scaleRows(self.keys, keys, by: 1)
+        dKeys = memory.matrix(keys.rows, shape.headDim)
+        dValues = memory.matrix(keys.rows, shape.headDim)
         query = memory.matrix(size, shape.headDim)
         dOutBlock = memory.matrix(size, shape.headDim)
         dQueryBlock = memory.matrix(size, shape.headDim)
@@ -119,7 +122,7 @@ private struct BackwardHead {
 
     /// weight = P and dScore = dS of `rows` and the block's first `width` keys. `own`: the query whose token is the
     /// block's first key, so that the future has to be masked.
-    private func makeSlopes(block: Int, rows: Range<Int>, keys width: Int, logSum: Row, own: Int? = nil) {
+    func makeSlopes(block: Int, rows: Range<Int>, keys width: Int, logSum: Row, own: Int? = nil) {
         let head = shape.headDim
         func part(_ x: Matrix) -> Matrix { x.rows(rows.lowerBound, rows.count) }
         func packed(_ x: Matrix) -> Matrix { x.rows(block * head, head).columns(0, width) }

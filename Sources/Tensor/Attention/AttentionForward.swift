@@ -7,7 +7,7 @@ import Musl
 #endif
 
 /// Queries of one task of the forward: a long document is shared by several workers.
-private let chunk = 512
+let attentionChunk = 512
 
 /// Causal softmax attention in tiles with an online softmax (FlashAttention, 2205.14135): for each block of 128
 /// queries the scores of 64 keys at a time are turned into weights, added to the output, and forgotten. No
@@ -23,12 +23,13 @@ public func attention(_ out_TH: Matrix, logSum logSum_HT: Matrix, qkv qkv_TC: Ma
     pool.run(tasks, stage: "attention", flops: shape.productFlops(segments)) { task, worker in
         let (segment, first) = chunksBefore.find(task / shape.keyHeads)
         let tokens = segments.range(segment)
-        let keys = min(first + chunk, tokens.count)
+        let keys = min(first + attentionChunk, tokens.count)
         var memory = AttentionScratch(scratch.row(worker))
-        let head = ForwardHead(shape: shape, keyHead: task % shape.keyHeads, keyCount: keys,
-                               qkv: qkv_TC.rows(tokens.lowerBound, keys), memory: &memory)
+        let seen = qkv_TC.rows(tokens.lowerBound, keys), keyHead = task % shape.keyHeads
+        let head = ForwardHead(shape: shape, keys: shape.key(seen, keyHead), values: shape.value(seen, keyHead),
+                               memory: &memory)
         for query in 0..<shape.group {
-            let index = task % shape.keyHeads * shape.group + query
+            let index = keyHead * shape.group + query
             head.run(out: out_TH.rows(tokens.lowerBound, keys).columns(index * shape.headDim, shape.headDim),
                      logSum: logSum_HT.row(index).slice(tokens.lowerBound, keys),
                      queries: shape.query(qkv_TC.rows(tokens.lowerBound, keys), index), from: first)
@@ -44,7 +45,9 @@ private struct ChunkIndex: Sendable {
     init(_ segments: Segments) {
         self.segments = segments
         var total = 0
-        for segment in 0..<segments.count { total += (segments.range(segment).count + chunk - 1) / chunk }
+        for segment in 0..<segments.count {
+            total += (segments.range(segment).count + attentionChunk - 1) / attentionChunk
+        }
         self.total = total
     }
 
@@ -52,8 +55,8 @@ private struct ChunkIndex: Sendable {
     func find(_ number: Int) -> (segment: Int, first: Int) {
         var rest = number
         for segment in 0..<segments.count {
-            let chunks = (segments.range(segment).count + chunk - 1) / chunk
-            if rest < chunks { return (segment, rest * chunk) }
+            let chunks = (segments.range(segment).count + attentionChunk - 1) / attentionChunk
+            if rest < chunks { return (segment, rest * attentionChunk) }
             rest -= chunks
         }
         preconditionFailure("chunk outside the segments")
@@ -61,7 +64,7 @@ private struct ChunkIndex: Sendable {
 }
 
 /// One key head over `keyCount` tokens: keys transposed and values packed once, for all its query heads.
-private struct ForwardHead {
+struct ForwardHead {
     let shape: AttentionShape
     let keyCount: Int
     let keysTransposed: Matrix    // [blocks * headDim, 64]
@@ -72,13 +75,14 @@ private struct ForwardHead {
     let peak: Row                 // [128] what the scores are shifted by, near the running maximum
     let denominator: Matrix       // [128, 16] running sum, lane by lane
 
-    init(shape: AttentionShape, keyHead: Int, keyCount: Int, qkv: Matrix, memory: inout AttentionScratch) {
+    /// keys, values: [keyCount, headDim], columns of wider rows.
+    init(shape: AttentionShape, keys: Matrix, values: Matrix, memory: inout AttentionScratch) {
         let size = AttentionShape.queryBlock
         self.shape = shape
-        self.keyCount = keyCount
-        keysTransposed = packTransposed(shape.key(qkv, keyHead), &memory)
-        values = memory.matrix(keyCount, shape.headDim)
-        scaleRows(values, shape.value(qkv, keyHead), by: 1)
+        keyCount = keys.rows
+        keysTransposed = packTransposed(keys, &memory)
+        self.values = memory.matrix(keyCount, shape.headDim)
+        scaleRows(self.values, values, by: 1)
         query = memory.matrix(size, shape.headDim)
         sum = memory.matrix(size, shape.headDim)
         score = memory.matrix(size, AttentionShape.block)
@@ -110,7 +114,7 @@ private struct ForwardHead {
     }
 
     /// Queries meet an earlier, hence full, block of keys: scores, weights, and their share of the output.
-    private func visit(block: Int, rows: Range<Int>) {
+    func visit(block: Int, rows: Range<Int>) {
         makeScores(block: block, rows: rows, keys: AttentionShape.block)
         for row in rows { absorb(row, score.row(row), first: block == 0) }
         addValues(block: block, rows: rows, keys: AttentionShape.block)
@@ -130,13 +134,13 @@ private struct ForwardHead {
         }
     }
 
-    private func makeScores(block: Int, rows: Range<Int>, keys: Int) {
+    func makeScores(block: Int, rows: Range<Int>, keys: Int) {
         let packed = keysTransposed.rows(block * shape.headDim, shape.headDim).columns(0, keys)
         tileGemm(score.rows(rows.lowerBound, rows.count).columns(0, keys), query.rows(rows.lowerBound, rows.count),
                  packed, accumulate: false)
     }
 
-    private func addValues(block: Int, rows: Range<Int>, keys: Int) {
+    func addValues(block: Int, rows: Range<Int>, keys: Int) {
         tileGemm(sum.rows(rows.lowerBound, rows.count), score.rows(rows.lowerBound, rows.count).columns(0, keys),
                  values.rows(block * AttentionShape.block, keys), accumulate: block > 0)
     }
@@ -146,7 +150,7 @@ private struct ForwardHead {
     /// A softmax may be shifted by any number that keeps 2^(score - shift) in range. The shift is the maximum of the
     /// row's first block; it is raised only where a score exceeds it by more than `slack`, so that most blocks do
     /// without a sum or a maximum across lanes, and without a branch that cannot be foreseen.
-    @inline(__always) private func absorb(_ row: Int, _ scores: Row, first: Bool) {
+    @inline(__always) func absorb(_ row: Int, _ scores: Row, first: Bool) {
         var best = Lanes(repeating: -.infinity)
         for i in laneStarts(scores.count) { best = best.atLeast(scores[lanes: i]) }
         let denominators = denominator.row(row)

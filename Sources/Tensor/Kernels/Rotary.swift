@@ -35,21 +35,31 @@ public struct RotaryTable: Sendable {
 /// `inverse` turns back: since a rotation is orthogonal, that is the backward.
 public func rotary(_ x_TH: Matrix, table: RotaryTable, headDim: Int, firstPosition: Int, period: Int,
                    inverse: Bool = false) {
-    let half = headDim / 2
-    let heads = x_TH.columns / headDim
-    precondition(heads * headDim == x_TH.columns && table.cosine.columns == half, "rotary: shapes differ")
-    let sign: Float = inverse ? -1 : 1
     for t in 0..<x_TH.rows {
-        let position = (firstPosition + t) % period
-        let cosine = table.cosine.row(position), sine = table.sine.row(position), x = x_TH.row(t)
-        for head in 0..<heads {
-            let low = x.slice(head * headDim, half), high = x.slice(head * headDim + half, half)
-            for i in laneStarts(half) {
-                let a = low[lanes: i], b = high[lanes: i]
-                let c = cosine[lanes: i], s = sine[lanes: i] * sign
-                low[lanes: i] = (a * c).fma(b, -s)
-                high[lanes: i] = (b * c).fma(a, s)
-            }
+        turn(x_TH.row(t), table, headDim: headDim, position: (firstPosition + t) % period, inverse: inverse)
+    }
+}
+
+/// The same where row t has position `positions[t]`: tokens of a rank that holds parts of sequences.
+public func rotary(_ x_TH: Matrix, table: RotaryTable, headDim: Int, positions: Targets, inverse: Bool = false) {
+    precondition(positions.count == x_TH.rows, "rotary: a position for each row")
+    for t in 0..<x_TH.rows {
+        turn(x_TH.row(t), table, headDim: headDim, position: positions[t], inverse: inverse)
+    }
+}
+
+@inline(__always)
+private func turn(_ x: Row, _ table: RotaryTable, headDim: Int, position: Int, inverse: Bool) {
+    let half = headDim / 2, heads = x.count / headDim, sign: Float = inverse ? -1 : 1
+    precondition(heads * headDim == x.count && table.cosine.columns == half, "rotary: shapes differ")
+    let cosine = table.cosine.row(position), sine = table.sine.row(position)
+    for head in 0..<heads {
+        let low = x.slice(head * headDim, half), high = x.slice(head * headDim + half, half)
+        for i in laneStarts(half) {
+            let a = low[lanes: i], b = high[lanes: i]
+            let c = cosine[lanes: i], s = sine[lanes: i] * sign
+            low[lanes: i] = (a * c).fma(b, -s)
+            high[lanes: i] = (b * c).fma(a, s)
         }
     }
 }

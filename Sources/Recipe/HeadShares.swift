@@ -1,0 +1,51 @@
+/// Which heads each rank of a group computes when tokens are exchanged for heads (DeepSpeed-Ulysses, 2309.14509).
+///
+/// Query heads are dealt out in order, as evenly as can be. A rank also gets the key/value heads that its queries read,
+/// so that one of these may go to several ranks: each sees the whole of it, and what they find for its gradient adds
+/// up.
+public struct HeadShares: Sendable, Equatable {
+    /// Query heads side by side, as many of them for each of some key heads side by side.
+    public struct Run: Sendable, Equatable {
+        public let queries: Range<Int>
+        public let keys: Range<Int>
+
+        /// Heads of its columns: queries, keys, values.
+        public var columns: Int { queries.count + 2 * keys.count }
+    }
+
+    /// Of each rank, in ascending order; none for a rank that gets no head.
+    public let runs: [[Run]]
+
+    public init(heads: Int, keyHeads: Int, degree: Int) {
+        precondition(heads % keyHeads == 0 && degree > 0, "key heads divide heads")
+        let group = heads / keyHeads
+        runs = (0..<degree).map { rank in
+            var runs: [Run] = []
+            var next = heads * rank / degree
+            let end = heads * (rank + 1) / degree
+            while next < end {
+                let key = next / group, last = min(end, (key + 1) * group)
+                if let before = runs.last, before.queries.count == before.keys.count * (last - next) {
+                    runs[runs.count - 1] = Run(queries: before.queries.lowerBound..<last,
+                                               keys: before.keys.lowerBound..<(key + 1))
+                } else {
+                    runs.append(Run(queries: next..<last, keys: key..<(key + 1)))
+                }
+                next = last
+            }
+            return runs
+        }
+    }
+
+    public var degree: Int { runs.count }
+
+    /// Query heads of a rank.
+    public func queries(of rank: Int) -> Int { runs[rank].reduce(0) { $0 + $1.queries.count } }
+    /// Heads that a rank is sent, queries, keys and values together.
+    public func columns(of rank: Int) -> Int { runs[rank].reduce(0) { $0 + $1.columns } }
+
+    /// Where the heads of a rank begin among those of all ranks, one after the other.
+    public func firstColumn(of rank: Int) -> Int { (0..<rank).reduce(0) { $0 + columns(of: $1) } }
+    public func firstQuery(of rank: Int) -> Int { (0..<rank).reduce(0) { $0 + queries(of: $1) } }
+    public var allColumns: Int { firstColumn(of: degree) }
+}

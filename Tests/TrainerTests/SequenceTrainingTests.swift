@@ -1,0 +1,107 @@
+import Base
+import Collectives
+import Parallel
+import Recipe
+import Simulation
+import Tensor
+import Testing
+import Trainer
+
+/// Training in which ranks share sequences: the model, the data and the optimizer as in a run, ranks as threads.
+@Suite struct SequenceTrainingTests {
+    private static func context(_ degree: Int, _ method: String) -> [String] {
+        ["--parallelism.context_parallel_degree", "\(degree)", "--parallelism.context_parallel_method", method]
+    }
+
+    /// One rank's losses and weights, at every stage of ZeRO, for groups of every size that divides the ranks. There
+    /// are 6 heads and 2 key/value heads, so that some groups get uneven shares.
+    @Test(arguments: ["ulysses", "ring"], [1, 3]) func lossesAreThoseOfOneRank(method: String, stage: Int) throws {
+        let sandbox = try Sandbox()
+        let flags = ["--data.paths", sandbox.documents, "--parallelism.zero", "\(stage)"]
+        let alone = try ShardedTrainingTests.train(sandbox, ranks: 1, steps: 10, flags)
+        for (ranks, degree) in [(2, 2), (3, 3), (4, 2), (4, 4), (6, 2), (5, 5)] {
+            let shared = try ShardedTrainingTests.train(sandbox, ranks: ranks, steps: 10,
+                                                        flags + Self.context(degree, method))
+            for (own, one) in zip(shared.losses, alone.losses) {
+                #expect(abs(own - one) < 1e-5, "\(degree) of \(ranks) ranks")
+            }
+            for (own, one) in zip(shared.norms, alone.norms) { #expect(abs(own / one - 1) < 1e-4) }
+            #expect(ShardedTrainingTests.distance(shared.weights, alone.weights) < 1e-4, "\(degree) of \(ranks) ranks")
+        }
+    }
+
+    /// The other stages, recomputation, other optimizers, buckets of lengths, warm-ups, and documents that are not
+    /// masked: whatever shapes a micro-batch.
+    @Test(arguments: [
+        ["--parallelism.zero", "0"], ["--parallelism.zero", "2"], ["--activation_checkpoint.mode", "full"],
+        ["--activation_checkpoint.mode", "selective"], ["--optimizer.name", "muon"], ["--data.document_mask", "false"],
+        ["--data.layout", "decompose", "--data.min_length", "8", "--training.seq_len", "64"],
+        ["--training.length_warmup", "reshape", "--training.length_warmup_steps", "8", "--training.seq_len", "64"],
+        ["--training.length_warmup", "window", "--training.length_warmup_steps", "8", "--training.seq_len", "64"],
+    ]) func whateverShapesAStep(flags: [String]) throws {
+        let sandbox = try Sandbox()
+        let flags = ["--data.paths", sandbox.documents] + flags
+        let alone = try ShardedTrainingTests.train(sandbox, ranks: 1, steps: 8, flags)
+        for method in ["ulysses", "ring"] {
+            let shared = try ShardedTrainingTests.train(sandbox, ranks: 4, steps: 8, flags + Self.context(4, method))
+            for (own, one) in zip(shared.losses, alone.losses) { #expect(abs(own - one) < 1e-5, "\(method)") }
+            #expect(ShardedTrainingTests.distance(shared.weights, alone.weights) < 2e-4, "\(method)")
+        }
+    }
+
+    /// Another run has the same bits, since nothing depends on who comes first.
+    @Test(arguments: ["ulysses", "ring"]) func bitsRepeat(method: String) throws {
+        let sandbox = try Sandbox()
+        let flags = ["--data.paths", sandbox.documents] + Self.context(2, method)
+        let once = try ShardedTrainingTests.train(sandbox, ranks: 4, steps: 6, flags)
+        let again = try ShardedTrainingTests.train(sandbox, ranks: 4, steps: 6, flags + ["--training.threads", "2"])
+        #expect(once.weights.map(\.bitPattern) == again.weights.map(\.bitPattern))
+        #expect(once.losses == again.losses)
+    }
+
+    /// A row may be longer than one rank holds: `training.max_tokens_per_task` is what each of the group holds. And
+    /// what the held-out rows cost is the same.
+    @Test func rowsThatNoRankHoldsAlone() throws {
+        let sandbox = try Sandbox()
+        let flags = ["--training.seq_len", "120", "--training.local_batch_size", "1"]
+        func validated(_ ranks: Int, _ more: [String]) throws -> [Double] {
+            let resolved = try sandbox.recipe(flags + more)
+            let results = onThreads(ranks: ranks) { communicator -> [Double] in
+                let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe),
+                                            pool: Pool(threads: 1),
+                                            world: World(communicator, rank: communicator.rank, size: ranks))
+                try runner.state.initialize(seed: 3)
+                let loss = try runner.run(step: 0).loss
+                let held = try runner.validate(rows: 5)
+                return [loss, held.nats, Double(held.targets)]
+            }
+            return try results[0].get()
+        }
+        let alone = try validated(1, [])
+        for method in ["ulysses", "ring"] {
+            let shared = try validated(6, Self.context(3, method) + ["--training.max_tokens_per_task", "40"])
+            #expect(abs(shared[0] - alone[0]) < 1e-5 && abs(shared[1] / alone[1] - 1) < 1e-6)
+            #expect(shared[2] == alone[2])
+        }
+    }
+
+    /// What a step sends is what was planned; with whole recomputation also the second forward.
+    @Test(arguments: ["none", "full"]) func sentIsPlanned(mode: String) throws {
+        let sandbox = try Sandbox()
+        for method in ["ulysses", "ring"] {
+            let resolved = try sandbox.recipe(Self.context(2, method) + [
+                "--activation_checkpoint.mode", mode, "--data.document_mask", "false", "--training.seq_len", "64",
+            ])
+            let results = onThreads(ranks: 2) { communicator -> [Int] in
+                let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe),
+                                            pool: Pool(threads: 1),
+                                            world: World(communicator, rank: communicator.rank, size: 2))
+                try runner.state.initialize(seed: 3)
+                return try [runner.run(step: 0).sentBytes, runner.plannedBytes]
+            }
+            let both = try results.map { try $0.get() }
+            let sent = both[0][0] + both[1][0], planned = both[0][1] + both[1][1]
+            #expect(abs(Double(sent) / Double(planned) - 1) < 0.02, "\(method): \(sent) of \(planned)")
+        }
+    }
+}
