@@ -20,7 +20,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
     try planned.requireRoom()
     let pool = Pool(threads: threads, spin: threads <= Machine.cores())
     defer { pool.close() }
-    let peak = try Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
+    let peak = try Machine.gemmPeak(pool: pool, recipe: recipe)
     let corpus = try openCorpus(recipe, threads: threads)
     let world = try ranks.map {
         try World(joining: $0, recipe: recipe, dataFingerprint: String(corpus.fingerprint, radix: 16), threads: threads)
@@ -74,7 +74,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
     line.note = cut
     // The ceiling moves with whatever else the machine does: what stages lose is held against that of the same minute.
     if let trace {
-        let after = try Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
+        let after = try Machine.gemmPeak(pool: pool, recipe: recipe)
         line.note = TraceTable(trace, peak: (peak + after) / 2).text
     }
     return line

@@ -11,28 +11,34 @@ public struct MicroBatch: Sendable {
     public let sequence: Int
     /// Of each token in its row; nil where all tokens of the rows are here.
     public let positions: Targets?
+    /// Where the first token lies among those of all ranks and micro-batches of the step: random numbers come from
+    /// there.
+    public let firstToken: Int
 
     public var tokens: Int { inputs.count }
 
     /// inputs, targets: T ids each (a negative target is none). segments: where documents begin, and rows do.
     /// sequence: tokens of a row; positions start again at 0 with each row.
-    public init(inputs: Targets, targets: Targets, segments: Segments, sequence: Int) {
+    public init(inputs: Targets, targets: Targets, segments: Segments, sequence: Int, firstToken: Int = 0) {
         precondition(inputs.count == targets.count && inputs.count % sequence == 0, "a batch is whole rows")
         self.inputs = inputs
         self.targets = targets
         self.segments = segments
         self.sequence = sequence
+        self.firstToken = firstToken
         positions = nil
     }
 
     /// Some tokens of rows of `sequence`, with the position of each in its row.
-    public init(inputs: Targets, targets: Targets, segments: Segments, sequence: Int, positions: Targets) {
+    public init(inputs: Targets, targets: Targets, segments: Segments, sequence: Int, positions: Targets,
+                firstToken: Int = 0) {
         precondition(inputs.count == targets.count && inputs.count == positions.count, "a position for each token")
         self.inputs = inputs
         self.targets = targets
         self.segments = segments
         self.sequence = sequence
         self.positions = positions
+        self.firstToken = firstToken
     }
 }
 
@@ -50,6 +56,8 @@ public final class Transformer {
     private let pool: Pool
     private let recomputation: Recipe.Recomputation
     package let arena: Arena
+    /// How the linear layers' operands are rounded; nil: not at all. Whoever trains begins and finishes its steps.
+    public let quantisation: Quantisation?
     /// Where weights come from, block by block; nil: they are there.
     public var source: (any WeightSource)?
     private let headBlocks: [Int]
@@ -58,10 +66,11 @@ public final class Transformer {
     /// Views for the tokens of the micro-batch at hand.
     private var views: (saved: Saved, scratch: Scratch)
 
-    /// Memory for tasks of up to `maxTokens` tokens in rows of up to `sequence`. `attention` replaces the local
-    /// strategy.
+    /// Memory for tasks of up to `maxTokens` tokens in rows of up to `sequence`. `formats`: of the linear layers; nil:
+    /// fp32. `seed` draws the numbers of stochastic rounding. `attention` replaces the local strategy.
     public init(_ table: ParameterTable, maxTokens: Int, sequence: Int, pool: Pool,
                 recomputation: Recipe.Recomputation = .none, matmul: Recipe.Matmul = .own,
+                formats: LinearFormats? = nil, seed: Int = 0,
                 attention: (any AttentionStrategy)? = nil) throws(OutOfMemory) {
         self.table = table
         self.maxTokens = maxTokens
@@ -72,21 +81,27 @@ public final class Transformer {
         usesOfStep = table.uses(backward: true)
         let shape = table.shape
         let slots = ActivationSlots(shape, vocabulary: table.vocabulary, tokens: maxTokens,
-                                    recomputation: recomputation, exchanged: attention?.keptFloats ?? 0)
+                                    recomputation: recomputation, exchanged: attention?.keptFloats ?? 0,
+                                    precision: formats?.setting)
         let attentionShape = AttentionShape(heads: shape.heads, keyHeads: shape.keyHeads, headDim: shape.headDim)
         arena = try Arena(name: "activations", capacity: slots.totalFloats
             + RotaryTable.floats(positions: sequence, headDim: shape.headDim)
             + (attention == nil
                 ? LocalAttention.floats(shape: attentionShape, longest: sequence, threads: pool.threads) : 0)
-            + HeadLayer.floats(slots.head, dim: shape.dim, threads: pool.threads))
+            + HeadLayer.floats(slots.head, dim: shape.dim, threads: pool.threads)
+            + (formats?.setting.floats(shape, tokens: maxTokens, threads: pool.threads) ?? 0))
         workspace = Workspace(slots, shape: shape, memory: arena)
         views = workspace.whole
         let rotaryTable = RotaryTable(arena, positions: sequence, headDim: shape.headDim, theta: shape.ropeTheta)
-        let epsilon = Float(shape.normEpsilon)
+        let epsilon = Float(shape.normEpsilon), memory = arena
+        quantisation = formats.map {
+            Quantisation($0, shape: shape, tokens: maxTokens, threads: pool.threads, seed: UInt64(seed), memory: memory)
+        }
+        let linears = Linears(matmul: matmul, quantisation: quantisation)
         attentionLayer = AttentionLayer(
-            shape: attentionShape, rotaryTable: rotaryTable, epsilon: epsilon, pool: pool, matmul: matmul,
+            shape: attentionShape, rotaryTable: rotaryTable, epsilon: epsilon, pool: pool, linears: linears,
             strategy: attention ?? LocalAttention(shape: attentionShape, longest: sequence, pool: pool, memory: arena))
-        feedForward = FeedForwardLayer(epsilon: epsilon, pool: pool, matmul: matmul)
+        feedForward = FeedForwardLayer(epsilon: epsilon, pool: pool, linears: linears)
         headLayer = HeadLayer(slots.head, epsilon: epsilon, pool: pool, matmul: matmul, dim: shape.dim, memory: arena)
     }
 
@@ -100,6 +115,7 @@ public final class Transformer {
     /// next forward.
     public func forward(_ batch: MicroBatch, weights: Parameters) {
         let (saved, scratch) = views(batch.tokens)
+        quantisation?.firstRow = batch.firstToken
         let tiles = Tiles(tokens: batch.tokens)
         let first = saved.layers[0].input
         source?.acquire(0)

@@ -4,6 +4,7 @@ import Tensor
 /// What a forward leaves for its backward in one layer. T tokens of the micro-batch at hand. With recomputation, layers
 /// share the slots that the backward makes again.
 struct LayerSaved {
+    let index: Int               // of the layer
     let input: Matrix            // [T, D] the residual stream before the layer
     let inputInverse: Row        // [T]    RMSNorm's 1 / root
     let qkv: Matrix              // [T, C] rotated queries and keys, values
@@ -13,6 +14,7 @@ struct LayerSaved {
     let middle: Matrix           // [T, D] the residual stream between attention and MLP
     let middleInverse: Row       // [T]
     let gateUp: Matrix           // [T, 2F] in the backward it becomes its own gradient
+    let smoothing: Row           // what Smoothing keeps of channels or tokens, where the MLP's product is smoothed
 }
 
 /// What a forward leaves for its backward in the whole model: named slots of one arena.
@@ -62,10 +64,10 @@ struct Workspace {
         let tokens = slots.tokens, dim = shape.dim, heads = shape.heads * shape.headDim
         let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
         let tiles = (tokens + ActivationSlots.tileRows - 1) / ActivationSlots.tileRows
-        let layers = perLayer.map { own in
+        let layers = perLayer.enumerated().map { index, own in
             let slot = once.merging(own) { _, own in own }
             return LayerSaved(
-                input: matrix(slot["input"], tokens, dim),
+                index: index, input: matrix(slot["input"], tokens, dim),
                 inputInverse: matrix(slot["inputInverse"], 1, tokens).row(0),
                 qkv: matrix(slot["qkv"], tokens, fused),
                 exchanged: slot["exchanged"] ?? memory.take(0),
@@ -73,7 +75,8 @@ struct Workspace {
                 logSum: matrix(slot["logSum"], shape.heads, tokens),
                 middle: matrix(slot["middle"], tokens, dim),
                 middleInverse: matrix(slot["middleInverse"], 1, tokens).row(0),
-                gateUp: matrix(slot["gateUp"], tokens, 2 * shape.hiddenDim))
+                gateUp: matrix(slot["gateUp"], tokens, 2 * shape.hiddenDim),
+                smoothing: slot["smoothing"] ?? memory.take(0))
         }
         saved = Saved(layers: layers, final: matrix(once["final"], tokens, dim),
                       finalInverse: matrix(once["finalInverse"], 1, tokens).row(0))
@@ -107,11 +110,11 @@ struct Workspace {
 
 extension LayerSaved {
     func first(_ tokens: Int) -> LayerSaved {
-        LayerSaved(input: input.rows(0, tokens), inputInverse: inputInverse.slice(0, tokens),
+        LayerSaved(index: index, input: input.rows(0, tokens), inputInverse: inputInverse.slice(0, tokens),
                    qkv: qkv.rows(0, tokens), exchanged: exchanged, attended: attended.rows(0, tokens),
                    logSum: Matrix(logSum.all.slice(0, logSum.rows * tokens), rows: logSum.rows, columns: tokens),
                    middle: middle.rows(0, tokens), middleInverse: middleInverse.slice(0, tokens),
-                   gateUp: gateUp.rows(0, tokens))
+                   gateUp: gateUp.rows(0, tokens), smoothing: smoothing)
     }
 }
 

@@ -25,9 +25,10 @@ public struct ActivationSlots: Sendable, Equatable {
     public let tokens: Int
 
     /// `recomputation`: what layers share one slot of, because the backward makes it again layer by layer. `exchanged`:
-    /// floats that each layer keeps of other ranks' tokens, where ranks share sequences.
+    /// floats that each layer keeps of other ranks' tokens, where ranks share sequences. `precision`: of the linear
+    /// layers; nil: fp32.
     public init(_ shape: Recipe.ModelShape, vocabulary: Int, tokens: Int,
-                recomputation: Recipe.Recomputation = .none, exchanged: Int = 0) {
+                recomputation: Recipe.Recomputation = .none, exchanged: Int = 0, precision: PrecisionSetting? = nil) {
         self.tokens = tokens
         let dim = shape.dim, heads = shape.heads * shape.headDim
         let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
@@ -65,11 +66,13 @@ public struct ActivationSlots: Sendable, Equatable {
         once("dQKV", tokens * fused)
         once("dAttended", tokens * heads)
         once("dGains", tiles * dim)
-        once("packedWeights", Self.packedWeights(shape, head))
-        once("packedInput", Self.packedInput(shape, head, tokens: tokens))
+        let quantised = precision.map { QuantisedSlots($0, shape, tokens: tokens) }
+        once("packedWeights", max(Self.packedWeights(shape, head), quantised?.weights ?? 0))
+        once("packedInput", max(Self.packedInput(shape, head, tokens: tokens), quantised?.input ?? 0))
         once("headShares", head.shares(dim: dim))
         once("headSums", head.sums)
         once("logits", head.logits)
+        if let quantised, quantised.smoothing > 0 { layer("smoothing", quantised.smoothing) }
         self.slots = slots
     }
 

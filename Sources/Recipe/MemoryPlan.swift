@@ -82,9 +82,10 @@ public struct MemoryPlan: Sendable, Equatable {
     public init(_ recipe: Recipe, _ setting: Setting) {
         let table = ParameterTable(recipe.model, vocabulary: setting.vocabulary)
         let rows = recipe.rowsPerTask, sequence = recipe.training.sequenceLength
-        let shared = recipe.sequenceMemory
+        let shared = recipe.sequenceMemory, precision = recipe.precision.checked
         let slots = ActivationSlots(recipe.model, vocabulary: setting.vocabulary, tokens: recipe.tokensPerRank,
-                                    recomputation: recipe.activationCheckpoint.mode, exchanged: shared?.kept ?? 0)
+                                    recomputation: recipe.activationCheckpoint.mode, exchanged: shared?.kept ?? 0,
+                                    precision: precision)
         let threads = recipe.training.threads == 0 ? setting.threads : recipe.training.threads
         let flat = 4 * padded(table.count)
         let state = setting.state ?? State(parameters: flat, gradients: flat, moments: 2 * flat)
@@ -110,6 +111,8 @@ public struct MemoryPlan: Sendable, Equatable {
                 ? Self.attentionFloats(recipe.model, sequence, threads: threads) : 0)),
             component("sequence exchange", 4 * (shared?.floats(recipe.model, threads: threads) ?? 0)),
             component("head scratch", 4 * padded(threads * slots.head.packed(dim: recipe.model.dim))),
+            component("quantisation",
+                      4 * (precision?.floats(recipe.model, tokens: rows * sequence, threads: threads) ?? 0)),
             component("rotary tables", 4 * Self.rotaryFloats(recipe.model, sequence)),
             component("data", data.held),
             component("row tables", index),
@@ -181,6 +184,3 @@ public struct MemoryPlan: Sendable, Equatable {
         2 * padded(sequence * (shape.headDim / 2))
     }
 }
-
-/// Arenas hand out whole cache lines.
-private func padded(_ floats: Int) -> Int { (floats + 15) / 16 * 16 }

@@ -148,11 +148,34 @@ public struct Recipe: Sendable, Equatable {
 
     public enum Decay: String, Sendable, CaseIterable { case cosine, linear, none }
 
+    /// Number formats of the linear layers' products; `PrecisionSetting` has what a recipe's name stands for.
     public struct Precision: Sendable, Equatable {
         public var recipe = PrecisionRecipe.fp32
+        /// Optimizer steps that delayed scales look back on; 0: as the recipe has it.
+        public var amaxHistory = 0
+        public var smoothSwiGLU = Smoothing.auto
+        /// For `custom`: the operands of y = X W^T, dX = dY W, dW = dY^T X.
+        public var forwardInput = "BF16"
+        public var forwardWeight = "BF16"
+        public var inputGradientOutput = "BF16"
+        public var inputGradientWeight = "BF16"
+        public var weightGradientOutput = "BF16"
+        public var weightGradientInput = "BF16"
     }
 
-    public enum PrecisionRecipe: String, Sendable, CaseIterable { case fp32 }
+    public enum PrecisionRecipe: String, Sendable, CaseIterable {
+        case fp32, bf16
+        case fp8Hybrid = "fp8-hybrid"
+        case fp8Block = "fp8-block"
+        case mxfp8
+        case fp8Paper = "fp8-paper"
+        case custom
+    }
+
+    /// What the down projection's input is divided by before it is quantised (Smooth-SwiGLU, 2409.12517): the largest
+    /// magnitude of the linear branch for each channel, as the paper has it, or for each token, as its authors' code.
+    /// `auto`: by channel for fp8-paper, else not.
+    public enum Smoothing: String, Sendable, CaseIterable { case auto, none, channel, token }
 
     /// Which parts of the training state ranks share out (ZeRO, 1910.02054). The counts are those of InternEvo
     /// (2401.09149): over how many ranks parameters, gradients and optimizer state are cut; 0: what `zero` says.
@@ -219,6 +242,9 @@ public struct Recipe: Sendable, Equatable {
         public var streams = 1
         /// One algorithm for all collectives that it serves; auto: by kind, bytes and ranks.
         public var algorithm = AlgorithmChoice.auto
+        /// What gradients are while they travel: bf16 are half the bytes. Sums are made in fp32 by their owner, to whom
+        /// each rank's share goes straight.
+        public var gradients = GradientFormat.fp32
         /// A table of algorithms that `skein bench collectives --tune` has measured; rank 0's holds for all.
         public var table = ""
         /// The address to listen on; empty: the loopback interface when the master is on it, else all.
@@ -235,6 +261,7 @@ public struct Recipe: Sendable, Equatable {
         public var timeoutSeconds = 120.0
     }
 
+    public enum GradientFormat: String, Sendable, CaseIterable { case fp32, bf16 }
     public enum FrameProtection: String, Sendable, CaseIterable { case auto, checked, sealed }
     public enum TransportChoice: String, Sendable, CaseIterable { case auto, tcp, shm }
 
@@ -265,6 +292,8 @@ public struct Recipe: Sendable, Equatable {
     public struct Metrics: Sendable, Equatable {
         /// Steps between two plain log lines when the output is not a terminal.
         public var logInterval = 10
+        /// Steps between two looks at what quantising does to the linear layers' operands; 0: none.
+        public var precisionInterval = 100
     }
 
     public struct Profiling: Sendable, Equatable {

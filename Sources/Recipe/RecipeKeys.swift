@@ -77,7 +77,18 @@ extension Recipe {
                 "the last share of the steps, in which the rate decays; 1: all after the warm-up"),
         .number("lr_scheduler.min_lr_factor", \.schedule.minimumFactor, 0...1, "the last rate over the highest"),
 
-        .choice("precision.recipe", \.precision.recipe, "number formats of the step"),
+        .choice("precision.recipe", \.precision.recipe, "number formats of the linear layers' products"),
+        .integer("precision.amax_history", \.precision.amaxHistory, 0...100_000,
+                 "steps that delayed scales look back on; 0: 16, or 1 for fp8-paper"),
+        .choice("precision.smooth_swiglu", \.precision.smoothSwiGLU,
+                "smooth the down projection's input by channel or by token; auto: by channel for fp8-paper"),
+        .text("precision.forward_input", \.precision.forwardInput,
+              "for custom: X in y = X W^T: a format, then delayed, tensor, row or AxB; stochastic; free"),
+        .text("precision.forward_weight", \.precision.forwardWeight, "for custom: W in y = X W^T"),
+        .text("precision.input_gradient_output", \.precision.inputGradientOutput, "for custom: dY in dX = dY W"),
+        .text("precision.input_gradient_weight", \.precision.inputGradientWeight, "for custom: W in dX = dY W"),
+        .text("precision.weight_gradient_output", \.precision.weightGradientOutput, "for custom: dY in dW = dY^T X"),
+        .text("precision.weight_gradient_input", \.precision.weightGradientInput, "for custom: X in dW = dY^T X"),
 
         .integer("parallelism.zero", \.parallelism.zero, 0...3,
                  "what ranks share out: 1 optimizer state, 2 gradients too, 3 parameters too; 0 nothing"),
@@ -112,6 +123,7 @@ extension Recipe {
         .integer("comm.streams", \.communication.streams, 1...16, "connections for data to each peer"),
         .choice("comm.algorithm", \.communication.algorithm,
                 "for all collectives that it serves; auto: by kind, bytes and ranks"),
+        .choice("comm.gradients", \.communication.gradients, "what gradients are on their way to whoever sums them"),
         .text("comm.table", \.communication.table,
               "a file of algorithms from skein bench collectives --tune; rank 0's holds for all"),
         .text("comm.bind", \.communication.bind, "the address to listen on"),
@@ -136,6 +148,8 @@ extension Recipe {
                 "held-out tokens see their own document only; same: as data.document_mask"),
 
         .integer("metrics.log_freq", \.metrics.logInterval, 1...mostSteps, "steps between plain log lines"),
+        .integer("metrics.precision_freq", \.metrics.precisionInterval, 0...mostSteps,
+                 "steps between looks at what quantising does to operands; 0: none"),
 
         .bool("profiling.trace", \.profiling.trace, "write where some steps' time goes, for ui.perfetto.dev"),
         .integer("profiling.first_step", \.profiling.firstStep, 1...1_000_000_000,

@@ -46,9 +46,6 @@ public struct SequenceMemory: Sendable, Equatable {
     }
 }
 
-/// Arenas hand out whole cache lines.
-private func padded(_ floats: Int) -> Int { (floats + 15) / 16 * 16 }
-
 extension Recipe {
     /// Ranks that share a sequence.
     public var contextDegree: Int { parallelism.contextDegree }

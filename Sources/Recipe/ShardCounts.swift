@@ -46,6 +46,9 @@ extension Recipe {
         return ShardCounts(parameters: parameters, gradients: gradients, optimizer: optimizer)
     }
 
+    /// Bytes of a gradient's number on its way.
+    public var gradientBytes: Int { communication.gradients == .bf16 ? 2 : 4 }
+
     /// Micro-batches of a step over all ranks, where `training.reproducible` cuts them before they are shared out.
     public func grains(worldSize: Int) -> Int {
         let rows = rowsPerStep(worldSize: worldSize)

@@ -39,6 +39,12 @@ extension Recipe {
         try validateNetwork(at)
         try validateDecomposition(at)
         try validateLengthWarmup(at)
+        try validatePrecision(at)
+        if training.reproducible, communication.gradients != .fp32 {
+            throw BadInput("\(at("comm.gradients")) = \"\(communication.gradients.rawValue)\" rounds what ranks send, "
+                + "not what they keep, so sums depend on the number of ranks; training.reproducible promises that they "
+                + "do not: take one of them")
+        }
         // Beyond these the sums of a memory plan would overflow, and positions in a batch do not fit 32 bits.
         let tokens = Double(rowsPerTask) * Double(training.sequenceLength)
         if tokens >= Double(Int32.max) {

@@ -59,6 +59,9 @@ public final class MetricsLog {
         if let length = report.bucketLength { add("data/bucket_len", text: "\(length)") }
         if let length = report.length { add("data/length", text: "\(length)") }
         add("n_tokens_seen", text: "\(report.tokens)")
+        for entry in report.precision?.entries ?? [] {
+            add(entry.tag, text: entry.value.isFinite ? "\(entry.value)" : "\"\(entry.value)\"")
+        }
         if let validation { add(validation) }
         finish()
     }
@@ -91,9 +94,11 @@ public final class MetricsLog {
     }
 
     /// Tags are plain ASCII of ours, so nothing needs escaping.
-    private func add(_ tag: StaticString, text: String) {
+    private func add(_ tag: StaticString, text: String) { add("\(tag)", text: text) }
+
+    private func add(_ tag: String, text: String) {
         line.append(contentsOf: ",\"".utf8)
-        line.append(contentsOf: "\(tag)".utf8)
+        line.append(contentsOf: tag.utf8)
         line.append(contentsOf: "\":".utf8)
         line.append(contentsOf: text.utf8)
     }

@@ -36,8 +36,8 @@ package struct LastGood {
     /// The run must end.
     package var isLost: Bool { limit > 0 && skipped >= limit }
 
-    /// What to say then. `folder`: the run's.
-    package func fault(_ folder: String) -> NonFinite {
+    /// What to say then. `folder`: the run's. `tensor`: what was found not to be finite, if anything was.
+    package func fault(_ folder: String, tensor: String? = nil) -> NonFinite {
         let good = confirmed.map {
             "the last good checkpoint is \($0.path); go on from it by --checkpoint.load latest, with a lower "
                 + "optimizer.lr or training.max_norm"
@@ -46,7 +46,8 @@ package struct LastGood {
                 + "optimizer.lr or training.max_norm"
         } ?? "nothing was saved before; begin another run with a lower optimizer.lr or training.max_norm"
         return NonFinite(description: "loss or gradient is not finite since step \(Units.grouped(since)), in "
-            + "\(skipped) step\(skipped == 1 ? "" : "s") in a row (training.max_nonfinite_steps = \(limit)); "
+            + "\(skipped) step\(skipped == 1 ? "" : "s") in a row (training.max_nonfinite_steps = \(limit)"
+            + (tensor.map { "; first \($0)" } ?? "") + "); "
             + "the run in \(folder) ends: \(good)")
     }
 }

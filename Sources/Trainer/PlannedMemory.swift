@@ -1,6 +1,7 @@
 import Base
 import Collectives
 import Corpus
+import Model
 import Parallel
 import Recipe
 import Wire
@@ -14,6 +15,8 @@ public struct PlannedMemory {
 
     /// `ranks`, `localRanks`: of the job, and of it on this machine.
     public init(_ recipe: Recipe, ranks: Int = 1, localRanks: Int = 1) throws(BadInput) {
+        // Formats that do not exist are found before anything is read.
+        _ = try LinearFormats.of(recipe)
         let held = MemoryFiles().resident ?? 0
         self.recipe = recipe
         self.localRanks = localRanks

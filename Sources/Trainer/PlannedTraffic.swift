@@ -36,7 +36,7 @@ public struct PlannedTraffic: Sendable, Equatable {
     /// What rank 0 sends in a step.
     public static func traffic(_ plan: ShardPlan, _ recipe: Recipe, _ step: StepCost) -> ShardTraffic {
         ShardTraffic(plan, rank: 0, microBatches: step.tasks, isReproducible: recipe.training.reproducible,
-                     uses: plan.table.uses(backward: true))
+                     gradientBytes: recipe.gradientBytes, uses: plan.table.uses(backward: true))
     }
 }
 
@@ -103,8 +103,8 @@ private struct Timeline {
     /// What a rank sends of a unit's gradient when it is complete.
     private func gradientBytes(_ unit: ShardPlan.Unit) -> Double {
         let counts = plan.counts, replicas = plan.worldSize / counts.optimizer
-        return bytes(unit.range.count, counts.optimizer)
-            + 2 * bytes(unit.range.count / counts.optimizer, replicas)
+        return Double(recipe.gradientBytes) / 4 * (bytes(unit.range.count, counts.optimizer)
+            + 2 * bytes(unit.range.count / counts.optimizer, replicas))
     }
 
     /// For one token, of each block. The head's forward belongs to its backward: logits are made there, in chunks.

@@ -109,6 +109,7 @@ struct Reporter {
         (report.bucketLength, report.length, report.lossRatio) = (result.bucketLength, result.length, lossRatio)
         report.varianceNorm = result.varianceRoots?.sum
         report.varianceMax = result.varianceRoots.map { Double($0.max) }
+        report.precision = result.health?.report
         line.update(report)
         log.append(report, validation: validation)
         summary.add(report)

@@ -55,6 +55,7 @@ struct Moment {
 /// step to be the one that an uninterrupted run would have taken.
 struct Snapshot {
     let state: TrainingState
+    let quantisation: Quantisation?
     let corpus: Corpus
     let recipe: Recipe
     let schedule: StepSchedule
@@ -141,8 +142,9 @@ struct Snapshot {
 
     /// What this rank writes. `together`: each rank its own; else rank 0 everything.
     func tensors(together: Bool, by world: World) throws -> (model: [SavedTensor], optimizer: [SavedTensor]) {
-        if together { return (slices(model, of: world), slices(moments, of: world)) }
-        return (try gather(model, by: world), try gather(moments, by: world))
+        let scales = savedScales(by: world)
+        if together { return (slices(model, of: world), slices(moments, of: world) + scales) }
+        return (try gather(model, by: world), try gather(moments, by: world) + scales)
     }
 
     /// Nil if `work` went well, else why it could not write. What is wrong otherwise is thrown on.
@@ -215,7 +217,7 @@ struct Snapshot {
     /// Refuses a checkpoint that this run cannot go on from, before anything is changed. Returns where it was.
     func require(_ checkpoint: Checkpoint) throws -> Moment {
         try checkpoint.requireModel(specs(model))
-        try checkpoint.requireOptimizer(specs(moments))
+        try checkpoint.requireOptimizer(specs(moments) + scalesSpec)
         let data = checkpoint.manifest.data
         guard let bytes = data.bytes else {
             throw BadInput("\(checkpoint.path) was written before checkpoints held a position in the data; train from "
@@ -309,11 +311,12 @@ struct Snapshot {
                 }
                 try world.broadcast(whole)
                 if part.isWhole { continue }
-                part.forEachPiece(of: parameter) { piece, row in
+                part.shard.forEachPiece(of: parameter) { piece, row in
                     row.copy(whole.slice(piece.lowerBound - parameter.offset, piece.count))
                 }
             }
         }
+        if isResumed { try fillScales(from: checkpoint, by: world) }
     }
 }
 

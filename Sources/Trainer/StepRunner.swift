@@ -32,6 +32,8 @@ public struct StepResult: Sendable, Equatable {
     public var sentBytes: Int
     /// The share of this rank's received bytes that came while it computed.
     public var hiddenShare: Double
+    /// What quantising did to this rank's first micro-batch, in steps that look (`metrics.precision_freq`).
+    public var health: PrecisionHealth?
 }
 
 /// One training step: rows of the global order, this rank's share of them cut into micro-batches; forward and
@@ -49,6 +51,8 @@ public final class StepRunner {
     private let batches: [Batch]
     /// Of each micro-batch, where ranks share sequences.
     private var parts: [SequencePart] = []
+    /// Where each micro-batch's first token lies among the step's.
+    private var firstTokens: [Int]
     /// Of each micro-batch.
     private var losses: [Double]
     /// Updates so far: steps whose gradient was not finite are not among them. A resumed run sets it.
@@ -80,6 +84,7 @@ public final class StepRunner {
         sequences = try SequenceParallel(recipe, pool: pool, communicator: world.communicator)
         model = try Transformer(table, maxTokens: recipe.tokensPerRank, sequence: sequence, pool: pool,
                                 recomputation: recipe.activationCheckpoint.mode, matmul: recipe.training.matmul,
+                                formats: LinearFormats.of(recipe), seed: recipe.debug.seed,
                                 attention: sequences?.attention)
         model.source = sharded.source
         // What the rank with the largest share needs: of shorter rows this one may have it. They come in tasks of as
@@ -87,12 +92,14 @@ public final class StepRunner {
         let share = (rowsPerStep + groups - 1) / groups
         batches = (0..<((share + rows - 1) / rows)).map { _ in Batch(rows: rows, sequence: sequence) }
         losses = Array(repeating: 0, count: batches.count)
+        firstTokens = Array(repeating: 0, count: batches.count)
     }
 
     /// What this rank will send in a step, small exchanges not counted.
     public var plannedTraffic: ShardTraffic {
         ShardTraffic(state.plan, rank: world.rank, microBatches: batches.count,
-                     isReproducible: recipe.training.reproducible, uses: model.uses(backward: true))
+                     isReproducible: recipe.training.reproducible, gradientBytes: recipe.gradientBytes,
+                     uses: model.uses(backward: true))
     }
 
     /// The same with what is sent for shared sequences, of which all ranks send as much in the mean.
@@ -116,12 +123,21 @@ public final class StepRunner {
             let (targets, all) = try world.sum(Double(own), context)
             return (targets, all / Double(max(task.rows.rows.count * task.rows.sequence, 1)), count)
         }
-        for index in 0..<count { losses[index] = gradient(index, of: count, targets: targets) }
+        model.quantisation?.begin(step: step)
+        var health: PrecisionHealth?
+        for index in 0..<count {
+            if index == 0, let quantisation = model.quantisation, isLookedAt(step) {
+                (losses[0], health) = quantisation.examine { gradient(0, of: count, targets: targets) }
+            } else {
+                losses[index] = gradient(index, of: count, targets: targets)
+            }
+        }
         try phase("reduce") {
             try sequences?.attention.check()
             try sharded.finish()
         }
         let agreed = try phase("agree") { try agree(own: total(count) { losses[$0] }, stop: stop, step: step) }
+        try model.quantisation?.finish { try world.maximum($0) }
         let loss = total(world.size) { sharded.update.loss(of: $0) }
         let updated = loss.isFinite && agreed.norm.isFinite
         let roots = updated ? try phase("update") { try update(agreed) } : nil
@@ -131,7 +147,11 @@ public final class StepRunner {
                           gradientNorm: agreed.norm,
                           varianceRoots: roots, updated: updated, stops: agreed.stops,
                           waitSeconds: traffic?.waitSeconds ?? 0, sentBytes: traffic?.bytesSent ?? 0,
-                          hiddenShare: traffic?.hiddenShare ?? 0)
+                          hiddenShare: traffic?.hiddenShare ?? 0, health: health)
+    }
+
+    private func isLookedAt(_ step: Int) -> Bool {
+        recipe.metrics.precisionInterval > 0 && (step + 1) % recipe.metrics.precisionInterval == 0
     }
 
     /// Forward and backward of micro-batch `index` of `count`. Returns its loss, summed over its targets.
@@ -182,6 +202,7 @@ public final class StepRunner {
         for start in stride(from: share.lowerBound, to: share.upperBound, by: size) {
             corpus.fill(batches[count], bucket: task.rows.bucket, rows: start..<min(start + size, share.upperBound),
                         limit: task.limit)
+            firstTokens[count] = (start - task.rows.rows.lowerBound) * task.rows.sequence
             targets += self.share(batches[count], count)
             // Each group counts once.
             if sequences?.isFirst ?? true { context += batches[count].contextTokens }
@@ -201,9 +222,9 @@ public final class StepRunner {
 
     /// Micro-batch `index` as the model takes it.
     private func withMicroBatch<Result>(_ index: Int, _ body: (MicroBatch) throws -> Result) rethrows -> Result {
-        guard let sequences else { return try batches[index].withMicroBatch(body) }
+        guard let sequences else { return try batches[index].withMicroBatch(firstToken: firstTokens[index], body) }
         sequences.begin(parts[index])
-        return try parts[index].withMicroBatch(body)
+        return try parts[index].withMicroBatch(firstToken: firstTokens[index], body)
     }
 
     /// This rank's rows, and how many of them make a micro-batch. With `training.reproducible` all rows of the step are
@@ -244,6 +265,11 @@ public final class StepRunner {
             try require(moment.shard, sharers: counts.optimizer, state.plan.optimizerShare(of: world.rank),
                         "optimizer state (\(moment.prefix.dropLast()))")
         }
+        if let quantisation = model.quantisation, quantisation.stateShape != nil {
+            quantisation.writeState()
+            let hash = unsafe hash64(of: UnsafeRawBufferPointer(quantisation.state.bytes))
+            try world.requireEqual(hash, "delayed scales after step \(step)")
+        }
     }
 
     /// Loss over `rows` held-out rows, spread evenly over all of them, each rank its share: summed nats and the number
@@ -271,12 +297,12 @@ public final class StepRunner {
 
 extension Batch {
     /// The batch as the model takes it. The views into its arrays are good for the time of `body`.
-    func withMicroBatch<Result>(_ body: (MicroBatch) throws -> Result) rethrows -> Result {
+    func withMicroBatch<Result>(firstToken: Int = 0, _ body: (MicroBatch) throws -> Result) rethrows -> Result {
         try Targets.lend(inputs, count: tokenCount) { inputs in
             try Targets.lend(targets, count: tokenCount) { targets in
                 try Targets.lend(documentStarts, count: documentStartCount) { starts in
                     try body(MicroBatch(inputs: inputs, targets: targets, segments: Segments(starts),
-                                        sequence: sequence))
+                                        sequence: sequence, firstToken: firstToken))
                 }
             }
         }

@@ -54,7 +54,7 @@ public final class TrainingRun {
         let pool = Pool(threads: threads, spin: threads <= cores)
         defer { pool.close() }
         // Before the arenas, so that the measurement's own memory adds nothing to the run's.
-        let peak = try Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
+        let peak = try Machine.gemmPeak(pool: pool, recipe: recipe)
         let world = try ranks.map { setting in
             try World(joining: setting, recipe: recipe, dataFingerprint: String(corpus.fingerprint, radix: 16),
                       threads: threads)
@@ -84,8 +84,8 @@ public final class TrainingRun {
     private func train(_ runner: StepRunner, _ corpus: Corpus, _ found: Checkpoint?, isResumed: Bool,
                        peak: Double, planned: Int) throws {
         let world = runner.world
-        let snapshot = Snapshot(state: runner.state, corpus: corpus, recipe: recipe, schedule: runner.schedule,
-                                worldSize: world.size)
+        let snapshot = Snapshot(state: runner.state, quantisation: runner.model.quantisation, corpus: corpus,
+                                recipe: recipe, schedule: runner.schedule, worldSize: world.size)
         let start = isResumed ? found : nil
         let moment = try begin(runner, snapshot, found, isResumed: isResumed)
         runner.position = moment.position
@@ -171,7 +171,7 @@ public final class TrainingRun {
             reporter?.step(done, result, tokens: moment.tokens, lossRatio: lossRatio, seconds: seconds,
                            validation: validation)
             if good.add(step: done, updated: result.updated) { try retire() }
-            if good.isLost { try giveUp(good, &reporter) }
+            if good.isLost { try giveUp(good, &reporter, runner) }
             if let finished = try saves.finish(waiting: isLast) { try say(finished, &reporter, &good) }
             // Weights that a step could do nothing with are not worth a place beside those before, but at the end.
             if recipe.checkpoint.enable, isLast || good.skipped == 0 && due(recipe.checkpoint.interval, done) {
@@ -191,13 +191,14 @@ public final class TrainingRun {
 
     /// Ends a run that loss or gradient have left for good. Later checkpoints than the last good one, whose weights
     /// led here, are set aside: neither `latest` nor whoever uses the model should take them.
-    private func giveUp(_ good: LastGood, _ reporter: inout Reporter?) throws {
+    private func giveUp(_ good: LastGood, _ reporter: inout Reporter?, _ runner: StepRunner) throws {
+        let tensor = try runner.notFinite()
         if isFirst, let confirmed = good.confirmed {
             try folder.setAside(after: confirmed.step)
             reporter?.goesBack(to: confirmed.path)
         }
         reporter?.finish()
-        throw good.fault(folder.path)
+        throw good.fault(folder.path, tensor: tensor)
     }
 
     /// Removes checkpoints beyond those that are kept. Called once the newest has shown that training can go on from

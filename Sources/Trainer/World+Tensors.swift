@@ -10,7 +10,7 @@ extension World {
     func collect(_ parameter: ParameterTable.Parameter, of vector: StateVector, at root: Int) throws
         -> (row: Row, memory: Arena?) {
         var own: [(piece: Range<Int>, row: Row)] = []
-        vector.forEachPiece(of: parameter) { own.append(($0, $1)) }
+        vector.shard.forEachPiece(of: parameter) { own.append(($0, $1)) }
         guard let communicator, !vector.isWhole else {
             // A parameter lies within one unit.
             precondition(own.count == 1, "\(parameter.name) is in pieces")

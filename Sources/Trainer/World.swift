@@ -127,6 +127,13 @@ public final class World {
         return try communicator.sum(first, second)
     }
 
+    /// The largest of all ranks' numbers, each for itself; not-a-number where any rank has one.
+    func maximum(_ row: Row) throws(CollectiveFault) {
+        guard let communicator else { return }
+        let ticket = unsafe communicator.allReduce(row.floats, style: CollectiveStyle(reduction: .maximum))
+        try ticket.wait()
+    }
+
     /// What all ranks must hold alike. A difference names the ranks that hold something else.
     func requireEqual(_ hash: UInt64, _ what: String) throws(CollectiveFault) {
         try communicator?.compareHashes(hash, of: what)

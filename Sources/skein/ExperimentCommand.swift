@@ -6,7 +6,7 @@ import Telemetry
 struct Experiment: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Repeats the experiments that the documentation reports.",
-        subcommands: [Lengths.self, Optimizers.self, Warmup.self])
+        subcommands: [Lengths.self, Optimizers.self, Warmup.self, Formats.self, Outlier.self])
 
     struct Lengths: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -133,7 +133,7 @@ struct Experiment: ParsableCommand {
         }
     }
 
-    private static func sources(_ texts: [String]) throws -> [String] {
+    static func sources(_ texts: [String]) throws -> [String] {
         let sources = Array(texts.prefix { !$0.hasPrefix("--") })
         guard !sources.isEmpty else { throw BadInput("no texts; name files or folders after the options") }
         // They become a list on a command line, whose commas separate.
@@ -143,7 +143,7 @@ struct Experiment: ParsableCommand {
         return sources
     }
 
-    private static func numbers(_ text: String) throws -> [Int] {
+    static func numbers(_ text: String) throws -> [Int] {
         let found = text.split(separator: ",").compactMap { Int($0) }
         guard !found.isEmpty, found.count == text.split(separator: ",").count, found.allSatisfy({ $0 >= 0 }) else {
             throw BadInput("--seeds \(text) is no list of whole numbers, for example 0,1,2")

@@ -26,6 +26,8 @@ struct Inspect: ParsableCommand {
     var slice: String?
     @Option(help: "Another checkpoint or file: how far each tensor is from its namesake there, and which keys differ.")
     var diff: String?
+    @Option(help: "What a number format (E4M3, INT8, MXFP4, ...) would do to the tensors, or to those of --tensors.")
+    var quantize: String?
     @Flag(help: "Check every byte: the CRC-32C of each block and the SHA-256 of each file, and nothing else.")
     var verify = false
     @Option(help: "The key that the checkpoint must be signed with (checkpoint.key_file).")
@@ -34,9 +36,10 @@ struct Inspect: ParsableCommand {
     var json = false
 
     func validate() throws {
-        let asked = [pattern != nil, tensor != nil, diff != nil, verify].count { $0 }
-        guard asked <= 1 else {
-            throw ValidationError("--tensors, --tensor, --diff and --verify are each asked alone")
+        let asked = [pattern != nil && quantize == nil, tensor != nil, diff != nil, verify, quantize != nil]
+        guard asked.count(where: { $0 }) <= 1 else {
+            throw ValidationError("--tensors, --tensor, --diff, --verify and --quantize are each asked alone "
+                + "(--quantize with --tensors to say which)")
         }
         guard slice == nil || tensor != nil else { throw ValidationError("--slice is a part of --tensor; give both") }
     }
@@ -45,6 +48,8 @@ struct Inspect: ParsableCommand {
         let archive = try open(path)
         if verify {
             try verify(archive)
+        } else if let quantize {
+            try QuantizedTensors(format: quantize).show(archive, matching: pattern ?? "*", json: json)
         } else if let pattern {
             try showTensors(archive, matching: pattern, json: json)
         } else if let tensor {

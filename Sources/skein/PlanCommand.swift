@@ -70,7 +70,7 @@ struct Plan: ParsableCommand {
         // More threads than cores would not measure more.
         let pool = Pool(threads: min(threads, Machine.cores()))
         defer { pool.close() }
-        let peak = try flops ?? Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
+        let peak = try flops ?? Machine.gemmPeak(pool: pool, recipe: recipe)
         // What cannot run needs no look at its data.
         let context = planned.hasRoom ? try meanContext(recipe, textBytes: setting.textBytes) : nil
         let step = StepCost(recipe, vocabulary: setting.vocabulary, ranks: ranks, context: context)
@@ -92,7 +92,7 @@ struct Plan: ParsableCommand {
             let threads = recipe.training.threads == 0 ? Machine.cores() : recipe.training.threads
             let pool = Pool(threads: min(threads, Machine.cores()))
             defer { pool.close() }
-            return try Machine.gemmPeak(pool: pool, matmul: recipe.training.matmul)
+            return try Machine.gemmPeak(pool: pool, recipe: recipe)
         }()
         var options = Planner.Options()
         options.solver = Planner.Solver(rawValue: solver) ?? .fast

@@ -5,12 +5,15 @@ import TestSupport
 /// Hugging Face's Llama: q, k and v, gate and up apart, the whole batch at once, no tiles, no chunks.
 struct DoubleTransformer {
     let table: ParameterTable
+    /// Rounds the operands of the blocks' linear layers, whose weights then are fused as the model has them.
+    var oracle: QuantisedOracle?
 
     /// The sum of the token losses, and its gradient in the flat vector's layout (zero in the padding).
-    func lossAndGradient(_ weights: [Double], _ batch: Batch) -> (loss: Double, gradient: [Double]) {
+    /// `seed`: what the loss is multiplied by.
+    func lossAndGradient(_ weights: [Double], _ batch: Batch, seed: Double = 1) -> (loss: Double, gradient: [Double]) {
         let tape = Tape()
         let (loss, parameters) = forward(tape, weights, batch)
-        tape.backward(loss, seed: [1])
+        tape.backward(loss, seed: [seed])
         var gradient = [Double](repeating: 0, count: table.count)
         for parameter in table.parameters {
             guard let value = parameters[parameter.name] else { continue }
@@ -47,16 +50,27 @@ struct DoubleTransformer {
         var residual = tape.gather(leaf("model.embed_tokens.weight"), tokens: batch.inputs)
         for layer in 0..<shape.layers {
             let prefix = "model.layers.\(layer)."
+            /// The outputs of linear layer `kind`, whose weight is those of `names`, one below the other.
+            func linears(_ x: Tape.Value, _ kind: Int, _ names: [String]) -> [Tape.Value] {
+                let weights = names.map { leaf(prefix + $0 + ".weight") }
+                guard let oracle else { return weights.map { tape.matmul(x, $0, transposeB: true) } }
+                let all = tape.linear(x, tape.stacked(weights)) { oracle.round(layer, kind, $0, $1, $2, $3) }
+                var start = 0
+                return weights.map { weight in
+                    defer { start += weight.rows }
+                    return tape.columns(all, start, weight.rows)
+                }
+            }
             let normed = norm(residual, prefix + "input_layernorm.weight")
-            let attended = tape.attention(q: turned(linear(normed, prefix + "self_attn.q_proj.weight")),
-                                          k: turned(linear(normed, prefix + "self_attn.k_proj.weight")),
-                                          v: linear(normed, prefix + "self_attn.v_proj.weight"),
+            let qkv = linears(normed, 0, ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])
+            let attended = tape.attention(q: turned(qkv[0]), k: turned(qkv[1]), v: qkv[2],
                                           heads: shape.heads, keyHeads: shape.keyHeads, starts: batch.starts)
-            residual = tape.add(residual, linear(attended, prefix + "self_attn.o_proj.weight"))
+            residual = tape.add(residual, linears(attended, 1, ["self_attn.o_proj"])[0])
             let middle = norm(residual, prefix + "post_attention_layernorm.weight")
-            let hidden = tape.swiGLU(gate: linear(middle, prefix + "mlp.gate_proj.weight"),
-                                     up: linear(middle, prefix + "mlp.up_proj.weight"))
-            residual = tape.add(residual, linear(hidden, prefix + "mlp.down_proj.weight"))
+            let gateUp = linears(middle, 2, ["mlp.gate_proj", "mlp.up_proj"])
+            oracle?.ups[layer] = tape[gateUp[1]]
+            let hidden = tape.swiGLU(gate: gateUp[0], up: gateUp[1])
+            residual = tape.add(residual, linears(hidden, 3, ["mlp.down_proj"])[0])
         }
         let head = shape.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
         let logits = linear(norm(residual, "model.norm.weight"), head)

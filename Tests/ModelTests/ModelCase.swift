@@ -49,9 +49,11 @@ struct Batch: Sendable {
         }
     }
 
-    var task: MicroBatch {
+    var task: MicroBatch { task(firstToken: 0) }
+
+    func task(firstToken: Int) -> MicroBatch {
         MicroBatch(inputs: TestSupport.targets(inputs), targets: TestSupport.targets(targets),
-             segments: Segments(TestSupport.targets(starts)), sequence: sequence)
+                   segments: Segments(TestSupport.targets(starts)), sequence: sequence, firstToken: firstToken)
     }
 }
 

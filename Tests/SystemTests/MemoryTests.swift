@@ -146,6 +146,21 @@ import Testing
         #expect(abs(peak - planned) <= max(peak / 20, 16 << 20))
     }
 
+    /// Nor with quantised operands, whose largest magnitudes, scales and random numbers come on top.
+    @Test(arguments: ["fp8-hybrid", "fp8-block", "fp8-paper"], ["1", "2"])
+    func aQuantisedStepAllocatesNothing(recipe: String, threads: String) throws {
+        let place = try Workplace()
+        let flags = ["--training.threads", threads, "--training.seq_len", "700", "--training.local_batch_size", "2",
+                     "--training.global_batch_size", "5", "--model.n_layers", "2", "--precision.recipe", recipe]
+        let outcome = try Program.run(["bench", "step", "--config", "run.toml", "--rounds", "2", "--json"] + flags,
+                                      in: place.path)
+        #expect(outcome.code == 0, "\(outcome.error)")
+        let object = try JSONSerialization.jsonObject(with: Data(outcome.out.utf8)) as? [String: Any]
+        #expect(object?["allocations"] as? Int == 0 && object?["recipe"] as? String == recipe)
+        let peak = try #require(object?["peak_bytes"] as? Int), planned = try #require(object?["planned_bytes"] as? Int)
+        #expect(abs(peak - planned) <= max(peak / 20, 16 << 20))
+    }
+
     /// Nor does writing, token by token.
     @Test(arguments: ["1", "2"]) func aTokenAllocatesNothing(threads: String) throws {
         let place = try Workplace()

@@ -110,6 +110,19 @@ import Trainer
         }
     }
 
+    /// In bf16 gradients are half the bytes, and parameters what they were.
+    @Test(arguments: 0...3) func gradientsInFewBits(stage: Int) throws {
+        var other = recipe
+        other.parallelism.zero = stage
+        let plan = try ShardPlan(table, recipe: other, worldSize: 4), step = StepCost(other, vocabulary: 257, ranks: 4)
+        let whole = PlannedTraffic.traffic(plan, other, step), wholeTimes = try traffic(ranks: 4, gbit: 0.1, other)
+        other.communication.gradients = .bf16
+        let half = PlannedTraffic.traffic(plan, other, step)
+        #expect(2 * half.gradients == whole.gradients && half.updated == whole.updated)
+        #expect(half.gathered == whole.gathered && half.gradients > 0)
+        #expect(try traffic(ranks: 4, gbit: 0.1, other).visibleSeconds < wholeTimes.visibleSeconds)
+    }
+
     /// What an update has changed has nothing to hide under but the update; gradients of every micro-batch have much.
     @Test func stagesHideWhatTheyCan() throws {
         func planned(_ stage: Int, gflops: Double = 100) throws -> PlannedTraffic {

@@ -7,34 +7,41 @@ struct AttentionLayer {
     let rotaryTable: RotaryTable
     let epsilon: Float
     let pool: Pool
-    let matmul: Recipe.Matmul
+    let linears: Linears
     let strategy: any AttentionStrategy
 
     /// Reads saved.input; writes the other attention slots of `saved`, and saved.middle.
     func forward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ batch: MicroBatch, _ scratch: Scratch) {
         let tiles = Tiles(tokens: batch.tokens)
         let epsilon = epsilon, turn = turn
-        let qkvLinear = Linear(weight: weights.qkv, matmul: matmul)
-        let outputLinear = Linear(weight: weights.output, matmul: matmul)
-        var memory = PackingMemory(scratch.packedWeights)
+        let qkvLinear = linears.make(.qkv, saved, weights.qkv)
+        let outputLinear = linears.make(.output, saved, weights.output)
+        var memory = PackingMemory(scratch.packedWeights, tokens: batch.tokens, pool: pool)
         let qkvProduct = qkvLinear.forward(&memory), outputProduct = outputLinear.forward(&memory)
         pack(qkvProduct, outputProduct, pool: pool)
-        pool.run(tiles.count, stage: "qkv", flops: qkvLinear.flops(tokens: batch.tokens)) { tile, _ in
+        pool.run(tiles.count, stage: "qkv", flops: qkvLinear.flops(tokens: batch.tokens),
+                 split: qkvProduct.needsWhole) { tile, _ in
             let (start, count) = tiles.range(tile)
-            let normed = scratch.normed.rows(start, count), qkv = saved.qkv.rows(start, count)
-            rmsNorm(normed, inverse: saved.inputInverse.slice(start, count), x: saved.input.rows(start, count),
-                    gain: weights.inputGain, epsilon: epsilon)
-            qkvProduct.multiply(qkv, normed)
+            rmsNorm(scratch.normed.rows(start, count), inverse: saved.inputInverse.slice(start, count),
+                    x: saved.input.rows(start, count), gain: weights.inputGain, epsilon: epsilon)
+        } between: {
+            qkvProduct.measure(scratch.normed, pool: pool)
+        } _: { tile, worker in
+            let (start, count) = tiles.range(tile)
+            let qkv = saved.qkv.rows(start, count)
+            qkvProduct.multiply(qkv, scratch.normed.rows(start, count), at: start, worker: worker)
             turn(qkv, batch, from: start)
         }
         strategy.forward(saved.attended, logSum: saved.logSum, kept: saved.exchanged, qkv: saved.qkv, shape: shape,
                          segments: batch.segments)
+        outputProduct.measure(saved.attended, pool: pool)
         pool.run(tiles.count, stage: "attention output",
-                 flops: outputLinear.flops(tokens: batch.tokens)) { tile, _ in
+                 flops: outputLinear.flops(tokens: batch.tokens)) { tile, worker in
             let (start, count) = tiles.range(tile)
             let middle = saved.middle.rows(start, count)
             middle.copy(saved.input.rows(start, count))
-            outputProduct.multiply(middle, saved.attended.rows(start, count), accumulate: true)
+            outputProduct.multiply(middle, saved.attended.rows(start, count), at: start, worker: worker,
+                                   accumulate: true)
         }
     }
 
@@ -43,28 +50,34 @@ struct AttentionLayer {
                   _ batch: MicroBatch, _ scratch: Scratch) {
         let tiles = Tiles(tokens: batch.tokens)
         let turn = turn
-        let qkvLinear = Linear(weight: weights.qkv, matmul: matmul)
-        let outputLinear = Linear(weight: weights.output, matmul: matmul)
-        var memory = PackingMemory(scratch.packedWeights)
+        let qkvLinear = linears.make(.qkv, saved, weights.qkv)
+        let outputLinear = linears.make(.output, saved, weights.output)
+        var memory = PackingMemory(scratch.packedWeights, tokens: batch.tokens, pool: pool)
         let qkvProduct = qkvLinear.inputGradient(&memory), outputProduct = outputLinear.inputGradient(&memory)
         pack(qkvProduct, outputProduct, pool: pool)
+        outputProduct.measure(scratch.dResidual, pool: pool)
         pool.run(tiles.count, stage: "attention output backward",
-                 flops: outputLinear.flops(tokens: batch.tokens)) { tile, _ in
+                 flops: outputLinear.flops(tokens: batch.tokens)) { tile, worker in
             let (start, count) = tiles.range(tile)
-            outputProduct.multiply(scratch.dAttended.rows(start, count), scratch.dResidual.rows(start, count))
+            outputProduct.multiply(scratch.dAttended.rows(start, count), scratch.dResidual.rows(start, count),
+                                   at: start, worker: worker)
         }
         outputLinear.weightGradient(gradients.output, dY: scratch.dResidual, x: saved.attended,
                                     packedInput: scratch.packedInput)
             .run(pool: pool, stage: "attention output weight gradients")
         strategy.backward(scratch.dQKV, dOut: scratch.dAttended, out: saved.attended, logSum: saved.logSum,
                           kept: saved.exchanged, qkv: saved.qkv, shape: shape, segments: batch.segments)
-        pool.run(tiles.count, stage: "qkv backward", flops: qkvLinear.flops(tokens: batch.tokens)) { tile, _ in
+        pool.run(tiles.count, stage: "qkv backward", flops: qkvLinear.flops(tokens: batch.tokens),
+                 split: qkvProduct.needsWhole) { tile, _ in
             let (start, count) = tiles.range(tile)
-            let dQKV = scratch.dQKV.rows(start, count), input = saved.input.rows(start, count)
-            let inverse = saved.inputInverse.slice(start, count)
-            turn(dQKV, batch, from: start, inverse: true)
+            turn(scratch.dQKV.rows(start, count), batch, from: start, inverse: true)
+        } between: {
+            qkvProduct.measure(scratch.dQKV, pool: pool)
+        } _: { tile, worker in
+            let (start, count) = tiles.range(tile)
+            let input = saved.input.rows(start, count), inverse = saved.inputInverse.slice(start, count)
             let dNormed = scratch.dNormed.rows(start, count)
-            qkvProduct.multiply(dNormed, dQKV)
+            qkvProduct.multiply(dNormed, scratch.dQKV.rows(start, count), at: start, worker: worker)
             rmsNormScale(scratch.normed.rows(start, count), x: input, inverse: inverse, gain: weights.inputGain)
             let share = scratch.dGains.row(tile)
             share.fill(0)

@@ -6,27 +6,39 @@ import Tensor
 /// The layers of a block say when and on which rows; how a product is made (whose kernels, what is packed, into how
 /// many tiles it is cut) is said here and nowhere else. Each element of a product is one chain over the depth, so no
 /// cut changes a bit (`Gemm`). Several named parameters that lie side by side are one weight: queries, keys, values.
+///
+/// Where its operands are quantised, a product's bits also depend on their scales and on nothing else (`DotGemm`); sums
+/// of a weight's gradient are then made for 1,024 tokens at a time and added up.
 struct Linear: Sendable {
     let weight: Matrix           // [out, in]
     let matmul: Recipe.Matmul
+    /// Nil: fp32.
+    var quantised: QuantisedLinear?
+    /// What its input is smoothed by before it is quantised.
+    var smoothing: Smoothing?
 
     /// y[T, out] = x[T, in] W^T.
-    func forward(_ memory: inout PackingMemory) -> LinearProduct {
-        LinearProduct(weight: weight, turned: true, matmul: matmul, memory: &memory)
-    }
+    func forward(_ memory: inout PackingMemory) -> LinearProduct { product(isForward: true, &memory) }
 
     /// dX[T, in] = dY[T, out] W.
-    func inputGradient(_ memory: inout PackingMemory) -> LinearProduct {
-        LinearProduct(weight: weight, turned: false, matmul: matmul, memory: &memory)
+    func inputGradient(_ memory: inout PackingMemory) -> LinearProduct { product(isForward: false, &memory) }
+
+    private func product(isForward: Bool, _ memory: inout PackingMemory) -> LinearProduct {
+        guard let quantised else {
+            return LinearProduct(weight: weight, turned: isForward, matmul: matmul, memory: &memory)
+        }
+        return LinearProduct(weight: weight, turned: isForward,
+                             quantised: QuantisedProduct(quantised, weight: weight, isForward: isForward,
+                                                         smoothing: smoothing, memory: &memory))
     }
 
     /// dW += dY^T x. dW: the gradient of `weight`. packedInput: scratch.
     func weightGradient(_ dW: Matrix, dY: Matrix, x: Matrix, packedInput: Row) -> WeightGradient {
         precondition(dW.rows == weight.rows && dW.columns == weight.columns, "a gradient of another weight")
-        return WeightGradient(dW: dW, dY: dY, x: x, packedInput: packedInput, matmul: matmul)
+        return WeightGradient(dW: dW, dY: dY, x: x, packedInput: packedInput, layer: self)
     }
 
-    /// The layer of some of its outputs.
+    /// The layer of some of its outputs, in fp32.
     func rows(_ start: Int, _ count: Int) -> Linear {
         Linear(weight: weight.rows(start, count), matmul: matmul)
     }
@@ -35,17 +47,27 @@ struct Linear: Sendable {
     func flops(tokens: Int) -> Int { 2 * tokens * weight.rows * weight.columns }
 }
 
-/// Memory for the packed weights of one stage, given out from the front.
+/// Memory for the packed weights of one stage, given out from the front. `tokens` and `pool` are wanted where operands
+/// are quantised: how many tokens the stage has, and who measures weights.
 struct PackingMemory {
+    let tokens: Int
+    let pool: Pool?
     private let memory: Row
     private var used = 0
 
-    init(_ memory: Row) { self.memory = memory }
+    init(_ memory: Row, tokens: Int = 0, pool: Pool? = nil) {
+        self.memory = memory
+        self.tokens = tokens
+        self.pool = pool
+    }
 
     mutating func take(rows: Int, columns: Int) -> PackedMatrix {
-        let floats = PackedMatrix.floats(rows: rows, columns: columns)
+        PackedMatrix(take(PackedMatrix.floats(rows: rows, columns: columns)), rows: rows, columns: columns)
+    }
+
+    mutating func take(_ floats: Int) -> Row {
         defer { used += floats }
-        return PackedMatrix(memory.slice(used, floats), rows: rows, columns: columns)
+        return memory.slice(used, floats)
     }
 }
 
@@ -54,25 +76,49 @@ struct PackingMemory {
 struct LinearProduct: Sendable {
     private let weight: Matrix
     private let turned: Bool
-    /// Nil where OpenBLAS multiplies, which packs by itself.
+    /// Nil where OpenBLAS multiplies, which packs by itself, and where operands are quantised.
     private let packed: PackedMatrix?
+    private let quantised: QuantisedProduct?
+
+    init(weight: Matrix, turned: Bool, quantised: QuantisedProduct) {
+        self.weight = weight
+        self.turned = turned
+        packed = nil
+        self.quantised = quantised
+    }
 
     init(weight: Matrix, turned: Bool, matmul: Recipe.Matmul, memory: inout PackingMemory) {
         self.weight = weight
         self.turned = turned
         let (depth, width) = turned ? (weight.columns, weight.rows) : (weight.rows, weight.columns)
         packed = matmul == .own ? memory.take(rows: depth, columns: width) : nil
+        quantised = nil
     }
 
-    var packingTiles: Int { packed?.packingTiles ?? 0 }
+    var packingTiles: Int { quantised?.packingTiles ?? packed?.packingTiles ?? 0 }
 
-    func pack(_ tile: Int) { packed?.pack(tile, from: weight, transposed: turned) }
+    func pack(_ tile: Int, worker: Int = 0) {
+        if let quantised { return quantised.pack(tile, worker: worker) }
+        packed?.pack(tile, from: weight, transposed: turned)
+    }
 
     /// All of it on this thread.
     func pack() { for tile in 0..<packingTiles { pack(tile) } }
 
-    /// out = left W^T, or left W, (+ out) for any number of rows, after packing.
-    func multiply(_ out: Matrix, _ left: Matrix, accumulate: Bool = false) {
+    /// Whether the left operand must be there as a whole, and be measured, before any of it is multiplied.
+    var needsWhole: Bool { quantised?.needsWhole ?? false }
+
+    /// The left operand, all of it. `up`: the linear branch of SwiGLU, where it is its output.
+    func measure(_ left: Matrix, up: Matrix? = nil, pool: Pool) {
+        if needsWhole { quantised?.measure(left, up: up, pool: pool) }
+    }
+
+    /// out = left W^T, or left W, (+ out) for any number of rows, after packing. `start`: the first row's place among
+    /// the stage's tokens; `worker` is this thread.
+    func multiply(_ out: Matrix, _ left: Matrix, at start: Int = 0, worker: Int = 0, accumulate: Bool = false) {
+        if let quantised {
+            return quantised.multiply(out, left, at: start, worker: worker, accumulate: accumulate)
+        }
         if let packed { return Gemm.times(out, left, packed, accumulate: accumulate) }
         if turned { return OpenBLAS.timesTransposed(out, left, weight, accumulate: accumulate) }
         OpenBLAS.times(out, left, weight, accumulate: accumulate)
@@ -82,8 +128,8 @@ struct LinearProduct: Sendable {
 /// Packs the weights of a stage in one run of the pool.
 func pack(_ first: LinearProduct, _ second: LinearProduct? = nil, _ third: LinearProduct? = nil, pool: Pool) {
     let one = first.packingTiles, two = one + (second?.packingTiles ?? 0)
-    pool.run(two + (third?.packingTiles ?? 0), stage: "pack weights") { tile, _ in
-        if tile < one { return first.pack(tile) }
-        if tile < two { second?.pack(tile - one) } else { third?.pack(tile - two) }
+    pool.run(two + (third?.packingTiles ?? 0), stage: "pack weights") { tile, worker in
+        if tile < one { return first.pack(tile, worker: worker) }
+        if tile < two { second?.pack(tile - one, worker: worker) } else { third?.pack(tile - two, worker: worker) }
     }
 }

@@ -10,15 +10,15 @@ struct WeightGradient: Sendable {
     let dY: Matrix
     let x: Matrix
     private let packedInput: Row
-    private let matmul: Recipe.Matmul
+    private let layer: Linear
 
-    init(dW: Matrix, dY: Matrix, x: Matrix, packedInput: Row, matmul: Recipe.Matmul) {
+    init(dW: Matrix, dY: Matrix, x: Matrix, packedInput: Row, layer: Linear) {
         precondition(dY.rows == x.rows && dW.rows == dY.columns && dW.columns == x.columns, "dW: shapes differ")
         self.dW = dW
         self.dY = dY
         self.x = x
         self.packedInput = packedInput
-        self.matmul = matmul
+        self.layer = layer
     }
 
     /// A multiple of sixteen tiles of at most 96 rows each, what a block of the kernel takes: threads of any power of
@@ -29,6 +29,7 @@ struct WeightGradient: Sendable {
     }
 
     func run(pool: Pool, stage: StaticString) {
+        if let quantised = layer.quantised { return run(quantised, pool, stage) }
         let depth = ActivationSlots.packedTokens(width: dW.columns)
         for start in stride(from: 0, to: x.rows, by: depth) {
             add(tokens: start, min(depth, x.rows - start), pool, stage)
@@ -36,12 +37,45 @@ struct WeightGradient: Sendable {
     }
 
     private func add(tokens start: Int, _ count: Int, _ pool: Pool, _ stage: StaticString) {
-        let input = WeightInput(x.rows(start, count), memory: packedInput, matmul: matmul)
+        let input = WeightInput(x.rows(start, count), memory: packedInput, matmul: layer.matmul)
         let dY = dY.rows(start, count), dW = dW, rows = Self.tileRows(dW.rows)
         input.pack(pool: pool)
         pool.run((dW.rows + rows - 1) / rows, stage: stage, flops: 2 * count * dW.rows * dW.columns) { tile, _ in
             let first = tile * rows, own = min(rows, dW.rows - first)
             input.add(to: dW.rows(first, own), dY: dY.columns(first, own))
+        }
+    }
+
+    /// With both operands quantised. Tokens are the depth: they run down the rows of both tensors.
+    private func run(_ quantised: QuantisedLinear, _ pool: Pool, _ stage: StaticString) {
+        var memory = PackingMemory(packedInput)
+        let ofOutput = quantised.operands.weightGradientOutput, ofInput = quantised.operands.weightGradientInput
+        let outputScales = ofOutput.scales(rows: dY.rows, columns: dY.columns, depthAlongColumns: false, &memory)
+        ofOutput.measure(dY, outputScales, pool: pool, scratch: quantised.workers)
+        let inputScales = ofInput.scales(rows: x.rows, columns: x.columns, depthAlongColumns: false,
+                                         by: layer.smoothing, &memory)
+        if let smoothing = layer.smoothing {
+            smoothing.set(inputScales, format: ofInput.format.number)
+        } else {
+            ofInput.measure(x, inputScales, pool: pool, scratch: quantised.workers)
+        }
+        quantised.look(dY, ofOutput.quantizer(outputScales), .weightGradientOutput, pool: pool)
+        quantised.look(x, ofInput.quantizer(inputScales), .weightGradientInput, pool: pool)
+        let (dW, dY, workers) = (dW, dY, quantised.workers), rows = Self.tileRows(dW.rows)
+        let left = ofOutput.quantizer(outputScales), most = ActivationSlots.quantisedTokens
+        let packing = memory.take(DotRight.floats(depth: min(most, x.rows), columns: x.columns))
+        for start in stride(from: 0, to: x.rows, by: most) {
+            let count = min(most, x.rows - start)
+            let right = DotRight(x.rows(start, count), row: start, transposed: false, ofInput.quantizer(inputScales),
+                                 memory: packing)
+            pool.run(right.packingTiles, stage: "pack inputs") { tile, _ in right.pack(tile) }
+            pool.run((dW.rows + rows - 1) / rows, stage: stage,
+                     flops: 2 * count * dW.rows * dW.columns) { tile, worker in
+                let first = tile * rows, own = min(rows, dW.rows - first)
+                let packed = DotLeft(dY.rows(start, count).columns(first, own), row: start, column: first,
+                                     transposed: true, left, memory: workers.row(worker))
+                DotGemm.times(dW.rows(first, own), packed, right, accumulate: true)
+            }
         }
     }
 }

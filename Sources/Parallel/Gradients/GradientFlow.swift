@@ -28,18 +28,25 @@ final class ShareSums {
     private let communicator: Communicator
     private var tickets: TicketQueue
     private let isCanonical: Bool
+    private let wire: WireFormat
 
-    init(_ state: TrainingState, _ groups: ShardGroups, _ communicator: Communicator, isCanonical: Bool) {
+    /// `wire`: what gradients are on their way. In few bits they go straight to their owners, since a partial sum that
+    /// is rounded at each hop would lose more with every rank.
+    init(_ state: TrainingState, _ groups: ShardGroups, _ communicator: Communicator, isCanonical: Bool,
+         wire: WireFormat) {
         self.state = state
         self.groups = groups
         self.communicator = communicator
         self.isCanonical = isCanonical
+        self.wire = wire
         tickets = TicketQueue(communicator)
     }
 
     /// How a sum travels. Labels keep units apart, so that ranks never mix them up.
     func style(_ unit: Int, _ group: Group) -> CollectiveStyle {
-        CollectiveStyle(algorithm: isCanonical && group.size > 2 ? .halvingDoubling : nil, label: UInt32(unit + 1))
+        let algorithm: Algorithm? = wire != .native ? .direct
+            : isCanonical && group.size > 2 ? .halvingDoubling : nil
+        return CollectiveStyle(wire: wire, algorithm: algorithm, label: UInt32(unit + 1))
     }
 
     /// Gradient share `unit` is summed over its group.

@@ -22,13 +22,14 @@ final class SharedGradients: GradientFlow {
 
     let movesEarly = true
 
-    init(_ state: TrainingState, slots: BlockSlots, pool: Pool, communicator: Communicator, groups: ShardGroups) {
+    init(_ state: TrainingState, slots: BlockSlots, pool: Pool, communicator: Communicator, groups: ShardGroups,
+         wire: WireFormat) {
         self.state = state
         self.slots = slots
         self.pool = pool
         self.communicator = communicator
         self.groups = groups
-        sums = ShareSums(state, groups, communicator, isCanonical: false)
+        sums = ShareSums(state, groups, communicator, isCanonical: false, wire: wire)
         tickets = TicketQueue(communicator)
         moving.reserveCapacity(slots.count)
     }

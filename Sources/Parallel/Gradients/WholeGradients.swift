@@ -25,14 +25,15 @@ final class WholeGradients: GradientFlow {
 
     let movesEarly = false
 
-    init(_ state: TrainingState, pool: Pool, communicator: Communicator?, groups: ShardGroups?, isReproducible: Bool) {
+    init(_ state: TrainingState, pool: Pool, communicator: Communicator?, groups: ShardGroups?, isReproducible: Bool,
+         wire: WireFormat) {
         self.state = state
         self.pool = pool
         self.communicator = communicator
         self.groups = groups
         self.isReproducible = isReproducible
         sums = communicator.flatMap { communicator in
-            groups.map { ShareSums(state, $0, communicator, isCanonical: isReproducible) }
+            groups.map { ShareSums(state, $0, communicator, isCanonical: isReproducible, wire: wire) }
         }
         tickets = communicator.map { TicketQueue($0) }
     }

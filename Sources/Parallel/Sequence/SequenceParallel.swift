@@ -63,15 +63,16 @@ public struct SequencePart: Sendable {
         targetCount = own.reduce(0) { $0 + ($1 < 0 ? 0 : 1) }
     }
 
-    /// The part as the model takes it. The views into its arrays are good for the time of `body`.
-    public func withMicroBatch<Result>(_ body: (MicroBatch) throws -> Result) rethrows -> Result {
+    /// The part as the model takes it. The views into its arrays are good for the time of `body`. `firstToken`: of the
+    /// whole micro-batch, among those of the step.
+    public func withMicroBatch<Result>(firstToken: Int = 0, _ body: (MicroBatch) throws -> Result) rethrows -> Result {
         let count = inputs.count
         return try Targets.lend(inputs, count: count) { inputs in
             try Targets.lend(targets, count: count) { targets in
                 try Targets.lend(positions, count: count) { positions in
                     try Targets.lend(starts, count: starts.count) { starts in
                         try body(MicroBatch(inputs: inputs, targets: targets, segments: Segments(starts),
-                                            sequence: sequence, positions: positions))
+                                            sequence: sequence, positions: positions, firstToken: firstToken))
                     }
                 }
             }

@@ -1,3 +1,4 @@
+import Recipe
 import Tensor
 
 /// One rank's share of a flat vector: a run of each unit, one behind the other in memory.
@@ -35,6 +36,15 @@ public struct Shard: Sendable {
         precondition(own.lowerBound <= range.lowerBound && range.upperBound <= own.upperBound,
                      "floats \(range) are not in this rank's share")
         return row.slice(offsets[unit] + range.lowerBound - own.lowerBound, range.count)
+    }
+
+    /// The flat ranges of a parameter that lie in this share, with their memory.
+    public func forEachPiece(of parameter: ParameterTable.Parameter,
+                             _ body: (Range<Int>, Row) throws -> Void) rethrows {
+        for (unit, range) in ranges.enumerated() {
+            let piece = range.clamped(to: parameter.range)
+            if !piece.isEmpty { try body(piece, part(piece, unit: unit)) }
+        }
     }
 
     public func unit(_ unit: Int) -> Row { part(ranges[unit], unit: unit) }

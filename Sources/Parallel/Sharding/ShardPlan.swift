@@ -79,7 +79,8 @@ public struct ShardPlan: Sendable {
         units.map { $0.share(parameterShare(of: rank), of: counts.parameters) }
     }
 
-    /// Parameters that the busiest rank updates over the mean: 1 but for blocks, and more where matrices are kept whole.
+    /// Parameters that the busiest rank updates over the mean: 1 but for blocks, and more where matrices are kept
+    /// whole.
     public var ownerImbalance: Double {
         let owned = (0..<worldSize).map { optimizerRanges(of: $0).reduce(0) { $0 + $1.count } }
         return Double((owned.max() ?? 0) * worldSize) / Double(max(1, owned.reduce(0, +)))

@@ -19,7 +19,9 @@ public struct ShardTraffic: Sendable, Equatable {
     public var bytes: Int { gradients + updated + gathered }
 
     /// `microBatches`: of each rank. `uses`: the blocks that a micro-batch uses one after the other.
-    public init(_ plan: ShardPlan, rank: Int, microBatches: Int, isReproducible: Bool, uses: [Int]) {
+    /// `gradientBytes`: of a gradient's number on its way.
+    public init(_ plan: ShardPlan, rank: Int, microBatches: Int, isReproducible: Bool, gradientBytes: Int = 4,
+                uses: [Int]) {
         let counts = plan.counts
         func rest(_ ranges: [Range<Int>], of wholes: [Range<Int>]) -> Int {
             zip(ranges, wholes).reduce(0) { $0 + $1.1.count - $1.0.count }
@@ -29,7 +31,7 @@ public struct ShardTraffic: Sendable, Equatable {
         let rounds = counts.gradients > 1 && !isReproducible ? microBatches : 1
         let replicas = plan.worldSize / counts.optimizer
         let owned = own.reduce(0) { $0 + $1.count }
-        gradients = 4 * (rounds * rest(gradient, of: units) + rest(own, of: gradient)
+        gradients = gradientBytes * (rounds * rest(gradient, of: units) + rest(own, of: gradient)
             + 2 * owned * (replicas - 1) / replicas)
         // In a ring a rank passes on everything but the last share.
         updated = 4 * rest(own, of: parameter)

@@ -25,11 +25,13 @@ public final class ShardedStep {
         let groups = communicator.map { ShardGroups(plan, $0) }
         self.state = state
         self.communicator = communicator
+        let wire: WireFormat = recipe.communication.gradients == .bf16 ? .bfloat16 : .native
         if let communicator, let groups, let slots = state.gradientSlots {
-            gradients = SharedGradients(state, slots: slots, pool: pool, communicator: communicator, groups: groups)
+            gradients = SharedGradients(state, slots: slots, pool: pool, communicator: communicator, groups: groups,
+                                        wire: wire)
         } else {
             gradients = WholeGradients(state, pool: pool, communicator: communicator, groups: groups,
-                                       isReproducible: recipe.training.reproducible)
+                                       isReproducible: recipe.training.reproducible, wire: wire)
         }
         weights = communicator.flatMap { communicator in
             groups.flatMap { groups in

@@ -37,15 +37,6 @@ public struct StateVector: Sendable {
     /// Whether it is not shared out.
     public var isWhole: Bool { (isOptimizers ? plan.counts.optimizer : plan.counts.parameters) == 1 }
 
-    /// The flat ranges of a parameter of its table that this rank holds, with their memory.
-    public func forEachPiece(of parameter: ParameterTable.Parameter,
-                             _ body: (Range<Int>, Row) throws -> Void) rethrows {
-        for (unit, range) in shard.ranges.enumerated() {
-            let piece = range.clamped(to: parameter.range)
-            if !piece.isEmpty { try body(piece, shard.part(piece, unit: unit)) }
-        }
-    }
-
     /// The state of a run of parameters that have the model's shape here.
     func part(_ run: ShardRun) -> Row {
         let shift = table.parameters[run.parameter].offset - plan.table.parameters[run.parameter].offset

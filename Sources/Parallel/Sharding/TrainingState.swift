@@ -93,7 +93,7 @@ public final class TrainingState: Sendable {
         for (number, parameter) in table.parameters.enumerated() {
             let whole = values.slice(0, parameter.count)
             Parameters.initialize(whole, number, of: table, seed: seed)
-            weightVector.forEachPiece(of: parameter) { piece, row in
+            weightShard.forEachPiece(of: parameter) { piece, row in
                 row.copy(whole.slice(piece.lowerBound - parameter.offset, piece.count))
             }
         }

@@ -129,15 +129,26 @@ public struct DotRight: Sendable {
     /// Packing is so many tiles of work, in any order, on any threads.
     public var packingTiles: Int { columnTiles * ((depth + Self.tileDepth - 1) / Self.tileDepth) }
 
+    /// The elements of the tensor that a tile packs.
+    public func source(_ number: Int) -> Matrix {
+        let (start, count, first, steps) = place(of: number)
+        return isTransposed ? x.rows(start, count).columns(first, steps) : x.rows(first, steps).columns(start, count)
+    }
+
+    /// Its columns, and its part of the depth.
+    private func place(of number: Int) -> (start: Int, count: Int, first: Int, steps: Int) {
+        let start = number % columnTiles * Self.tile, first = number / columnTiles * Self.tileDepth
+        return (start, min(Self.tile, columns - start), first, min(Self.tileDepth, depth - first))
+    }
+
     /// Quantises and packs one tile.
     public func pack(_ number: Int) {
-        let start = number % columnTiles * Self.tile, count = min(Self.tile, columns - start)
-        let first = number / columnTiles * Self.tileDepth
+        let (start, count, first, steps) = place(of: number)
         let source = isTransposed ? x.rows(start, count) : x.columns(start, count)
         let from = start * skein_dot_words(path.number, depth)
         let out = memory.slice(from, memory.count - from)
         unsafe withUnsafePointer(to: quantizer.loops(folded: scaling.isFolded)) { loops in
-            unsafe skein_dot_pack_right(path.number, count, depth, first, min(Self.tileDepth, depth - first), loops,
+            unsafe skein_dot_pack_right(path.number, count, depth, first, steps, loops,
                                         place.row + (isTransposed ? start : 0),
                                         place.column + (isTransposed ? 0 : start), source.all.pointer, x.stride,
                                         isTransposed ? 1 : 0, out.pointer)

@@ -88,6 +88,9 @@ public struct DelayedScale: Sendable, Equatable {
         (self.history, self.next, self.factor, self.skipped) = (history, next, factor, skipped)
     }
 
+    /// Whether a step has left an amax; before that, `factor` says nothing about the tensor.
+    public var hasHistory: Bool { history.contains { $0 > 0 } }
+
     /// The amax of one more use of the tensor in this step. Not-a-numbers stick.
     public mutating func record(_ amax: Float) {
         current = amax.isNaN || current.isNaN ? .nan : max(current, amax)

@@ -118,7 +118,7 @@ public struct Scales: Sendable {
             for index in 0..<out.count {
                 let place = index * block.columns
                 let part = elements.slice(place, min(block.columns, elements.count - place))
-                out[index] = larger(out[index], largestMagnitude(part))
+                out[index] = largerMagnitude(out[index], largestMagnitude(part))
             }
         }
     }
@@ -147,7 +147,7 @@ public struct Scales: Sendable {
 }
 
 /// The larger of two magnitudes, where infinities and not-a-numbers are larger than anything.
-private func larger(_ a: Float, _ b: Float) -> Float { a.bitPattern > b.bitPattern ? a : b }
+package func largerMagnitude(_ a: Float, _ b: Float) -> Float { a.bitPattern > b.bitPattern ? a : b }
 
 /// The largest magnitude of a row: infinite or not a number where one is. No order, so tiles may be taken in any.
 public func largestMagnitude(_ x: Row) -> Float { unsafe skein_largest_magnitude(x.count, x.pointer) }
@@ -155,6 +155,6 @@ public func largestMagnitude(_ x: Row) -> Float { unsafe skein_largest_magnitude
 /// The largest magnitude of a matrix, likewise.
 public func largestMagnitude(_ x: Matrix) -> Float {
     var largest: Float = 0
-    for index in 0..<x.rows { largest = larger(largest, largestMagnitude(x.row(index))) }
+    for index in 0..<x.rows { largest = largerMagnitude(largest, largestMagnitude(x.row(index))) }
     return largest
 }

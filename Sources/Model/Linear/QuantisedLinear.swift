@@ -1,0 +1,112 @@
+import Recipe
+import Tensor
+
+/// How a linear layer's operands are rounded in one step.
+struct QuantisedLinear: Sendable {
+    let operands: Operands<QuantisedOperand>
+    /// [threads, floats] a packed tile of each thread.
+    let workers: Matrix
+    /// [threads, ...] where each thread notes the largest magnitudes that it sees; this layer's begin at `place`.
+    let peaks: Matrix
+    let place: Int
+    /// Where the micro-batch's health is noted; nil: nowhere, as a rule.
+    let health: HealthNotes?
+
+    /// Looks at an operand whose scales are set.
+    func look(_ x: Matrix, _ quantizer: Quantizer, _ operand: Operand, pool: Pool) {
+        health?.look(x, quantizer, operand, of: place / PrecisionSetting.tensors, pool: pool)
+    }
+
+    /// A worker has seen some elements of a tensor.
+    func note(_ x: Matrix, _ tensor: OperandTensor, worker: Int) {
+        let peaks = peaks.row(worker), index = place + tensor.rawValue
+        peaks[index] = largerMagnitude(peaks[index], largestMagnitude(x))
+    }
+}
+
+/// One operand in one step.
+struct QuantisedOperand: Sendable {
+    let format: OperandFormat
+    /// The scale of the whole tensor; nil: scales come from the tensor itself.
+    let factor: Float?
+    let rounding: Rounding
+
+    /// Scales for a tensor of that shape, set as far as they are known.
+    func scales(rows: Int, columns: Int, depthAlongColumns: Bool, by smoothing: Smoothing? = nil,
+                _ memory: inout PackingMemory) -> Scales {
+        let granularity = smoothing?.granularity ?? format.granularity(depthAlongColumns: depthAlongColumns)
+        let scales = Scales(granularity, rows: rows, columns: columns, foldable: !format.setting.isFree,
+                            memory: memory.take(Scales.floats(granularity, rows: rows, columns: columns)))
+        if smoothing == nil, let factor { scales.set(factor) }
+        return scales
+    }
+
+    /// Makes the scales those of `x`, where they are not known. `scratch` as in `Scales.measure`.
+    func measure(_ x: Matrix, _ scales: Scales, pool: Pool, scratch: Matrix) {
+        guard factor == nil else { return }
+        scales.measure(x, format.rule, format: format.number, pool: pool, scratch: scratch)
+    }
+
+    func quantizer(_ scales: Scales) -> Quantizer { Quantizer(format.number, scales, rounding) }
+}
+
+/// A layer's product with its weight on the right, with both operands quantised: the weight while it is packed, once
+/// for all tokens, the left operand tile by tile.
+struct QuantisedProduct: Sendable {
+    private let linear: QuantisedLinear
+    private let isForward: Bool
+    private let left: QuantisedOperand
+    private let leftScales: Scales
+    private let right: DotRight
+    private let smoothing: Smoothing?
+
+    /// `memory` tells the tokens to come. Scales that come from the weight itself are measured here, on all threads.
+    init(_ linear: QuantisedLinear, weight: Matrix, isForward: Bool, smoothing: Smoothing?,
+         memory: inout PackingMemory) {
+        self.linear = linear
+        self.isForward = isForward
+        self.smoothing = isForward ? smoothing : nil
+        left = isForward ? linear.operands.forwardInput : linear.operands.inputGradientOutput
+        let operand = isForward ? linear.operands.forwardWeight : linear.operands.inputGradientWeight
+        let (depth, width) = isForward ? (weight.columns, weight.rows) : (weight.rows, weight.columns)
+        let scales = operand.scales(rows: weight.rows, columns: weight.columns, depthAlongColumns: isForward, &memory)
+        if let pool = memory.pool {
+            operand.measure(weight, scales, pool: pool, scratch: linear.workers)
+            linear.look(weight, operand.quantizer(scales), isForward ? .forwardWeight : .inputGradientWeight,
+                        pool: pool)
+        }
+        right = DotRight(weight, transposed: isForward, operand.quantizer(scales),
+                         memory: memory.take(DotRight.floats(depth: depth, columns: width)))
+        leftScales = left.scales(rows: memory.tokens, columns: depth, depthAlongColumns: true, by: self.smoothing,
+                                 &memory)
+    }
+
+    var packingTiles: Int { right.packingTiles }
+
+    func pack(_ tile: Int, worker: Int) {
+        if isForward { linear.note(right.source(tile), .weight, worker: worker) }
+        right.pack(tile)
+    }
+
+    /// Whether the left operand must be there as a whole before any of it is multiplied.
+    var needsWhole: Bool { left.factor == nil || smoothing != nil || linear.health != nil }
+
+    /// The left operand is complete. `up`: the linear branch that smooths it, if it is to be smoothed.
+    func measure(_ x: Matrix, up: Matrix?, pool: Pool) {
+        if let smoothing, let up {
+            smoothing.measure(x, up: up, pool: pool, scratch: linear.workers)
+            smoothing.set(leftScales, format: left.format.number)
+        } else {
+            left.measure(x, leftScales, pool: pool, scratch: linear.workers)
+        }
+        linear.look(x, left.quantizer(leftScales), isForward ? .forwardInput : .inputGradientOutput, pool: pool)
+    }
+
+    /// out = x W^T or x W (+ out), where x is the tokens from `start` on.
+    func multiply(_ out: Matrix, _ x: Matrix, at start: Int, worker: Int, accumulate: Bool) {
+        if smoothing == nil { linear.note(x, isForward ? .input : .outputGradient, worker: worker) }
+        let packed = DotLeft(x, row: start, transposed: false, left.quantizer(leftScales),
+                             memory: linear.workers.row(worker))
+        DotGemm.times(out, packed, right, accumulate: accumulate)
+    }
+}

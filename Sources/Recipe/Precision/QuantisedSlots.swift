@@ -1,0 +1,110 @@
+/// What the linear layers take of the activations' memory where their operands are quantised: weights and inputs as
+/// `Tensor`'s dot products pack them, and the scales of both operands of each product.
+struct QuantisedSlots {
+    private let setting: PrecisionSetting
+    private let shape: Recipe.ModelShape
+    private let tokens: Int
+
+    init(_ setting: PrecisionSetting, _ shape: Recipe.ModelShape, tokens: Int) {
+        self.setting = setting
+        self.shape = shape
+        self.tokens = tokens
+    }
+
+    /// Tokens whose share of a weight's gradient is summed at a time.
+    static let depth = 1_024
+
+    private var dim: Int { shape.dim }
+    private var heads: Int { shape.heads * shape.headDim }
+    private var fused: Int { (shape.heads + 2 * shape.keyHeads) * shape.headDim }
+    private var hidden: Int { shape.hiddenDim }
+
+    /// Of the stage that has the most.
+    var weights: Int {
+        let attention = max(forward(dim, fused) + forward(heads, dim), backward(fused, dim) + backward(dim, heads))
+        let gateUp = forward(dim, 2 * hidden)
+        // Its backward may have to make gate and up again.
+        return max(attention, gateUp + max(forward(hidden, dim), backward(dim, hidden) + backward(2 * hidden, dim)))
+    }
+
+    /// A product of [T, depth] with a weight of depth x width: y, or dX.
+    private func forward(_ depth: Int, _ width: Int) -> Int {
+        product(depth, width, setting.operands.forwardInput, setting.operands.forwardWeight)
+    }
+
+    private func backward(_ depth: Int, _ width: Int) -> Int {
+        product(depth, width, setting.operands.inputGradientOutput, setting.operands.inputGradientWeight)
+    }
+
+    private func product(_ depth: Int, _ width: Int, _ left: OperandSetting, _ right: OperandSetting) -> Int {
+        dotFloats(depth, width) + right.scaleFloats(outer: width, depth: depth)
+            + max(left.scaleFloats(outer: tokens, depth: depth), smoothScales)
+    }
+
+    /// Of the weight's gradient that has the most: a part of the tokens, packed, and the scales of all.
+    var input: Int {
+        let layers = [(dim, fused), (heads, dim), (dim, 2 * hidden), (hidden, dim)]
+        return layers.map { input, output in
+            dotFloats(min(tokens, Self.depth), input)
+                + max(setting.operands.weightGradientInput.scaleFloats(outer: input, depth: tokens), smoothScales)
+                + setting.operands.weightGradientOutput.scaleFloats(outer: output, depth: tokens)
+        }.max() ?? 0
+    }
+
+    /// For each layer: the factors of its channels or tokens, and the largest magnitude that is left.
+    var smoothing: Int {
+        switch setting.smoothing {
+        case .none, .auto: 0
+        case .channel: hidden + 1
+        case .token: tokens + 1
+        }
+    }
+
+    private var smoothScales: Int { smoothing == 0 ? 0 : smoothScaleFloats(smoothing - 1) }
+}
+
+/// A right operand of dot products: pairs of rows, strips of 64 columns.
+private func dotFloats(_ rows: Int, _ columns: Int) -> Int { packedFloats((rows + 1) / 2 * 2, columns) }
+
+extension Recipe.ModelShape {
+    /// Floats that one thread packs a left operand into, where operands are quantised: some tokens of the widest
+    /// tensor, or some outputs over as many tokens as a weight's gradient takes at a time.
+    public func quantisedTileFloats(tokens: Int) -> Int {
+        let widths = [dim, heads * headDim, (heads + 2 * keyHeads) * headDim, 2 * hiddenDim]
+        let depth = min(tokens, ActivationSlots.quantisedTokens)
+        return max(ActivationSlots.tileRows * rowFloats(widths.max() ?? 0), 96 * rowFloats(depth))
+    }
+
+    /// Linear layers whose operands are rounded: four in each block.
+    public var linearLayers: Int { 4 * layers }
+}
+
+extension PrecisionSetting {
+    /// Tensors of a linear layer whose largest magnitudes are noted: input, weight, gradient of the output.
+    public static let tensors = 3
+
+    /// Delayed scales of a model of so many linear layers, one for each such operand.
+    public func delayedScales(_ shape: Recipe.ModelShape) -> Int {
+        Operand.allCases.count { operands[$0].scaling == .delayed } * shape.linearLayers
+    }
+
+    /// Floats that one of them takes in a checkpoint: its history, and where that goes on, its factor, and what it
+    /// passed over.
+    public var scaleStateFloats: Int { history + 3 }
+
+    /// What quantisation takes beside the activations' slots: for each thread a packed tile and the largest magnitudes
+    /// that it has seen, those of all threads, and the delayed scales as a checkpoint has them.
+    public func floats(_ shape: Recipe.ModelShape, tokens: Int, threads: Int) -> Int {
+        let noted = Self.tensors * shape.linearLayers
+        return padded(threads * shape.quantisedTileFloats(tokens: tokens)) + padded(threads * padded(noted))
+            + padded(noted) + padded(delayedScales(shape) * scaleStateFloats)
+    }
+}
+
+extension ActivationSlots {
+    /// Tokens whose share of a weight's gradient is summed at a time, where operands are quantised.
+    public static let quantisedTokens = QuantisedSlots.depth
+}
+
+/// From one row of a packed left operand to the next.
+private func rowFloats(_ depth: Int) -> Int { ((depth + 1) / 2 * 2 + 15) / 16 * 16 + 16 }
