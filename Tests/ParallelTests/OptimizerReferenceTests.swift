@@ -18,7 +18,7 @@ import Musl
         let name: Recipe.OptimizerName
         var beta1 = 0.9
         var beta2 = 0.95
-        /// Of the weights' distance. Where gradients have told a basis little, it is as exact as their rounding lets it.
+        /// Of the weights' distance. A basis that gradients tell little is only as exact as their rounding.
         var limit: Double { name == .soap ? 1e-3 : 1e-5 }
         var description: String { "\(name), betas \(beta1) and \(beta2)" }
     }
