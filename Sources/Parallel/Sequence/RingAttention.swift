@@ -8,8 +8,8 @@ import Tensor
 ///
 /// Own keys first, by the kernel of a rank alone; then those of the rank before, and so on; what a query has seen so
 /// far is merged with what it sees now. The backward has keys and values come once more, and sends what its queries
-/// find for their gradients back to their owner, who adds it up in the order in which it comes: the order of ranks behind
-/// its own. Memory is a few blocks of one rank's keys and values, whatever the length.
+/// find for their gradients back to their owner, who adds it up in the order in which it comes: the order of ranks
+/// behind its own. Memory is a few blocks of one rank's keys and values, whatever the length.
 final class RingAttention: SharedAttention {
     let keptFloats = 0
     private let shape: AttentionShape
