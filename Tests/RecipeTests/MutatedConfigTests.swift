@@ -37,6 +37,14 @@ import Testing
         #expect(line?.hasPrefix("x.toml:2: not valid TOML") == true, "\(line ?? "accepted")")
     }
 
+    /// Quotes in comments and in other texts begin none, so what follows is looked at.
+    @Test(arguments: ["# \"\"\"", "separator = \"a'''b\"", "separator = 'a\"\"\"b'", "# don't, and ''' neither"])
+    func headersBehindQuotes(_ text: String) {
+        let line = load("[data]\n" + text + "\n[{x]\n")
+        #expect(line?.hasPrefix("x.toml:3: not valid TOML") == true, "\(line ?? "accepted")")
+        #expect(load("[data]\n" + text + "\n[training]\n") == nil)
+    }
+
     /// A key's default that does not fit what was given: the line says where that was.
     @Test func contradictionsNameTheirPlace() {
         #expect(load("[model]\ndim = 100\nn_heads = 8\n")?.hasPrefix("x.toml:3: model.n_heads = 8 does") == true)

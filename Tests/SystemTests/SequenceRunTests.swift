@@ -22,8 +22,7 @@ import Testing
         }
     }
 
-    /// The losses are one rank's, whatever the method, the degree and the stage of ZeRO; the run says who shares what, and
-    /// sends what it planned.
+    /// The losses are one rank's, whatever the method, the degree and the stage of ZeRO; the run says who shares what.
     @Test func lossesAreThoseOfOneRank() throws {
         let place = try Workplace()
         _ = try train(1, place, ["--job.name", "alone", "--training.steps", "8"])
