@@ -53,6 +53,11 @@ private struct BackwardHead {
         valuesTransposed = packTransposed(shape.value(qkv, keyHead), &memory)
         keys = memory.matrix(qkv.rows, shape.headDim)
         scaleRows(keys, shape.key(qkv, keyHead), by: 1)
+        if shape.isRounded {
+            roundToBF16(keysTransposed)
+            roundToBF16(valuesTransposed)
+            roundToBF16(keys)
+        }
         dKeys = memory.matrix(qkv.rows, shape.headDim)
         dValues = memory.matrix(qkv.rows, shape.headDim)
         query = memory.matrix(size, shape.headDim)
@@ -70,6 +75,10 @@ private struct BackwardHead {
             let rows = min(size, queries.rows - start), first = start / AttentionShape.block
             scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.binaryTemperature)
             copyWithDots(dOutBlock.rows(0, rows), delta.slice(0, rows), dOut.rows(start, rows), out.rows(start, rows))
+            if shape.isRounded {
+                roundToBF16(query.rows(0, rows))
+                roundToBF16(dOutBlock.rows(0, rows))
+            }
             prefetch(queries, block: start + size)
             prefetch(dOut, block: start + size)
             prefetch(out, block: start + size)
@@ -134,6 +143,10 @@ private struct BackwardHead {
                 weights[lanes: i] = p
                 dScores[lanes: i] = p * (dScores[lanes: i] - pull)
             }
+        }
+        if shape.isRounded {
+            roundToBF16(part(weight).columns(0, width))
+            roundToBF16(part(dScore).columns(0, width))
         }
     }
 }

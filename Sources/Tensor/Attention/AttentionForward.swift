@@ -79,6 +79,10 @@ private struct ForwardHead {
         keysTransposed = packTransposed(shape.key(qkv, keyHead), &memory)
         values = memory.matrix(keyCount, shape.headDim)
         scaleRows(values, shape.value(qkv, keyHead), by: 1)
+        if shape.isRounded {
+            roundToBF16(keysTransposed)
+            roundToBF16(values)
+        }
         query = memory.matrix(size, shape.headDim)
         sum = memory.matrix(size, shape.headDim)
         score = memory.matrix(size, AttentionShape.block)
@@ -91,6 +95,7 @@ private struct ForwardHead {
         for start in Swift.stride(from: first, to: queries.rows, by: size) {
             let rows = min(size, queries.rows - start)
             scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.binaryTemperature)
+            if shape.isRounded { roundToBF16(query.rows(0, rows)) }
             prefetch(queries, block: start + size)
             for key in 0..<(start / AttentionShape.block) { visit(block: key, rows: 0..<rows) }
             for own in AttentionShape.Parts(of: rows, by: AttentionShape.block) {
@@ -137,6 +142,8 @@ private struct ForwardHead {
     }
 
     private func addValues(block: Int, rows: Range<Int>, keys: Int) {
+        // The denominators have the weights as they were.
+        if shape.isRounded { roundToBF16(score.rows(rows.lowerBound, rows.count).columns(0, keys)) }
         tileGemm(sum.rows(rows.lowerBound, rows.count), score.rows(rows.lowerBound, rows.count).columns(0, keys),
                  values.rows(block * AttentionShape.block, keys), accumulate: block > 0)
     }
