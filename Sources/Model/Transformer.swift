@@ -83,7 +83,8 @@ public final class Transformer {
         let slots = ActivationSlots(shape, vocabulary: table.vocabulary, tokens: maxTokens,
                                     recomputation: recomputation, exchanged: attention?.keptFloats ?? 0,
                                     precision: formats?.setting)
-        let attentionShape = AttentionShape(heads: shape.heads, keyHeads: shape.keyHeads, headDim: shape.headDim)
+        let attentionShape = AttentionShape(heads: shape.heads, keyHeads: shape.keyHeads, headDim: shape.headDim,
+                                            isRounded: formats?.setting.roundsAttention ?? false)
         arena = try Arena(name: "activations", capacity: slots.totalFloats
             + RotaryTable.floats(positions: sequence, headDim: shape.headDim)
             + (attention == nil

@@ -154,6 +154,7 @@ public struct Recipe: Sendable, Equatable {
         /// Optimizer steps that delayed scales look back on; 0: as the recipe has it.
         public var amaxHistory = 0
         public var smoothSwiGLU = Smoothing.auto
+        public var attention = AttentionOperands.auto
         /// For `custom`: the operands of y = X W^T, dX = dY W, dW = dY^T X.
         public var forwardInput = "BF16"
         public var forwardWeight = "BF16"
@@ -171,6 +172,10 @@ public struct Recipe: Sendable, Equatable {
         case fp8Paper = "fp8-paper"
         case custom
     }
+
+    /// What the operands of attention's products are rounded to; softmax is fp32 always. `auto`: bf16 for the recipes
+    /// bf16 and fp8-hybrid, else fp32.
+    public enum AttentionOperands: String, Sendable, CaseIterable { case auto, fp32, bf16 }
 
     /// What the down projection's input is divided by before it is quantised (Smooth-SwiGLU, 2409.12517): the largest
     /// magnitude of the linear branch for each channel, as the paper has it, or for each token, as its authors' code.

@@ -82,6 +82,8 @@ extension Recipe {
                  "steps that delayed scales look back on; 0: 16, or 1 for fp8-paper"),
         .choice("precision.smooth_swiglu", \.precision.smoothSwiGLU,
                 "smooth the down projection's input by channel or by token; auto: by channel for fp8-paper"),
+        .choice("precision.attention", \.precision.attention,
+                "operands of attention's products; auto: bf16 for bf16 and fp8-hybrid, else fp32"),
         .text("precision.forward_input", \.precision.forwardInput,
               "for custom: X in y = X W^T: a format, then delayed, tensor, row or AxB; stochastic; free"),
         .text("precision.forward_weight", \.precision.forwardWeight, "for custom: W in y = X W^T"),

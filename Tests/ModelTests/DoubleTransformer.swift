@@ -63,8 +63,12 @@ struct DoubleTransformer {
             }
             let normed = norm(residual, prefix + "input_layernorm.weight")
             let qkv = linears(normed, 0, ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])
-            let attended = tape.attention(q: turned(qkv[0]), k: turned(qkv[1]), v: qkv[2],
-                                          heads: shape.heads, keyHeads: shape.keyHeads, starts: batch.starts)
+            let (q, k) = (turned(qkv[0]), turned(qkv[1]))
+            let attended = oracle?.setting.roundsAttention == true
+                ? tape.roundedAttention(q: q, k: k, v: qkv[2], heads: shape.heads, keyHeads: shape.keyHeads,
+                                        starts: batch.starts) { QuantisedOracle.rounded($0, .bf16, nil) }
+                : tape.attention(q: q, k: k, v: qkv[2], heads: shape.heads, keyHeads: shape.keyHeads,
+                                 starts: batch.starts)
             residual = tape.add(residual, linears(attended, 1, ["self_attn.o_proj"])[0])
             let middle = norm(residual, prefix + "post_attention_layernorm.weight")
             let gateUp = linears(middle, 2, ["mlp.gate_proj", "mlp.up_proj"])

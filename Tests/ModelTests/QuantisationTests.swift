@@ -19,9 +19,10 @@ struct PrecisionCase: Sendable, CustomStringConvertible {
     }
 
     /// The six operands of `custom`, in their order.
-    init(_ texts: [String]) {
+    init(_ texts: [String], attention: Recipe.AttentionOperands = .auto) {
         var precision = Recipe().precision
         precision.recipe = .custom
+        precision.attention = attention
         (precision.forwardInput, precision.forwardWeight) = (texts[0], texts[1])
         (precision.inputGradientOutput, precision.inputGradientWeight) = (texts[2], texts[3])
         (precision.weightGradientOutput, precision.weightGradientInput) = (texts[4], texts[5])
@@ -76,7 +77,9 @@ extension ModelCase {
     static let cases = [TransformerTests.cases[2], TransformerTests.cases[4], TransformerTests.cases[5]]
 
     /// The gradient of every parameter is that of a Double model which rounds the same operands, now and with scales
-    /// that come from smaller weights the step before; and it is not the gradient without rounding.
+    /// that come from smaller weights the step before; and it is not the gradient without rounding. A number that lies
+    /// between two of a format may fall to the other one in fp32, which moves what comes after it by a step of the
+    /// format: less than a fifth of what all rounding does, while one operand that is rounded otherwise does more.
     @Test(arguments: cases, PrecisionCase.all)
     func gradientsEqualTheDoubleModel(_ each: ModelCase, _ precision: PrecisionCase) throws {
         let growth: Float = 1.7
@@ -88,9 +91,9 @@ extension ModelCase {
                 weights, each.batch, seed: Double(each.scale))
             let exact = DoubleTransformer(table: each.table).lossAndGradient(weights, each.batch,
                                                                              seed: Double(each.scale)).gradient
-            #expect(abs(result.losses[0] - loss) < 2e-4 * loss, "step \(step): \(result.losses[0]) for \(loss)")
+            #expect(abs(result.losses[0] - loss) < 1e-3 * loss, "step \(step): \(result.losses[0]) for \(loss)")
             let error = relativeError(result.gradients, want), rounding = relativeError(want, exact)
-            #expect(error < 0.1 * rounding, "\(precision), step \(step): \(error) beside \(rounding) of rounding")
+            #expect(error < 0.2 * rounding, "\(precision), step \(step): \(error) beside \(rounding) of rounding")
             oracle.finish()
         }
     }
@@ -99,7 +102,7 @@ extension ModelCase {
     @Test(arguments: cases) func delayedScalesFollow(_ each: ModelCase) throws {
         let delayed = try each.steps(3, PrecisionCase(.fp8Hybrid))
         let current = try each.steps(1, PrecisionCase(["E4M3 tensor", "E4M3 tensor", "E5M2 tensor", "E4M3 tensor",
-                                                       "E5M2 tensor", "E4M3 tensor"]))
+                                                       "E5M2 tensor", "E4M3 tensor"], attention: .bf16))
         for result in delayed {
             #expect(result.losses == current[0].losses)
             #expect(mismatch(result.gradients, current[0].gradients) == nil)

@@ -13,7 +13,10 @@ struct AttentionCase: Sendable, CustomStringConvertible {
     let starts: [Int]
 
     var tokens: Int { starts[starts.count - 1] }
-    var shape: AttentionShape { AttentionShape(heads: heads, keyHeads: keyHeads, headDim: headDim) }
+    var isRounded = false
+    var shape: AttentionShape {
+        AttentionShape(heads: heads, keyHeads: keyHeads, headDim: headDim, isRounded: isRounded)
+    }
     var longest: Int { zip(starts, starts.dropFirst()).map { $1 - $0 }.reduce(0, max) }
     var qkv: [Float] { normals(tokens * shape.fusedColumns, seed: tokens, size: 1.5) }
     var dOut: [Float] { normals(tokens * heads * headDim, seed: tokens + 1) }

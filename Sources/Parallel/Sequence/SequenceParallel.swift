@@ -22,8 +22,9 @@ public final class SequenceParallel {
         self.group = group
         method = recipe.contextMethod
         memory = try Arena(name: "sequence exchange", capacity: sizes.floats(recipe.model, threads: pool.threads))
-        attention = sharedAttention(recipe.model, method, sizes, pool: pool, communicator: communicator,
-                                    memory: memory)
+        attention = sharedAttention(recipe.model, method, sizes,
+                                    isRounded: recipe.precision.checked?.roundsAttention ?? false, pool: pool,
+                                    communicator: communicator, memory: memory)
     }
 
     /// Whether this rank speaks for its group, where each group counts once.

@@ -15,8 +15,10 @@ public protocol SharedAttention: AttentionStrategy {
 
 /// Of a task on `degree` ranks; `memory` gives `SequenceMemory.floats`.
 public func sharedAttention(_ model: Recipe.ModelShape, _ method: Recipe.ContextMethod, _ sizes: SequenceMemory,
-                            pool: Pool, communicator: Communicator, memory: Arena) -> any SharedAttention {
-    let shape = AttentionShape(heads: model.heads, keyHeads: model.keyHeads, headDim: model.headDim)
+                            isRounded: Bool = false, pool: Pool, communicator: Communicator,
+                            memory: Arena) -> any SharedAttention {
+    let shape = AttentionShape(heads: model.heads, keyHeads: model.keyHeads, headDim: model.headDim,
+                               isRounded: isRounded)
     let buffers = sizes.buffers.map { memory.take($0) }
     let scratch = memory.take(rows: pool.threads, columns: shape.scratchFloats(segment: sizes.longest))
     if method == .ulysses {

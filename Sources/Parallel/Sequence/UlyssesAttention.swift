@@ -184,7 +184,8 @@ final class UlyssesAttention: SharedAttention {
                                 out: far.out.columns(query * shape.headDim, heads * shape.headDim),
                                 logSum: Matrix(logSum, rows: heads, columns: task.tokens),
                                 firstColumn: column, firstOutput: query * shape.headDim)
-                body(AttentionShape(heads: heads, keyHeads: run.keys.count, headDim: shape.headDim), part,
+                body(AttentionShape(heads: heads, keyHeads: run.keys.count, headDim: shape.headDim,
+                                    isRounded: shape.isRounded), part,
                      Segments(starts))
                 column += width
                 query += heads

@@ -6,6 +6,8 @@ public struct PrecisionSetting: Sendable, Equatable {
     /// Optimizer steps whose largest magnitudes a delayed scale looks back on.
     public let history: Int
     public let smoothing: Recipe.Smoothing
+    /// Whether the operands of attention's products are rounded to bf16.
+    public let roundsAttention: Bool
 
     /// Whether any scale follows its tensor with a delay, and so is state of the run.
     public var hasDelayed: Bool { Operand.allCases.contains { operands[$0].scaling == .delayed } }
@@ -20,6 +22,10 @@ extension Recipe.Precision {
                 throw BadInput("precision.smooth_swiglu = \"\(smoothSwiGLU.rawValue)\" scales what is quantised, and "
                     + "precision.recipe = \"fp32\" quantises nothing; take another recipe, or none")
             }
+            guard attention != .bf16 else {
+                throw BadInput("precision.attention = \"bf16\" comes with linear layers in few bits; take "
+                    + "precision.recipe = \"bf16\", or leave attention in fp32")
+            }
             return nil
         }
         let operands = try Operands { (operand: Operand) throws(BadInput) -> OperandSetting in
@@ -33,7 +39,9 @@ extension Recipe.Precision {
             }
         }
         return PrecisionSetting(operands: operands, history: amaxHistory == 0 ? standardHistory : amaxHistory,
-                                smoothing: own)
+                                smoothing: own,
+                                roundsAttention: attention == .auto ? recipe == .bf16 || recipe == .fp8Hybrid
+                                    : attention == .bf16)
     }
 
     /// The same after `validate`, which has found nothing wrong.

@@ -56,6 +56,11 @@ struct BackwardHead {
         valuesTransposed = packTransposed(values, &memory)
         self.keys = memory.matrix(keys.rows, shape.headDim)
         scaleRows(self.keys, keys, by: 1)
+        if shape.isRounded {
+            roundToBF16(keysTransposed)
+            roundToBF16(valuesTransposed)
+            roundToBF16(self.keys)
+        }
         dKeys = memory.matrix(keys.rows, shape.headDim)
         dValues = memory.matrix(keys.rows, shape.headDim)
         query = memory.matrix(size, shape.headDim)
@@ -73,6 +78,10 @@ struct BackwardHead {
             let rows = min(size, queries.rows - start), first = start / AttentionShape.block
             scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.binaryTemperature)
             copyWithDots(dOutBlock.rows(0, rows), delta.slice(0, rows), dOut.rows(start, rows), out.rows(start, rows))
+            if shape.isRounded {
+                roundToBF16(query.rows(0, rows))
+                roundToBF16(dOutBlock.rows(0, rows))
+            }
             prefetch(queries, block: start + size)
             prefetch(dOut, block: start + size)
             prefetch(out, block: start + size)
@@ -137,6 +146,10 @@ struct BackwardHead {
                 weights[lanes: i] = p
                 dScores[lanes: i] = p * (dScores[lanes: i] - pull)
             }
+        }
+        if shape.isRounded {
+            roundToBF16(part(weight).columns(0, width))
+            roundToBF16(part(dScore).columns(0, width))
         }
     }
 }

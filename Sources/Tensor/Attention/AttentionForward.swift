@@ -83,6 +83,10 @@ struct ForwardHead {
         keysTransposed = packTransposed(keys, &memory)
         self.values = memory.matrix(keyCount, shape.headDim)
         scaleRows(self.values, values, by: 1)
+        if shape.isRounded {
+            roundToBF16(keysTransposed)
+            roundToBF16(self.values)
+        }
         query = memory.matrix(size, shape.headDim)
         sum = memory.matrix(size, shape.headDim)
         score = memory.matrix(size, AttentionShape.block)
@@ -95,6 +99,7 @@ struct ForwardHead {
         for start in Swift.stride(from: first, to: queries.rows, by: size) {
             let rows = min(size, queries.rows - start)
             scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.binaryTemperature)
+            if shape.isRounded { roundToBF16(query.rows(0, rows)) }
             prefetch(queries, block: start + size)
             for key in 0..<(start / AttentionShape.block) { visit(block: key, rows: 0..<rows) }
             for own in AttentionShape.Parts(of: rows, by: AttentionShape.block) {
@@ -141,6 +146,8 @@ struct ForwardHead {
     }
 
     func addValues(block: Int, rows: Range<Int>, keys: Int) {
+        // The denominators have the weights as they were.
+        if shape.isRounded { roundToBF16(score.rows(rows.lowerBound, rows.count).columns(0, keys)) }
         tileGemm(sum.rows(rows.lowerBound, rows.count), score.rows(rows.lowerBound, rows.count).columns(0, keys),
                  values.rows(block * AttentionShape.block, keys), accumulate: block > 0)
     }

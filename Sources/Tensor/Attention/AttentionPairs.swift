@@ -107,6 +107,7 @@ extension ForwardHead {
         for start in Swift.stride(from: 0, to: queries.rows, by: size) {
             let rows = min(size, queries.rows - start)
             scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.binaryTemperature)
+            if shape.isRounded { roundToBF16(query.rows(0, rows)) }
             for key in 0..<whole { visit(block: key, rows: 0..<rows) }
             if rest > 0 { visitRest(block: whole, rows: rows, keys: rest) }
             for row in 0..<rows { merge(row, into: out.row(start + row), logSum: logSum, at: start + row) }
@@ -147,6 +148,10 @@ extension BackwardHead {
             let rows = min(size, queries.rows - start), isBegun = !isFirst || start > 0
             scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.binaryTemperature)
             copyWithDots(dOutBlock.rows(0, rows), delta.slice(0, rows), dOut.rows(start, rows), out.rows(start, rows))
+            if shape.isRounded {
+                roundToBF16(query.rows(0, rows))
+                roundToBF16(dOutBlock.rows(0, rows))
+            }
             let logSums = logSum.slice(start, rows)
             for seen in AttentionShape.Parts(of: keys.rows, by: width) {
                 makeSlopes(block: seen.lowerBound / width, rows: 0..<rows, keys: seen.count, logSum: logSums)

@@ -7,9 +7,13 @@ public struct AttentionShape: Sendable, Equatable {
     public let heads: Int
     public let keyHeads: Int
     public let headDim: Int
+    /// Whether the operands of its products are rounded to bf16: queries (scaled), keys, values, weights, and their
+    /// gradients. Products of such are exact in fp32; softmax, sums and what a softmax's backward subtracts are fp32.
+    public let isRounded: Bool
 
-    public init(heads: Int, keyHeads: Int, headDim: Int) {
+    public init(heads: Int, keyHeads: Int, headDim: Int, isRounded: Bool = false) {
         precondition(heads % keyHeads == 0 && headDim % 2 == 0, "heads must divide by key heads, headDim by 2")
+        self.isRounded = isRounded
         self.heads = heads
         self.keyHeads = keyHeads
         self.headDim = headDim
