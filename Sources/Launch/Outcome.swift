@@ -73,7 +73,6 @@ package struct Outcome: Equatable {
             let isShown = (ranks == 1 || (rank == 0 && status == 2)) && !lastError.isEmpty
             self.init(code: status == 2 ? 2 : 1, line: isShown ? nil : "rank \(rank): \(text)")
         }
-        self.rank = rank
     }
 }
 

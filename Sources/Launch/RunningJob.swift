@@ -239,6 +239,7 @@ final class RunningJob {
         if let (rank, ending) = firstFailure {
             var outcome = Outcome(rank: rank, of: job.ranks, ending: ending, lastError: ranks[rank].lastError.text,
                                   requested: requested, memoryKills: memoryKills() - memoryKillsBefore)
+            outcome.rank = rank
             outcome.portWasTaken = portWasTaken
             outcome.mayComeAgain = outcome.code == 1 && heeded == 0
             return outcome

@@ -96,7 +96,12 @@ struct RemoteOptions: ParsableArguments {
             let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             return (String(parts[0]), String(parts[1]))
         }, uniquingKeysWith: { $1 })
-        let shell = RemoteShell(command: ssh.split(separator: " ").map(String.init),
+        var command = ssh.split(separator: " ").map(String.init)
+        guard let path = ProcessEnvironment.find(command[0]) else {
+            throw BadInput("there is no \(command[0]) here; install it (openssh-client), or name another by --ssh")
+        }
+        command[0] = path
+        let shell = RemoteShell(command: command,
                                 folder: cwd ?? FileManager.default.currentDirectoryPath,
                                 program: program ?? ProcessEnvironment.program(), variables: variables)
         return job.on(hosts, shell: shell, master: (masterAddress ?? first.address, masterPort))

@@ -17,9 +17,9 @@ import Wire
         try Data("#!/bin/sh\n\(ssh)\n".utf8).write(to: URL(fileURLWithPath: trial.place + "/ssh"))
         let shell = RemoteShell(command: ["/bin/sh", trial.place + "/ssh"], folder: folder ?? trial.place,
                                 program: "/bin/sh", variables: ["GREETING": "it's \"two\" words"])
-        try trial.run(ranks: hosts.reduce(0) { $0 + $1.slots }, script) {
+        try trial.run(ranks: hosts.reduce(0) { $0 + $1.slots }, script, change: {
             $0.on(hosts, shell: shell, master: ("node1", 29_511))
-        }
+        })
     }
 
     private static let two = [JobHost(name: "me@node1", slots: 2), JobHost(name: "node2")]
@@ -60,20 +60,23 @@ import Wire
         trial.channels.grace = 0
         try run(trial, Self.two, """
             echo $$ > "$PLACE/.pid-$RANK"; mv "$PLACE/.pid-$RANK" "$PLACE/pid-$RANK"
+            echo "$SKEIN_SECRET_FILE" > "$PLACE/file-$RANK"
             if [ $RANK = 0 ]; then hear pid-1 >/dev/null; hear pid-2 >/dev/null; exit 1; fi; sleep 600
             """)
         #expect(trial.code == 1 && trial.areGone(["pid-0", "pid-1", "pid-2"]))
+        for rank in 0..<3 { #expect(!FileManager.default.fileExists(atPath: trial.lines("file-\(rank)")[0])) }
     }
 
-    /// The first request reaches the ranks as a signal, and they end as they like.
+    /// The first request reaches the ranks as a signal, and they end as they like. (A shell in the background has SIGINT
+    /// ignored and cannot trap it, other programs can.)
     @Test func requestsComeThrough() throws {
         let trial = try Trial()
         let place = trial.place
         trial.channels.requests = {
-            (0..<3).allSatisfy { FileManager.default.fileExists(atPath: "\(place)/ready-\($0)") } ? (1, SIGINT) : (0, 0)
+            (0..<3).allSatisfy { FileManager.default.fileExists(atPath: "\(place)/ready-\($0)") } ? (1, SIGTERM) : (0, 0)
         }
         try run(trial, Self.two, """
-            trap 'echo saved; exit 0' INT; tell ready-$RANK yes; while :; do sleep 0.02; done
+            trap 'echo saved; exit 0' TERM; tell ready-$RANK yes; while :; do sleep 0.02; done
             """)
         #expect(trial.code == 0, "\(trial.errors)")
         #expect(Set(trial.output) == ["saved", "[rank 1] saved", "[rank 2] saved"])
@@ -101,7 +104,7 @@ import Wire
             echo "$RANK $*" >> "$PLACE/starts"
             if [ $RANK = 1 ] && [ "$(grep -c '^1' "$PLACE/starts")" -le 2 ]; then kill -9 $$; fi
             [ $RANK = 1 ] || while [ "$(grep -c '^1' "$PLACE/starts")" -le 2 ]; do sleep 0.01; done
-            """, arguments: ["sh", "once"]) { $0.restarting(allowed, adding: ["more"]) }
+            """, arguments: ["sh", "once"], change: { $0.restarting(allowed, adding: ["more"]) })
         let starts = trial.lines("starts").filter { $0.hasPrefix("1") }
         #expect(starts == (["1 once", "1 once more", "1 once more"]).prefix(min(allowed, 2) + 1).map { $0 })
         #expect(trial.code == (allowed < 2 ? 1 : 0), "\(trial.errors)")
@@ -113,9 +116,9 @@ import Wire
     /// What is wrong with the input will be wrong again.
     @Test func badInputIsFinal() throws {
         let trial = try Trial()
-        try trial.run(ranks: 2, "echo x >> \"$PLACE/starts\"; echo 'skein: bad' >&2; exit 2") {
+        try trial.run(ranks: 2, "echo x >> \"$PLACE/starts\"; echo 'skein: bad' >&2; exit 2", change: {
             $0.restarting(3, adding: [])
-        }
+        })
         #expect(trial.code == 2 && trial.lines("starts").count <= 2)
     }
 }

@@ -62,13 +62,13 @@ extension LoadedModel {
         }
         let longest = min(window, (documents.map(\.count).max() ?? 1) - 1)
         var result = TextEvaluation()
+        result.documents = texts.count
         guard longest > 0 else { return result }
         let decoder = try self.decoder(longest, 0, pool, scores: true)
         var bands = [0..<16] + (4..<40).map { 1 << $0..<1 << ($0 + 1) }
         bands = bands.filter { $0.lowerBound < longest }
         result.bands = bands.map { TextEvaluation.Band($0.lowerBound, min($0.upperBound, longest) - 1) }
         for tokens in documents {
-            result.documents += 1
             var scored = 0
             for start in Swift.stride(from: 0, to: tokens.count - 1, by: stride) {
                 let inputs = Array(tokens[start..<min(start + window, tokens.count - 1)])
