@@ -67,13 +67,14 @@ import Wire
         for rank in 0..<3 { #expect(!FileManager.default.fileExists(atPath: trial.lines("file-\(rank)")[0])) }
     }
 
-    /// The first request reaches the ranks as a signal, and they end as they like. (A shell in the background has SIGINT
-    /// ignored and cannot trap it, other programs can.)
+    /// The first request reaches the ranks as a signal, and they end as they like. (A shell in the background has
+    /// SIGINT ignored and cannot trap it, other programs can.)
     @Test func requestsComeThrough() throws {
         let trial = try Trial()
         let place = trial.place
         trial.channels.requests = {
-            (0..<3).allSatisfy { FileManager.default.fileExists(atPath: "\(place)/ready-\($0)") } ? (1, SIGTERM) : (0, 0)
+            let files = (0..<3).map { "\(place)/ready-\($0)" }
+            return files.allSatisfy { FileManager.default.fileExists(atPath: $0) } ? (1, SIGTERM) : (0, 0)
         }
         try run(trial, Self.two, """
             trap 'echo saved; exit 0' TERM; tell ready-$RANK yes; while :; do sleep 0.02; done

@@ -74,10 +74,13 @@ import Testing
         }
         var killed = 0
         for target in [40, 120] {
-            while process.isRunning, saved() < target { usleep(2_000) }
-            if let rank = ranks(of: process.processIdentifier).max() {
-                kill(rank, SIGKILL)
-                killed += 1
+            while process.isRunning {
+                if saved() >= target, let rank = ranks(of: process.processIdentifier).max() {
+                    kill(rank, SIGKILL)
+                    killed += 1
+                    break
+                }
+                usleep(2_000)
             }
         }
         process.waitUntilExit()
