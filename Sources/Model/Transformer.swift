@@ -93,7 +93,8 @@ public final class Transformer {
             + (formats?.setting.floats(shape, tokens: maxTokens, threads: pool.threads) ?? 0))
         workspace = Workspace(slots, shape: shape, memory: arena)
         views = workspace.whole
-        let rotaryTable = RotaryTable(arena, positions: sequence, headDim: shape.headDim, theta: shape.ropeTheta)
+        let rotaryTable = RotaryTable(arena, positions: sequence, headDim: shape.headDim, theta: shape.ropeTheta,
+                                      scaling: shape.rotaryScaling)
         let epsilon = Float(shape.normEpsilon), memory = arena
         quantisation = formats.map {
             Quantisation($0, shape: shape, tokens: maxTokens, threads: pool.threads, seed: UInt64(seed), memory: memory)

@@ -66,6 +66,7 @@ public struct ActivationSlots: Sendable, Equatable {
         once("dQKV", tokens * fused)
         once("dAttended", tokens * heads)
         once("dGains", tiles * dim)
+        once("dBiases", shape.hasBias ? tiles * fused : 0)
         let quantised = precision.map { QuantisedSlots($0, shape, tokens: tokens) }
         once("packedWeights", max(Self.packedWeights(shape, head), quantised?.weights ?? 0))
         once("packedInput", max(Self.packedInput(shape, head, tokens: tokens), quantised?.input ?? 0))

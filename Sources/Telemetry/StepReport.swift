@@ -40,6 +40,8 @@ public struct StepReport: Equatable, Sendable {
     public var lossRatio: Double?
     /// In steps that looked at what quantising does.
     public var precision: PrecisionReport?
+    /// The most memory that this rank's process ever held; nil where it was not asked for.
+    public var memoryBytes: Int?
 
     public init(step: Int, totalSteps: Int, loss: Double, bitsPerByte: Double? = nil, gradientNorm: Double,
                 learningRate: Double, tokensPerSecond: Double, gflops: Double, mfu: Double? = nil,

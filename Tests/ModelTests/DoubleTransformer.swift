@@ -45,7 +45,11 @@ struct DoubleTransformer {
             tape.rmsNorm(x, gain: leaf(name), epsilon: shape.normEpsilon)
         }
         func turned(_ x: Tape.Value) -> Tape.Value {
-            tape.rotary(x, headDim: shape.headDim, theta: shape.ropeTheta, period: batch.sequence)
+            tape.rotary(x, headDim: shape.headDim, theta: shape.ropeTheta, period: batch.sequence, scaled: scaled)
+        }
+        let ones = tape.input([Double](repeating: 1, count: batch.inputs.count), rows: batch.inputs.count, columns: 1)
+        func biased(_ x: Tape.Value, _ name: String) -> Tape.Value {
+            leaves[name].map { tape.add(x, tape.matmul(ones, $0)) } ?? x
         }
         var residual = tape.gather(leaf("model.embed_tokens.weight"), tokens: batch.inputs)
         for layer in 0..<shape.layers {
@@ -62,7 +66,8 @@ struct DoubleTransformer {
                 }
             }
             let normed = norm(residual, prefix + "input_layernorm.weight")
-            let qkv = linears(normed, 0, ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])
+            let projections = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
+            let qkv = zip(linears(normed, 0, projections), projections).map { biased($0, "\(prefix)\($1).bias") }
             let (q, k) = (turned(qkv[0]), turned(qkv[1]))
             let attended = oracle?.setting.roundsAttention == true
                 ? tape.roundedAttention(q: q, k: k, v: qkv[2], heads: shape.heads, keyHeads: shape.keyHeads,
@@ -79,5 +84,20 @@ struct DoubleTransformer {
         let head = shape.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
         let logits = linear(norm(residual, "model.norm.weight"), head)
         return (tape.crossEntropy(logits, targets: batch.targets), leaves)
+    }
+
+    /// A frequency as the model's scaling leaves it, by wavelengths, as Hugging Face's modeling_rope_utils tells it.
+    private func scaled(_ frequency: Double) -> Double {
+        let shape = table.shape, length = Double(shape.ropeOriginalLength)
+        switch shape.ropeScaling {
+        case .none: return frequency
+        case .linear: return frequency / shape.ropeFactor
+        case .llama3:
+            let wavelength = 2 * Double.pi / frequency
+            if wavelength < length / shape.ropeHighFactor { return frequency }
+            if wavelength > length / shape.ropeLowFactor { return frequency / shape.ropeFactor }
+            let smooth = (length / wavelength - shape.ropeLowFactor) / (shape.ropeHighFactor - shape.ropeLowFactor)
+            return frequency / shape.ropeFactor * (1 - smooth) + frequency * smooth
+        }
     }
 }

@@ -30,6 +30,7 @@ struct AttentionLayer {
             let (start, count) = tiles.range(tile)
             let qkv = saved.qkv.rows(start, count)
             qkvProduct.multiply(qkv, scratch.normed.rows(start, count), at: start, worker: worker)
+            if let bias = weights.qkvBias { addToRows(qkv, bias) }
             turn(qkv, batch, from: start)
         }
         strategy.forward(saved.attended, logSum: saved.logSum, kept: saved.exchanged, qkv: saved.qkv, shape: shape,
@@ -71,6 +72,7 @@ struct AttentionLayer {
                  split: qkvProduct.needsWhole) { tile, _ in
             let (start, count) = tiles.range(tile)
             turn(scratch.dQKV.rows(start, count), batch, from: start, inverse: true)
+            if weights.qkvBias != nil { sumRows(scratch.dBiases.row(tile), scratch.dQKV.rows(start, count)) }
         } between: {
             qkvProduct.measure(scratch.dQKV, pool: pool)
         } _: { tile, worker in
@@ -85,6 +87,7 @@ struct AttentionLayer {
                             inverse: inverse, gain: weights.inputGain)
         }
         addShares(gradients.inputGain, scratch.dGains)
+        if let bias = gradients.qkvBias { addShares(bias, scratch.dBiases) }
         qkvLinear.weightGradient(gradients.qkv, dY: scratch.dQKV, x: scratch.normed, packedInput: scratch.packedInput)
             .run(pool: pool, stage: "qkv weight gradients")
     }
