@@ -89,7 +89,7 @@ struct Workspace {
             dQKV: matrix(once["dQKV"], tokens, fused),
             dAttended: matrix(once["dAttended"], tokens, heads),
             dGains: matrix(once["dGains"], tiles, dim),
-            dBiases: matrix(once["dBiases"], tiles, shape.hasBias ? fused : 0),
+            dBiases: matrix(once["dBiases"] ?? once["dGains"], tiles, shape.hasBias ? fused : 0),
             packedWeights: row("packedWeights"), packedInput: row("packedInput"), headShares: row("headShares"),
             headSums: row("headSums"), logits: row("logits"))
     }

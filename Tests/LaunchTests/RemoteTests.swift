@@ -61,7 +61,7 @@ import Wire
         try run(trial, Self.two, """
             echo $$ > "$PLACE/.pid-$RANK"; mv "$PLACE/.pid-$RANK" "$PLACE/pid-$RANK"
             echo "$SKEIN_SECRET_FILE" > "$PLACE/file-$RANK"
-            if [ $RANK = 0 ]; then hear pid-1 >/dev/null; hear pid-2 >/dev/null; exit 1; fi; sleep 600
+            if [ $RANK = 0 ]; then hear pid-1 >/dev/null; hear pid-2 >/dev/null; exit 1; fi; exec sleep 600
             """)
         #expect(trial.code == 1 && trial.areGone(["pid-0", "pid-1", "pid-2"]))
         for rank in 0..<3 { #expect(!FileManager.default.fileExists(atPath: trial.lines("file-\(rank)")[0])) }

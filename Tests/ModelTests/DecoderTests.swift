@@ -71,7 +71,8 @@ import TestSupport
         }
     }
 
-    /// A token's score is the trainer's loss of it, bit for bit, and by the logits it is what a softmax in Double says.
+    /// A token's score is the trainer's loss of it, bit for bit where the head is not cut by words, and by the logits
+    /// it is what a softmax in Double says.
     @Test(arguments: cases) func scoresAreTheTrainersLosses(_ each: ModelCase) throws {
         let memory = FencedMemory(), pool = Pool(threads: 2, spin: false), tokens = each.batch.inputs
         defer { #expect(memory.isIntact) }
@@ -93,7 +94,9 @@ import TestSupport
             if place % 7 == 0 {
                 let alone = Batch(of: each.batch, target: place).task
                 model.forward(alone, weights: weights)
-                #expect(model.loss(alone, weights: weights) == -scores[place].logProbability, "token \(place)")
+                let loss = model.loss(alone, weights: weights), off = abs(loss + scores[place].logProbability)
+                // The trainer adds up blocks of a large vocabulary, and a score takes it whole.
+                #expect(off == 0 || each.table.vocabulary >= 4_096 && off < 1e-6 * loss, "token \(place): \(off)")
             }
         }
     }

@@ -61,7 +61,7 @@ import Testing
             """)
         let both = try place.run("eval", "outputs/tiny", "--data", "text.txt", "--tasks", "tasks.jsonl")
         #expect(both.code == 0, "\(both.error)")
-        for words in ["bits/byte", "0-15", "16-31", "acc         1.0000", "questions   2"] {
+        for words in ["bits/byte", "0-15", "16-31", "acc_norm    1.0000", "questions   2"] {
             #expect(both.out.contains(words), "\(words) in \(both.out)")
         }
         let json = try place.run("eval", "outputs/tiny", "--data", "text.txt", "--part", "valid", "--json",

@@ -25,7 +25,7 @@ extension Decoder {
 
     /// Reads tokens before all others, as `read` does, and says of each how likely `targets` makes the one behind it.
     /// targets: as many ids; a negative one is not asked for, and comes back as zero. The losses have the trainer's
-    /// bits. Takes a decoder that was made for scoring.
+    /// bits, where its head is not cut by words. Takes a decoder that was made for scoring.
     public func score(_ tokens: [Int], targets: [Int]) -> [TokenScore] {
         precondition(targets.count == tokens.count, "a target for each token")
         guard let scoring else { preconditionFailure("this decoder was not made for scoring") }
