@@ -26,14 +26,18 @@ public struct Launcher {
         package var grace = 4.0
         /// Seconds between the second request and the end.
         package var patience = 1.0
+        /// A folder for what each rank prints, `rank-N.log`; nil: none is kept.
+        package var logs: String?
         package init() {}
 
         func say(_ line: String) { OutputQueue.shared(errors).write("skein: \(line)\n") }
     }
 
-    /// makeSecret: writes the job's secret to a new file of that name.
-    public init(_ job: Job, makeSecret: @escaping (String) throws -> Void) {
-        self.init(job, channels: Channels(), makeSecret: makeSecret)
+    /// makeSecret: writes the job's secret to a new file of that name. logs: a folder for what each rank prints.
+    public init(_ job: Job, logs: String? = nil, makeSecret: @escaping (String) throws -> Void) {
+        var channels = Channels()
+        channels.logs = logs
+        self.init(job, channels: channels, makeSecret: makeSecret)
     }
 
     package init(_ job: Job, channels: Channels, makeSecret: @escaping (String) throws -> Void) {
@@ -47,19 +51,30 @@ public struct Launcher {
         try OwnProcess.requireFiles(launching: job.ranks)
         let folder = try job.ranks == 1 ? nil : SecretFolder(makeSecret)
         defer { folder?.remove() }
-        var outcome = try attempt(folder)
-        if outcome.portWasTaken {
-            channels.say("another program took the port that was free a moment ago; starting again on another one")
-            outcome = try attempt(folder)
+        let logs = try channels.logs.map { try RankLogs($0, ranks: job.ranks) }
+        var outcome = try attempt(job, folder, logs)
+        for restart in 0..<job.maximumRestarts where outcome.mayComeAgain {
+            let line = "\(outcome.line ?? "a rank failed"); starting again from the latest checkpoint "
+                + "(\(restart + 1) of \(job.maximumRestarts))"
+            channels.say(line)
+            logs?.note(line)
+            outcome = try attempt(job.resumed, folder, logs)
         }
-        if let line = outcome.line { channels.say(line) }
+        if let line = outcome.line {
+            channels.say(line)
+            logs?.tell(line, failed: outcome.rank)
+        }
         return outcome.code
     }
 
-    private func attempt(_ folder: SecretFolder?) throws(LaunchError) -> Outcome {
-        let port = freePort()
-        let running = try RunningJob(job, port: port, folder: folder, channels: channels)
-        return running.wait()
+    private func attempt(_ job: Job, _ folder: SecretFolder?, _ logs: RankLogs?) throws(LaunchError) -> Outcome {
+        func once() throws(LaunchError) -> Outcome {
+            try RunningJob(job, port: freePort(), folder: folder, channels: channels, logs: logs).wait()
+        }
+        let outcome = try once()
+        guard outcome.portWasTaken else { return outcome }
+        channels.say("another program took the port that was free a moment ago; starting again on another one")
+        return try once()
     }
 }
 

@@ -13,6 +13,13 @@ package enum Ending: Sendable, Equatable {
 
     var isFailure: Bool { self != .exit(0) }
 
+    /// What a shell's own exit code says of the process that it waited for: from 129 on, the signal that killed it. 255
+    /// is ssh's own failure.
+    var ofShell: Ending {
+        guard case .exit(let code) = self, (129...192).contains(code) else { return self }
+        return .signal(code - 128)
+    }
+
     /// Of several that ended in the same moment, the one that is likelier the cause: a killed rank makes others
     /// give up, and so does one that refuses its input.
     var weight: Int {
@@ -30,6 +37,11 @@ package struct Outcome: Equatable {
     package let line: String?
     /// Rank 0's port was not free any more; nothing has happened yet, and another one may do.
     package var portWasTaken = false
+    /// A rank failed while it ran, and nobody had asked the job to end: it may be started again.
+    package var mayComeAgain = false
+
+    /// The one that failed first.
+    package var rank: Int?
 
     package static let done = Outcome(code: 0, line: nil)
 

@@ -29,4 +29,11 @@ public enum ProcessEnvironment {
         let path = String(decoding: bytes[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
         return unsafe access(path, X_OK) == 0 ? path : own
     }
+
+    /// Where a program is that was given by its name, as a shell finds it; nil where there is none.
+    public static func find(_ program: String) -> String? {
+        if program.contains("/") { return unsafe access(program, X_OK) == 0 ? program : nil }
+        let folders = (current()["PATH"] ?? "/usr/local/bin:/usr/bin:/bin").split(separator: ":")
+        return folders.map { "\($0)/\(program)" }.first { unsafe access($0, X_OK) == 0 }
+    }
 }

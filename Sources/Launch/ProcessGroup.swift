@@ -39,9 +39,10 @@ final class ProcessGroup {
 
     deinit { precondition(hasEnded, "a process group that nobody ended") }
 
-    func spawn(_ command: [String], environment: [String: String], output: Int32, errors: Int32)
+    /// input: /dev/null where there is none.
+    func spawn(_ command: [String], environment: [String: String], input: Int32? = nil, output: Int32, errors: Int32)
         throws(LaunchError) -> pid_t {
-        try Launch.spawn(command, environment: environment, descriptors: [nil, output, errors], group: leader)
+        try Launch.spawn(command, environment: environment, descriptors: [input, output, errors], group: leader)
     }
 
     func signal(_ number: Int32) { kill(-leader, number) }

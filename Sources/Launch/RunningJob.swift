@@ -1,4 +1,5 @@
 import Base
+import Recipe
 import Telemetry
 
 #if canImport(Glibc)
@@ -14,6 +15,8 @@ final class RunningJob {
         var ending: Ending?
         var isStopped = false
         var lastError = LastError()
+        /// The way to a rank on another machine; see `RemoteShell`.
+        var control: Int32?
     }
 
     /// The reading end of a pipe that a rank writes to.
@@ -28,6 +31,7 @@ final class RunningJob {
 
     private let job: Job
     private let channels: Launcher.Channels
+    private let logs: RankLogs?
     private let group: ProcessGroup
     private let port: Int
     private var ranks: [Rank] = []
@@ -45,8 +49,10 @@ final class RunningJob {
     /// closes its pipes.
     private static let interval: Int32 = 50
 
-    init(_ job: Job, port: Int, folder: SecretFolder?, channels: Launcher.Channels) throws(LaunchError) {
+    init(_ job: Job, port: Int, folder: SecretFolder?, channels: Launcher.Channels, logs: RankLogs?)
+        throws(LaunchError) {
         self.job = job
+        self.logs = logs
         self.port = port
         self.channels = channels
         group = try ProcessGroup(removing: folder?.path)
@@ -59,17 +65,39 @@ final class RunningJob {
         }
     }
 
-    /// Rank 0 may draw its progress line: it keeps a terminal. Everything else goes through pipes.
+    /// Rank 0 may draw its progress line: it keeps a terminal, unless what it prints is kept. Everything else goes
+    /// through pipes.
     private func start(_ rank: Int, secretFile: String?) throws(LaunchError) {
-        let keepsTerminal = rank == 0 && isatty(channels.output) == 1
+        let keepsTerminal = rank == 0 && isatty(channels.output) == 1 && logs == nil && !job.isRemote(0)
         let errors = try openStream(rank, target: channels.errors, isErrors: true)
         defer { close(errors) }
         let output = keepsTerminal ? channels.output
             : try openStream(rank, target: channels.output, isErrors: false)
         defer { if !keepsTerminal { close(output) } }
         let environment = job.environment(of: rank, port: port, secretFile: secretFile)
-        let pid = try group.spawn(job.command, environment: environment, output: output, errors: errors)
-        ranks.append(Rank(pid: pid))
+        let control = try job.isRemote(rank) ? makePipe() : nil
+        defer { if let control { close(control.read) } }
+        let pid: pid_t
+        do {
+            pid = try group.spawn(job.command(of: rank, port: port), environment: environment, input: control?.read,
+                                  output: output, errors: errors)
+        } catch {
+            if let control { close(control.write) }
+            throw error
+        }
+        ranks.append(Rank(pid: pid, control: control?.write))
+        if control != nil { tell(rank, secret(secretFile)) }
+    }
+
+    /// A line for a rank on another machine. One that has gone hears nothing, and that is seen by its end.
+    private func tell(_ rank: Int, _ line: String) {
+        guard let control = ranks[rank].control else { return }
+        writeAll(Array((line + "\n").utf8), to: control)
+    }
+
+    private func secret(_ file: String?) -> String {
+        guard let file, let text = try? readText(file) else { return "" }
+        return text.filter { !$0.isNewline }
     }
 
     /// Gives the writing end.
@@ -143,12 +171,17 @@ final class RunningJob {
         if stream.isErrors {
             for line in lines { ranks[stream.rank].lastError.see(String(decoding: line, as: UTF8.self)) }
         }
+        logs?.add(lines, of: stream.rank)
         OutputQueue.shared(stream.target).write(lines.flatMap { stream.prefix + $0 + [UInt8(ascii: "\n")] })
     }
 
     private func closeStreams() {
         for stream in streams { close(stream.descriptor) }
         streams = []
+        for rank in ranks.indices {
+            if let control = ranks[rank].control { close(control) }
+            ranks[rank].control = nil
+        }
     }
 
     // MARK: Ends
@@ -160,7 +193,8 @@ final class RunningJob {
             switch change {
             case .stopped: ranks[rank].isStopped = true
             case .continued: ranks[rank].isStopped = false
-            case .ended(let ending):
+            case .ended(let own):
+                let ending = job.isRemote(rank) ? own.ofShell : own
                 ranks[rank].ending = ending
                 drain(rank)
                 if ending.isFailure { ended.append((rank, ending)) }
@@ -182,7 +216,14 @@ final class RunningJob {
         guard count > heeded else { return }
         heeded = count
         requested = signal
-        group.signal(signal)
+        if ranks.contains(where: { $0.control != nil }) {
+            for rank in ranks.indices where ranks[rank].ending == nil {
+                if ranks[rank].control == nil { kill(ranks[rank].pid, signal) }
+                tell(rank, signal == SIGINT ? "INT" : "TERM")
+            }
+        } else {
+            group.signal(signal)
+        }
         if count == 2 { hurry(within: channels.patience) }
         if count > 2 { hurry(within: 0) }
     }
@@ -198,7 +239,9 @@ final class RunningJob {
         if let (rank, ending) = firstFailure {
             var outcome = Outcome(rank: rank, of: job.ranks, ending: ending, lastError: ranks[rank].lastError.text,
                                   requested: requested, memoryKills: memoryKills() - memoryKillsBefore)
+            outcome.rank = rank
             outcome.portWasTaken = portWasTaken
+            outcome.mayComeAgain = outcome.code == 1 && heeded == 0
             return outcome
         }
         return .done

@@ -66,7 +66,8 @@ public final class Transformer {
             + HeadLayer.floats(slots.head, dim: shape.dim, threads: pool.threads))
         workspace = Workspace(slots, shape: shape, memory: arena)
         views = workspace.whole
-        let rotaryTable = RotaryTable(arena, positions: sequence, headDim: shape.headDim, theta: shape.ropeTheta)
+        let rotaryTable = RotaryTable(arena, positions: sequence, headDim: shape.headDim, theta: shape.ropeTheta,
+                                      scaling: shape.rotaryScaling)
         let epsilon = Float(shape.normEpsilon)
         attentionLayer = AttentionLayer(
             shape: attentionShape, rotaryTable: rotaryTable, epsilon: epsilon, pool: pool, matmul: matmul,

@@ -30,6 +30,7 @@ struct Scratch {
     let dQKV: Matrix             // [T, C]
     let dAttended: Matrix        // [T, H * headDim]
     let dGains: Matrix           // [tiles, D] each tile's share of a gain's gradient
+    let dBiases: Matrix          // [tiles, C] the same of the biases; no columns in a model without
     let packedWeights: Row       // of one stage
     let packedInput: Row         // of one weight's gradient
     let headShares: Row          // [groups, chunkRows, D] each group of words' share of the head's dNormed
@@ -83,6 +84,7 @@ struct Workspace {
             dQKV: matrix(once["dQKV"], tokens, fused),
             dAttended: matrix(once["dAttended"], tokens, heads),
             dGains: matrix(once["dGains"], tiles, dim),
+            dBiases: matrix(once["dBiases"] ?? once["dGains"], tiles, shape.hasBias ? fused : 0),
             packedWeights: row("packedWeights"), packedInput: row("packedInput"), headShares: row("headShares"),
             headSums: row("headSums"), logits: row("logits"))
     }
@@ -119,7 +121,7 @@ extension Scratch {
         return Scratch(normed: normed.rows(0, tokens), hidden: hidden.rows(0, tokens),
                        dResidual: dResidual.rows(0, tokens), dNormed: dNormed.rows(0, tokens),
                        dQKV: dQKV.rows(0, tokens), dAttended: dAttended.rows(0, tokens),
-                       dGains: dGains.rows(0, tiles), packedWeights: packedWeights, packedInput: packedInput,
-                       headShares: headShares, headSums: headSums, logits: logits)
+                       dGains: dGains.rows(0, tiles), dBiases: dBiases.rows(0, tiles), packedWeights: packedWeights,
+                       packedInput: packedInput, headShares: headShares, headSums: headSums, logits: logits)
     }
 }

@@ -63,6 +63,7 @@ public struct ActivationSlots: Sendable, Equatable {
         once("dQKV", tokens * fused)
         once("dAttended", tokens * heads)
         once("dGains", tiles * dim)
+        if shape.hasBias { once("dBiases", tiles * fused) }
         once("packedWeights", Self.packedWeights(shape, head))
         once("packedInput", Self.packedInput(shape, head, tokens: tokens))
         once("headShares", head.shares(dim: dim))

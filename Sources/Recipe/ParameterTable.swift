@@ -3,7 +3,7 @@
 ///
 /// Names and shapes are Hugging Face Llama's: matrices are [out, in], row-major. Parameters lie one behind the
 /// other in one flat vector; q, k and v (and gate and up) of a layer are neighbours without a gap, so that
-/// each pair or triple is also one fused matrix.
+/// each pair or triple is also one fused matrix. So are the biases of q, k and v, where a model has them.
 public struct ParameterTable: Sendable, Equatable {
     public struct Parameter: Sendable, Equatable {
         public let name: String
@@ -11,7 +11,7 @@ public struct ParameterTable: Sendable, Equatable {
         /// Of the first element in the flat vector.
         public let offset: Int
         public let initial: Initial
-        /// Whether weight decay applies: to matrices, not to gains.
+        /// Whether weight decay applies: to matrices, not to gains and biases.
         public let decays: Bool
         /// The block whose backward finishes this gradient: see `blocks`.
         public let block: Int
@@ -21,7 +21,7 @@ public struct ParameterTable: Sendable, Equatable {
     }
 
     public enum Initial: Sendable, Equatable {
-        case ones
+        case ones, zeros
         /// Normal with mean 0 and this standard deviation.
         case normal(Double)
     }
@@ -54,6 +54,11 @@ public struct ParameterTable: Sendable, Equatable {
             builder.add(prefix + "self_attn.k_proj.weight", [shape.keyHeads * head, dim], .normal(0.02))
             builder.add(prefix + "self_attn.v_proj.weight", [shape.keyHeads * head, dim], .normal(0.02))
             builder.add(prefix + "self_attn.o_proj.weight", [dim, shape.heads * head], small)
+            if shape.hasBias {
+                builder.add(prefix + "self_attn.q_proj.bias", [shape.heads * head], .zeros)
+                builder.add(prefix + "self_attn.k_proj.bias", [shape.keyHeads * head], .zeros)
+                builder.add(prefix + "self_attn.v_proj.bias", [shape.keyHeads * head], .zeros)
+            }
             builder.add(prefix + "post_attention_layernorm.weight", [dim], .ones)
             builder.align()
             builder.add(prefix + "mlp.gate_proj.weight", [shape.hiddenDim, dim], .normal(0.02))

@@ -35,14 +35,31 @@ public struct Recipe: Sendable, Equatable {
         public var keyValueHeads = 0
         /// Width of the gated MLP; 0 means 8/3 dim, rounded up to a multiple of 64.
         public var ffnDim = 0
+        /// Width of a head; 0 means dim / heads.
+        public var headWidth = 0
+        /// Rows of the embedding, of which those beyond the tokenizer's ids are padding; 0 means none beyond.
+        public var vocabularySize = 0
+        /// Queries, keys and values are `W x + b`, as in Qwen 2.
+        public var hasBias = false
         public var normEpsilon = 1e-5
         public var ropeTheta = 10_000.0
+        /// How rotary frequencies are lowered for contexts longer than a model was trained on. What follows is read
+        /// only where it is not `none`; the last three for `llama3` only.
+        public var ropeScaling = RopeScaling.none
+        public var ropeFactor = 8.0
+        public var ropeLowFactor = 1.0
+        public var ropeHighFactor = 4.0
+        public var ropeOriginalLength = 8_192
         public var tieEmbeddings = false
 
         public var keyHeads: Int { keyValueHeads == 0 ? heads : keyValueHeads }
-        public var headDim: Int { dim / max(heads, 1) }
+        public var headDim: Int { headWidth == 0 ? dim / max(heads, 1) : headWidth }
         public var hiddenDim: Int { ffnDim == 0 ? (dim * 8 / 3 + 63) / 64 * 64 : ffnDim }
     }
+
+    /// All frequencies over `ropeFactor` (Chen et al., 2306.15595), or the low ones only, with a ramp between (Llama
+    /// 3.1, 2407.21783).
+    public enum RopeScaling: String, Sendable, CaseIterable { case none, linear, llama3 }
 
     public struct Data: Sendable, Equatable {
         public var paths: [String] = []
@@ -257,6 +274,11 @@ public struct Recipe: Sendable, Equatable {
     public struct Metrics: Sendable, Equatable {
         /// Steps between two plain log lines when the output is not a terminal.
         public var logInterval = 10
+        /// Event files for TensorBoard, in `tensorBoardFolder` of the run's folder.
+        public var tensorBoard = false
+        public var tensorBoardFolder = "tb"
+        /// A file for the textfile collector of Prometheus' node exporter; empty: none.
+        public var prometheus = ""
     }
 
     public struct Profiling: Sendable, Equatable {
@@ -271,6 +293,8 @@ public struct Recipe: Sendable, Equatable {
     public struct Launch: Sendable, Equatable {
         /// Ranks started by `skein launch` keep OPENBLAS_CORETYPE, if it is set; training does not heed it.
         public var keepBlasCore = false
+        /// How often a job that has lost a rank is started again from its latest checkpoint.
+        public var maxRestarts = 0
     }
 
     public struct Debug: Sendable, Equatable {

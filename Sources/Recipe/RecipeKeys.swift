@@ -1,3 +1,5 @@
+import Base
+
 extension Recipe {
     /// Every key, in the order in which a config is printed. Section and key names follow torchtitan's last
     /// TOML release where it has them.
@@ -10,8 +12,20 @@ extension Recipe {
         .integer("model.n_heads", \.model.heads, 1...1_024, "query heads; must divide model.dim into even heads"),
         .integer("model.n_kv_heads", \.model.keyValueHeads, 0...1_024, "key/value heads; 0: as many as n_heads"),
         .integer("model.ffn_dim", \.model.ffnDim, 0...1_048_576, "width of the gated MLP; 0: 8/3 dim"),
+        .integer("model.head_dim", \.model.headWidth, 0...4_096, "width of a head; 0: dim / n_heads"),
+        .integer("model.vocab_size", \.model.vocabularySize, 0...4_194_304,
+                 "rows of the embedding, at least the tokenizer's ids; 0: as many as those"),
+        .bool("model.qkv_bias", \.model.hasBias, "queries, keys and values have biases (Qwen 2)"),
         .number("model.norm_eps", \.model.normEpsilon, 1e-30...1, "added inside RMSNorm's root"),
         .number("model.rope_theta", \.model.ropeTheta, 1...1e12, "base of the rotary frequencies"),
+        .choice("model.rope_scaling", \.model.ropeScaling, "lowers rotary frequencies for longer contexts"),
+        .number("model.rope_factor", \.model.ropeFactor, 1...1e6, "for rope_scaling: how far they are lowered"),
+        .number("model.rope_low_freq_factor", \.model.ropeLowFactor, 1e-3...1e6,
+                "for llama3: wavelengths over rope_original_len / this are lowered by all of rope_factor"),
+        .number("model.rope_high_freq_factor", \.model.ropeHighFactor, 1e-3...1e6,
+                "for llama3: wavelengths under rope_original_len / this stay as they are"),
+        .integer("model.rope_original_len", \.model.ropeOriginalLength, 1...16_777_216,
+                 "for llama3: the context that the model was first trained on"),
         .bool("model.tie_embeddings", \.model.tieEmbeddings, "the output head is the embedding"),
 
         .list("data.paths", \.data.paths, "texts, folders of text, docs.txt beside docs.tsv, or prepared data"),
@@ -132,6 +146,10 @@ extension Recipe {
                 "held-out tokens see their own document only; same: as data.document_mask"),
 
         .integer("metrics.log_freq", \.metrics.logInterval, 1...mostSteps, "steps between plain log lines"),
+        .bool("metrics.enable_tensorboard", \.metrics.tensorBoard, "write event files for TensorBoard"),
+        .text("metrics.save_tb_folder", \.metrics.tensorBoardFolder, "their folder, within the run's"),
+        .text("metrics.prometheus", \.metrics.prometheus,
+              "a .prom file in the folder of node exporter's textfile collector, kept current"),
 
         .bool("profiling.trace", \.profiling.trace, "write where some steps' time goes, for ui.perfetto.dev"),
         .integer("profiling.first_step", \.profiling.firstStep, 1...1_000_000_000,
@@ -139,6 +157,8 @@ extension Recipe {
         .integer("profiling.steps", \.profiling.steps, 1...10_000, "steps that are traced"),
 
         .bool("launch.keep_blas_core", \.launch.keepBlasCore, "ranks keep OPENBLAS_CORETYPE (for benches)"),
+        .integer("launch.max_restarts", \.launch.maxRestarts, 0...1_000,
+                 "a launcher that loses a rank starts all again from the latest checkpoint, so often at most"),
 
         .integer("debug.seed", \.debug.seed, 0...Int.max, "seed of initialisation and of the order of data"),
     ]
@@ -158,8 +178,11 @@ extension Recipe {
         "log_interval": "metrics.log_freq", "dataset": "data.paths",
     ]
 
-    /// The whole recipe as TOML: what `outputs/NAME/config.toml` and a checkpoint hold.
-    public var toml: String {
+    /// The whole recipe as TOML: what a checkpoint holds.
+    public var toml: String { toml { _ in nil } }
+
+    /// With a comment behind each value that `note` has one for.
+    fileprivate func toml(_ note: (Key) -> String?) -> String {
         var lines: [String] = []
         var section = ""
         for key in Recipe.keys {
@@ -167,8 +190,13 @@ extension Recipe {
                 section = key.section
                 lines.append(lines.isEmpty ? "[\(section)]" : "\n[\(section)]")
             }
-            lines.append("\(key.leaf) = \(key.read(self).toml)")
+            lines.append("\(key.leaf) = \(key.read(self).toml)" + (note(key).map { "  # \(oneLine($0))" } ?? ""))
         }
         return lines.joined(separator: "\n") + "\n"
     }
+}
+
+extension ResolvedRecipe {
+    /// The whole recipe as TOML, with where each value came from behind it: what `outputs/NAME/config.toml` holds.
+    public var toml: String { recipe.toml { origin($0.name).description } }
 }

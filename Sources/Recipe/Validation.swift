@@ -16,8 +16,11 @@ extension Recipe {
             let origin = resolved.origin(key)
             return origin == .standard ? key : "\(origin): \(key)"
         }
-        if model.dim % model.heads != 0 {
+        if model.headWidth == 0, model.dim % model.heads != 0 {
             throw BadInput("\(at("model.n_heads")) = \(model.heads) does not divide model.dim = \(model.dim)")
+        }
+        if model.headWidth % 2 != 0 {
+            throw BadInput("\(at("model.head_dim")) = \(model.headWidth): heads are rotated in pairs; make it even")
         }
         if model.headDim % 2 != 0 {
             throw BadInput("\(at("model.n_heads")): heads of \(model.headDim) cannot be rotated in pairs; "
@@ -27,11 +30,20 @@ extension Recipe {
             throw BadInput("\(at("model.n_kv_heads")) = \(model.keyHeads) does not divide "
                 + "model.n_heads = \(model.heads)")
         }
+        if model.ropeScaling == .llama3, model.ropeHighFactor <= model.ropeLowFactor {
+            throw BadInput("\(at("model.rope_high_freq_factor")) = \(model.ropeHighFactor) must be more than "
+                + "model.rope_low_freq_factor = \(model.ropeLowFactor)")
+        }
         if training.maxTokensPerTask != 0, training.maxTokensPerTask < training.sequenceLength {
             throw BadInput("\(at("training.max_tokens_per_task")) = \(training.maxTokensPerTask) is less than one row; "
                 + "make it at least training.seq_len = \(training.sequenceLength)")
         }
-        try validateName(at("job.name"))
+        try validateName(at("job.name"), job.name)
+        if metrics.tensorBoard { try validateName(at("metrics.save_tb_folder"), metrics.tensorBoardFolder) }
+        if !metrics.prometheus.isEmpty, !metrics.prometheus.hasSuffix(".prom") {
+            throw BadInput("\(at("metrics.prometheus")) = \"\(metrics.prometheus)\" must end in .prom, since the "
+                + "collector reads no other files")
+        }
         try validateNetwork(at)
         try validateDecomposition(at)
         try validateLengthWarmup(at)
@@ -60,14 +72,24 @@ extension Recipe {
     }
 
     /// The name becomes a folder's name, so it must be one.
-    private func validateName(_ place: String) throws(BadInput) {
-        let allowed = job.name.utf8.allSatisfy { byte in
+    private func validateName(_ place: String, _ name: String) throws(BadInput) {
+        let allowed = name.utf8.allSatisfy { byte in
             (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
                 || [0x2D, 0x2E, 0x5F].contains(byte)
         }
-        if job.name.isEmpty || !allowed || job.name.hasPrefix(".") {
-            throw BadInput("\(place) = \"\(job.name)\" cannot name a folder; use letters, digits, '-', '_' and '.'")
+        if name.isEmpty || !allowed || name.hasPrefix(".") {
+            throw BadInput("\(place) = \"\(name)\" cannot name a folder; use letters, digits, '-', '_' and '.'")
         }
+    }
+
+    /// Rows of the embedding for a tokenizer of so many ids.
+    public func vocabulary(ofTokens tokens: Int) throws(BadInput) -> Int {
+        guard model.vocabularySize != 0 else { return tokens }
+        guard model.vocabularySize >= tokens else {
+            throw BadInput("model.vocab_size = \(model.vocabularySize) is less than the \(tokens) ids of "
+                + "data.tokenizer; make it at least \(tokens), or 0")
+        }
+        return model.vocabularySize
     }
 
     /// Rows of one micro-batch on one rank.

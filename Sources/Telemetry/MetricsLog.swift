@@ -40,33 +40,15 @@ public final class MetricsLog {
     /// One step, with what the validation after it said.
     public func append(_ report: StepReport, validation: ValidationReport? = nil) {
         begin(report.step)
-        add("loss_metrics/global_avg_loss", report.loss)
-        if let bitsPerByte = report.bitsPerByte { add("train/bpb", bitsPerByte) }
-        if let ratio = report.lossRatio { add("loss_metrics/loss_ratio", ratio) }
-        add("grad_norm", report.gradientNorm)
-        if let norm = report.varianceNorm { add("optim/variance_norm", norm) }
-        if let peak = report.varianceMax { add("optim/variance_max", peak) }
-        add("lr", report.learningRate)
-        add("throughput(tps)", report.tokensPerSecond / Double(max(report.ranks, 1)))
-        add("throughput/total_tps", report.tokensPerSecond)
-        add("tflops", report.gflops / 1000 / Double(max(report.ranks, 1)))
-        if let mfu = report.mfu { add("mfu(%)", 100 * mfu) }
-        add("time_metrics/end_to_end(s)", report.seconds)
-        if report.ranks > 1 {
-            add("comm/wait(s)", report.waitSeconds)
-            if let hidden = report.hiddenShare { add("comm/hidden(%)", 100 * hidden) }
-        }
-        if let length = report.bucketLength { add("data/bucket_len", text: "\(length)") }
-        if let length = report.length { add("data/length", text: "\(length)") }
-        add("n_tokens_seen", text: "\(report.tokens)")
-        if let validation { add(validation) }
+        for metric in report.metrics { add(metric) }
+        for metric in validation?.metrics ?? [] { add(metric) }
         finish()
     }
 
     /// A validation without a step, for example before the first.
     public func append(_ validation: ValidationReport) {
         begin(validation.step)
-        add(validation)
+        for metric in validation.metrics { add(metric) }
         finish()
     }
 
@@ -75,19 +57,15 @@ public final class MetricsLog {
         if fsync(descriptor) != 0 { fail("sync") }
     }
 
-    private func add(_ validation: ValidationReport) {
-        add("validation_metrics/loss", validation.loss)
-        if let bitsPerByte = validation.bitsPerByte { add("val/bpb", bitsPerByte) }
-    }
-
     private func begin(_ step: Int) {
         line.removeAll(keepingCapacity: true)
         line.append(contentsOf: "{\"step\":".utf8)
         line.append(contentsOf: "\(step)".utf8)
     }
 
-    private func add(_ tag: StaticString, _ value: Double) {
-        add(tag, text: value.isFinite ? "\(value)" : "\"\(value)\"")
+    private func add(_ metric: Metric) {
+        let value = metric.value
+        add(metric.tag, text: metric.isCount ? "\(Int(value))" : value.isFinite ? "\(value)" : "\"\(value)\"")
     }
 
     /// Tags are plain ASCII of ours, so nothing needs escaping.

@@ -38,6 +38,8 @@ public struct StepReport: Equatable, Sendable {
     public var varianceMax: Double?
     /// `loss` over the lowest loss of a step before; nil for the first.
     public var lossRatio: Double?
+    /// The most memory that this rank's process ever held; nil where it was not asked for.
+    public var memoryBytes: Int?
 
     public init(step: Int, totalSteps: Int, loss: Double, bitsPerByte: Double? = nil, gradientNorm: Double,
                 learningRate: Double, tokensPerSecond: Double, gflops: Double, mfu: Double? = nil,

@@ -18,7 +18,7 @@ public struct PlannedMemory {
         self.recipe = recipe
         self.localRanks = localRanks
         let mapped = try mappedData(ofSources: recipe.data.paths)
-        let vocabulary = try openTokenizer(recipe).vocabularySize
+        let vocabulary = try recipe.vocabulary(ofTokens: openTokenizer(recipe).vocabularySize)
         setting = MemoryPlan.Setting(vocabulary: vocabulary, ranks: ranks,
                                      threads: max(1, Machine.cores() / localRanks),
                                      textBytes: try fileBytes(ofSources: recipe.data.paths),

@@ -34,6 +34,8 @@ struct Reporter {
     private var line: ProgressLine
     private var summary: RunSummary
     private let log: MetricsLog
+    private let events: EventFile?
+    private var gauges: PrometheusFile?
     private let started = MonotonicClock.seconds()
     private var trained = 0
     private var (sent, hidden, steps) = (0, 0.0, 0)
@@ -57,6 +59,10 @@ struct Reporter {
                              start: setting.ranks == 1 ? ["train"] : ["launch", "-n", "\(setting.ranks)"],
                              arguments: setting.commandLine)
         log = try MetricsLog("\(setting.folder)/metrics.jsonl", resumingAfter: setting.firstStep)
+        let metrics = recipe.metrics
+        events = metrics.tensorBoard
+            ? try EventFile(in: "\(setting.folder)/\(metrics.tensorBoardFolder)", goingOnFrom: setting.firstStep) : nil
+        gauges = metrics.prometheus.isEmpty ? nil : PrometheusFile(metrics.prometheus, run: recipe.job.name)
         summary.decays = recipe.schedule.decay != .none
         for text in setting.resolved.translations { Reporter.warn(text) }
         greet(corpus)
@@ -105,8 +111,11 @@ struct Reporter {
         (report.bucketLength, report.length, report.lossRatio) = (result.bucketLength, result.length, lossRatio)
         report.varianceNorm = result.varianceRoots?.sum
         report.varianceMax = result.varianceRoots.map { Double($0.max) }
+        report.memoryBytes = Machine.peakResidentBytes
         line.update(report)
         log.append(report, validation: validation)
+        events?.append(step: step, report.metrics + (validation?.metrics ?? []))
+        gauges?.add(report, updated: result.updated, validation: validation)
         summary.add(report)
         if !result.updated {
             line.message("step \(step): loss or gradient is not finite; the weights were left as they were")
@@ -122,6 +131,7 @@ struct Reporter {
 
     mutating func saved(_ path: String, seconds: Double) {
         summary.checkpoint = path
+        gauges?.addCheckpoint()
         line.message("saved \(path) in \(Units.duration(seconds))")
     }
 
@@ -151,7 +161,8 @@ struct Reporter {
     mutating func finish() {
         line.finish()
         log.sync()
-        if let problem = log.problem { Reporter.warn(problem) }
+        gauges?.finish()
+        for problem in [log.problem, events?.problem, gauges?.problem] { problem.map(Reporter.warn) }
         if recipe.profiling.trace, tracedSteps == nil {
             Reporter.warn("no step was traced: the run ended before its step \(recipe.profiling.firstStep), which "
                 + "profiling.first_step names")

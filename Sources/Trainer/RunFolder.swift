@@ -13,11 +13,15 @@ import Wire
 final class RunFolder {
     let path: String
     private let recipe: Recipe
+    /// Its text, with where each value came from.
+    private let config: String
     private let disk = RealDisk()
     private var lock: FolderLock?
     private var madeFolder = false
 
-    init(_ recipe: Recipe) {
+    init(_ resolved: ResolvedRecipe) {
+        let recipe = resolved.recipe
+        config = resolved.toml
         self.recipe = recipe
         path = "\(recipe.job.dumpFolder)/\(recipe.job.name)"
     }
@@ -54,8 +58,8 @@ final class RunFolder {
             throw BadInput("\(path) exists; go on with it by --checkpoint.load latest, or begin another run with "
                 + "--job.name NAME")
         }
-        let ours = ["checkpoint", "traces", "flight", "config.toml", "config.toml.tmp", "metrics.jsonl",
-                    FolderLock.fileName]
+        let ours = ["checkpoint", "report.html", "traces", "flight", "config.toml", "config.toml.tmp", "metrics.jsonl",
+                    FolderLock.fileName, recipe.metrics.tensorBoardFolder]
         let stranger = try disk.list(path).sorted().first { !ours.contains($0) }
         if let stranger {
             throw BadInput("\(path) exists, and holds \(stranger), which is no run's; begin another run with "
@@ -137,7 +141,7 @@ final class RunFolder {
     /// aside, so that `latest` means this run.
     func prepare(resumingAfter step: Int?) throws {
         if let step, recipe.checkpoint.load == "latest" { try setAside(after: step) }
-        try disk.replace("\(path)/config.toml", with: [Array(recipe.toml.utf8)])
+        try disk.replace("\(path)/config.toml", with: [Array(config.utf8)])
     }
 
     func setAside(after step: Int) throws {

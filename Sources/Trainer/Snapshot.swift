@@ -257,13 +257,13 @@ struct Snapshot {
     func requireWeights(_ checkpoint: Checkpoint) throws {
         let theirs = try ResolvedRecipe.load(text: checkpoint.recipe(), name: "\(checkpoint.path)/config.toml").recipe
         let differences = Recipe.differences(recipe.toml, theirs.toml).filter {
-            $0.key.hasPrefix("model.") && $0.key != "model.rope_theta"
+            $0.key.hasPrefix("model.") && !$0.key.hasPrefix("model.rope_")
         }
         if let first = differences.first {
             let more = differences.count > 1 ? ", and \(differences.count - 1) more keys" : ""
             throw BadInput("\(checkpoint.path) has another model: \(first.key) = \(first.theirs ?? "nothing") there, "
                 + "\(first.mine ?? "nothing") here\(more); "
-                + "give the same [model] keys (model.rope_theta may differ)")
+                + "give the same [model] keys (model.rope_theta and rope_scaling may differ)")
         }
         if try checkpoint.tokenizer() != tokenizer {
             throw BadInput("\(checkpoint.path) was trained with another tokenizer; name its folder by data.tokenizer")

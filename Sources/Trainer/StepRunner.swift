@@ -66,7 +66,8 @@ public final class StepRunner {
         self.corpus = corpus
         self.pool = pool
         self.world = world
-        let table = ParameterTable(recipe.model, vocabulary: corpus.tokenizer.vocabularySize)
+        let vocabulary = try recipe.vocabulary(ofTokens: corpus.tokenizer.vocabularySize)
+        let table = ParameterTable(recipe.model, vocabulary: vocabulary)
         let (rows, sequence) = (recipe.rowsPerTask, recipe.training.sequenceLength)
         schedule = StepSchedule(recipe, worldSize: world.size)
         position = corpus.start

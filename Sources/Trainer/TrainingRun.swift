@@ -30,7 +30,7 @@ public final class TrainingRun {
     public init(_ resolved: ResolvedRecipe, commandLine: [String] = [], ranks: RankSetting? = nil,
                 stopAfter: Int? = nil, beginsWhereNothingIsSaved: Bool = false, output: Int32 = 1) {
         self.resolved = resolved
-        folder = RunFolder(resolved.recipe)
+        folder = RunFolder(resolved)
         self.commandLine = commandLine
         self.ranks = ranks
         self.stopAfter = stopAfter

@@ -48,7 +48,8 @@ extension DataCommand {
                                           separator: recipe.data.separator)
             for note in data.notes { printError("skein: warning: \(note)") }
             guard data.tokens > 0 else { throw BadInput("no documents for --part \(part) in \(all[0])") }
-            let table = ParameterTable(recipe.model, vocabulary: tokenizer.vocabularySize)
+            let table = try ParameterTable(recipe.model,
+                                           vocabulary: recipe.vocabulary(ofTokens: tokenizer.vocabularySize))
             let width = recipe.model.layers * recipe.model.heads * recipe.model.headDim
             let cost = TokenCost(each: 6 * Double(table.multipliedCount), context: 12 * Double(width))
             let report = DataReport(data: data, tokenizer: tokenizer, sequence: seqLen, shortest: minLength, cost: cost)

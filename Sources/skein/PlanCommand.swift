@@ -97,8 +97,9 @@ struct Plan: ParsableCommand {
         var options = Planner.Options()
         options.solver = Planner.Solver(rawValue: solver) ?? .fast
         options.usesLinearProgram = !noLp
-        let layout = PlanLayout(recipe: recipe, vocabulary: try openTokenizer(recipe).vocabularySize, ranks: ranks,
-                                gflops: gflops, linkGbit: linkGbit, options: options, degree: Int(degree))
+        let vocabulary = try recipe.vocabulary(ofTokens: openTokenizer(recipe).vocabularySize)
+        let layout = PlanLayout(recipe: recipe, vocabulary: vocabulary, ranks: ranks, gflops: gflops,
+                                linkGbit: linkGbit, options: options, degree: Int(degree))
         print(try layout.report(lengthsFile: lengths, json: json))
     }
 }

@@ -16,8 +16,9 @@ struct Skein: ParsableCommand {
         abstract: "Trains transformers on ordinary machines over ordinary networks.",
         discussion: "Exit codes: 0 done, 1 a fault while running, 2 bad input.",
         subcommands: [
-            Train.self, LaunchCommand.self, SecretCommand.self, Inspect.self, Generate.self, Plan.self,
-            DataCommand.self, BenchCommand.self, Experiment.self, Config.self,
+            Train.self, LaunchCommand.self, SecretCommand.self, Inspect.self, Generate.self, Evaluate.self, Export.self,
+            Import.self, Report.self, Compare.self, Doctor.self, Plan.self, DataCommand.self, BenchCommand.self,
+            Experiment.self, Config.self,
         ])
 }
 

@@ -21,10 +21,11 @@ final class Trial {
 
     deinit { try? FileManager.default.removeItem(atPath: place) }
 
-    func run(ranks: Int, _ script: String, program: String = "/bin/sh",
-             makeSecret: @escaping (String) throws -> Void = { try JobSecret.create(at: $0) }) throws {
-        let job = try Job(ranks: ranks, command: [program, "-c", Trial.help + script],
-                          environment: ["PLACE": place, "PATH": "/usr/local/bin:/usr/bin:/bin"])
+    func run(ranks: Int, _ script: String, program: String = "/bin/sh", arguments: [String] = [],
+             makeSecret: @escaping (String) throws -> Void = { try JobSecret.create(at: $0) },
+             change: (Job) -> Job = { $0 }) throws {
+        let job = change(try Job(ranks: ranks, command: [program, "-c", Trial.help + script] + arguments,
+                                 environment: ["PLACE": place, "PATH": "/usr/local/bin:/usr/bin:/bin"]))
         let files = try ["out", "err"].map { name -> FileHandle in
             _ = FileManager.default.createFile(atPath: "\(place)/\(name)", contents: nil)
             return try #require(FileHandle(forWritingAtPath: "\(place)/\(name)"))

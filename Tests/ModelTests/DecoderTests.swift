@@ -17,6 +17,12 @@ import TestSupport
                   rows: 1, sequence: 200),
         ModelCase("a large vocabulary", dim: 16, layers: 1, heads: 2, keyHeads: 1, ffn: 16, vocabulary: 5_003,
                   tied: true, rows: 1, sequence: 20),
+        ModelCase("wide heads, Llama 3's scaling", dim: 16, layers: 2, heads: 4, keyHeads: 2, ffn: 20, vocabulary: 37,
+                  rows: 1, sequence: 90) {
+            ($0.headWidth, $0.ropeScaling, $0.ropeOriginalLength) = (10, .llama3, 40)
+        },
+        ModelCase("biases", dim: 24, layers: 2, heads: 4, keyHeads: 2, ffn: 40, vocabulary: 41, tied: true, rows: 1,
+                  sequence: 75) { $0.hasBias = true },
     ]
 
     /// The trainer's logits of all tokens of a case's row.
@@ -65,6 +71,36 @@ import TestSupport
         }
     }
 
+    /// A token's score is the trainer's loss of it, bit for bit where the head is not cut by words, and by the logits
+    /// it is what a softmax in Double says.
+    @Test(arguments: cases) func scoresAreTheTrainersLosses(_ each: ModelCase) throws {
+        let memory = FencedMemory(), pool = Pool(threads: 2, spin: false), tokens = each.batch.inputs
+        defer { #expect(memory.isIntact) }
+        let weights = Parameters(each.table, flat: memory.row(each.weights)), logits = try wanted(each)
+        let decoder = try Decoder(each.table, capacity: tokens.count, longestPrompt: tokens.count, pool: pool,
+                                  scores: true) { $1.copy(weights.values($0)) }
+        let scores = decoder.score(tokens, targets: each.batch.targets)
+        let model = try Transformer(each.table, maxTokens: tokens.count, sequence: tokens.count, pool: pool)
+        for place in tokens.indices {
+            let target = each.batch.targets[place]
+            guard target >= 0 else {
+                #expect(scores[place] == TokenScore(logProbability: 0, isLikeliest: false))
+                continue
+            }
+            let row = logits[place].map(Double.init), largest = row.max() ?? 0
+            let want = row[target] - largest - log(row.reduce(0) { $0 + exp($1 - largest) })
+            #expect(abs(scores[place].logProbability - want) < 1e-5 * max(1, abs(want)))
+            #expect(scores[place].isLikeliest == (row[target] == largest))
+            if place % 7 == 0 {
+                let alone = Batch(of: each.batch, target: place).task
+                model.forward(alone, weights: weights)
+                let loss = model.loss(alone, weights: weights), off = abs(loss + scores[place].logProbability)
+                // The trainer adds up blocks of a large vocabulary, and a score takes it whole.
+                #expect(off == 0 || each.table.vocabulary >= 4_096 && off < 1e-6 * loss, "token \(place): \(off)")
+            }
+        }
+    }
+
     @Test(arguments: cases) func threadsDoNotChangeBits(_ each: ModelCase) throws {
         let tokens = each.batch.inputs, half = tokens.count / 2 + 1
         let logits = try [1, 2, 3].map { threads in
@@ -98,6 +134,32 @@ import TestSupport
             let share = weight / total, expected = share * Double(draws)
             let deviation = (Double(draws) * share * (1 - share)).squareRoot()
             #expect(abs(Double(counts[token] ?? 0) - expected) <= 5 * deviation + 1, "token \(token)")
+        }
+    }
+
+    /// The tokens of a nucleus, found by a full sort, come as often as they should, and no others do.
+    @Test(arguments: [0.01, 0.3, 0.5, 0.9, 0.999, 1.0], [0, 7]) func nucleus(topP: Double, topK: Int) {
+        let memory = FencedMemory()
+        defer { #expect(memory.isIntact) }
+        let values = (0..<40).map { Float(($0 * 17) % 13) * 0.4 }
+        var sorted = values.indices.sorted { (-values[$0], $0) < (-values[$1], $1) }
+        if topK > 0 { sorted = Array(sorted.prefix(topK)) }
+        let all = sorted.reduce(0.0) { $0 + exp(Double(values[$1]) / 0.7) }
+        var allowed: [Int] = [], sum = 0.0
+        for token in sorted where sum < topP * all {
+            allowed.append(token)
+            sum += exp(Double(values[token]) / 0.7)
+        }
+        if topP == 1 { (allowed, sum) = (sorted, all) }
+        let sampler = Sampler(temperature: 0.7, topK: topK, topP: topP, seed: 3), draws = 20_000
+        let logits = row(values, memory)
+        var counts: [Int: Int] = [:]
+        for counter in 0..<draws { counts[sampler.choose(logits, counter: counter), default: 0] += 1 }
+        #expect(Set(counts.keys).isSubset(of: allowed))
+        for token in allowed {
+            let share = exp(Double(values[token]) / 0.7) / sum
+            let deviation = (Double(draws) * share * (1 - share)).squareRoot()
+            #expect(abs(Double(counts[token] ?? 0) - share * Double(draws)) <= 5 * deviation + 1, "token \(token)")
         }
     }
 

@@ -42,15 +42,21 @@ struct DoubleTransformer {
             tape.rmsNorm(x, gain: leaf(name), epsilon: shape.normEpsilon)
         }
         func turned(_ x: Tape.Value) -> Tape.Value {
-            tape.rotary(x, headDim: shape.headDim, theta: shape.ropeTheta, period: batch.sequence)
+            tape.rotary(x, headDim: shape.headDim, theta: shape.ropeTheta, period: batch.sequence, scaled: scaled)
+        }
+        let ones = tape.input([Double](repeating: 1, count: batch.inputs.count), rows: batch.inputs.count, columns: 1)
+        func biased(_ x: Tape.Value, _ name: String) -> Tape.Value {
+            leaves[name].map { tape.add(x, tape.matmul(ones, $0)) } ?? x
         }
         var residual = tape.gather(leaf("model.embed_tokens.weight"), tokens: batch.inputs)
         for layer in 0..<shape.layers {
             let prefix = "model.layers.\(layer)."
             let normed = norm(residual, prefix + "input_layernorm.weight")
-            let attended = tape.attention(q: turned(linear(normed, prefix + "self_attn.q_proj.weight")),
-                                          k: turned(linear(normed, prefix + "self_attn.k_proj.weight")),
-                                          v: linear(normed, prefix + "self_attn.v_proj.weight"),
+            func projected(_ name: String) -> Tape.Value {
+                biased(linear(normed, "\(prefix)self_attn.\(name).weight"), "\(prefix)self_attn.\(name).bias")
+            }
+            let attended = tape.attention(q: turned(projected("q_proj")), k: turned(projected("k_proj")),
+                                          v: projected("v_proj"),
                                           heads: shape.heads, keyHeads: shape.keyHeads, starts: batch.starts)
             residual = tape.add(residual, linear(attended, prefix + "self_attn.o_proj.weight"))
             let middle = norm(residual, prefix + "post_attention_layernorm.weight")
@@ -61,5 +67,20 @@ struct DoubleTransformer {
         let head = shape.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"
         let logits = linear(norm(residual, "model.norm.weight"), head)
         return (tape.crossEntropy(logits, targets: batch.targets), leaves)
+    }
+
+    /// A frequency as the model's scaling leaves it, by wavelengths, as Hugging Face's modeling_rope_utils tells it.
+    private func scaled(_ frequency: Double) -> Double {
+        let shape = table.shape, length = Double(shape.ropeOriginalLength)
+        switch shape.ropeScaling {
+        case .none: return frequency
+        case .linear: return frequency / shape.ropeFactor
+        case .llama3:
+            let wavelength = 2 * Double.pi / frequency
+            if wavelength < length / shape.ropeHighFactor { return frequency }
+            if wavelength > length / shape.ropeLowFactor { return frequency / shape.ropeFactor }
+            let smooth = (length / wavelength - shape.ropeLowFactor) / (shape.ropeHighFactor - shape.ropeLowFactor)
+            return frequency / shape.ropeFactor * (1 - smooth) + frequency * smooth
+        }
     }
 }

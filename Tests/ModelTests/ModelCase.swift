@@ -31,6 +31,12 @@ struct Batch: Sendable {
         (self.sequence, self.inputs, self.targets, self.starts) = (sequence, inputs, targets, starts)
     }
 
+    /// The same tokens with one target.
+    init(of other: Batch, target place: Int) {
+        self.init(sequence: other.sequence, inputs: other.inputs,
+                  targets: other.targets.indices.map { $0 == place ? other.targets[$0] : -1 }, starts: other.starts)
+    }
+
     var targetCount: Int { targets.count { $0 >= 0 } }
 
     /// A micro-batch of `count` rows.
@@ -63,7 +69,8 @@ struct ModelCase: Sendable, CustomStringConvertible {
     let batch: Batch
 
     init(_ description: String, dim: Int, layers: Int, heads: Int, keyHeads: Int, ffn: Int, vocabulary: Int,
-         tied: Bool = false, rows: Int, sequence: Int, documents: [Int] = []) {
+         tied: Bool = false, rows: Int, sequence: Int, documents: [Int] = [],
+         change: (inout Recipe.ModelShape) -> Void = { _ in }) {
         self.description = description
         var recipe = Recipe()
         recipe.model.dim = dim
@@ -74,6 +81,7 @@ struct ModelCase: Sendable, CustomStringConvertible {
         recipe.model.tieEmbeddings = tied
         recipe.model.normEpsilon = 1e-3
         recipe.model.ropeTheta = 300
+        change(&recipe.model)
         table = ParameterTable(recipe.model, vocabulary: vocabulary)
         self.rows = rows
         batch = Batch(rows: rows, sequence: sequence, documents: documents, vocabulary: vocabulary, seed: rows + dim)

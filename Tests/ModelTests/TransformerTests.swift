@@ -23,6 +23,20 @@ import TestSupport
                   vocabulary: 16_641, rows: 5, sequence: 130),
         ModelCase("tied, several chunks", dim: 8, layers: 1, heads: 2, keyHeads: 2, ffn: 16, vocabulary: 33_001,
                   tied: true, rows: 2, sequence: 60),
+    ] + others
+
+    /// What other families have: heads of another width, biases, scaled rotations.
+    static let others = [
+        ModelCase("wide heads, Llama 3's scaling", dim: 16, layers: 2, heads: 4, keyHeads: 2, ffn: 20, vocabulary: 37,
+                  rows: 2, sequence: 70, documents: [11]) {
+            ($0.headWidth, $0.ropeScaling, $0.ropeOriginalLength) = (10, .llama3, 40)
+        },
+        ModelCase("biases, linear scaling", dim: 24, layers: 3, heads: 4, keyHeads: 2, ffn: 40, vocabulary: 41,
+                  tied: true, rows: 3, sequence: 50, documents: [7]) {
+            ($0.hasBias, $0.ropeScaling, $0.ropeFactor) = (true, .linear, 3)
+        },
+        ModelCase("narrow heads, biases", dim: 32, layers: 1, heads: 4, keyHeads: 1, ffn: 24, vocabulary: 23, rows: 2,
+                  sequence: 9) { ($0.headWidth, $0.hasBias) = (2, true) },
     ]
 
     /// The loss, and the gradient of every parameter on its own. The padding stays zero.
@@ -48,7 +62,7 @@ import TestSupport
 
     /// The tape's gradients, and so ours, against central differences of the Double model: a few elements of
     /// each parameter of each kind.
-    @Test(arguments: cases[2...4]) func gradientsEqualDifferences(_ each: ModelCase) throws {
+    @Test(arguments: cases[2...4] + others) func gradientsEqualDifferences(_ each: ModelCase) throws {
         let got = try each.run().gradients
         let oracle = DoubleTransformer(table: each.table)
         let weights = doubles(each.weights)

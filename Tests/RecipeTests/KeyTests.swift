@@ -6,6 +6,7 @@ import Testing
 func otherValue(_ key: Key) -> Value {
     let special: [String: Value] = [
         "model.dim": .integer(204), "model.n_heads": .integer(8), "model.n_kv_heads": .integer(3),
+        "model.head_dim": .integer(34), "metrics.prometheus": .text("skein.prom"),
         "training.max_tokens_per_task": .integer(2_048), "comm.port_range": .text("29400-29500"),
     ]
     if let value = special[key.name] { return value }

@@ -10,16 +10,23 @@ import Testing
         return shape
     }
 
+    /// Heads of another width than dim / heads, and Qwen 2's biases.
+    static func biased(_ shape: Recipe.ModelShape) -> Recipe.ModelShape {
+        var shape = shape
+        (shape.headWidth, shape.hasBias) = (12, true)
+        return shape
+    }
+
     static let tables = [false, true].flatMap { tied in
         [shape(8, 1, 1, 0, 0, tied: tied), shape(30, 3, 3, 1, 21, tied: tied), shape(64, 2, 8, 4, 100, tied: tied),
-         shape(192, 4, 6, 0, 0, tied: tied)].flatMap { shape in
+         shape(192, 4, 6, 0, 0, tied: tied), biased(shape(32, 2, 4, 2, 40, tied: tied))].flatMap { shape in
             [11, 257].map { ParameterTable(shape, vocabulary: $0) }
         }
     }
 
     /// Names and shapes as Hugging Face's LlamaForCausalLM has them, in the order of the forward.
     @Test(arguments: tables) func namesAndShapes(table: ParameterTable) {
-        let shape = table.shape, head = shape.dim / shape.heads
+        let shape = table.shape, head = shape.headWidth == 0 ? shape.dim / shape.heads : 12
         var want: [(String, [Int])] = [("model.embed_tokens.weight", [table.vocabulary, shape.dim])]
         for layer in 0..<shape.layers {
             let prefix = "model.layers.\(layer)."
@@ -29,6 +36,13 @@ import Testing
                 (prefix + "self_attn.k_proj.weight", [shape.keyHeads * head, shape.dim]),
                 (prefix + "self_attn.v_proj.weight", [shape.keyHeads * head, shape.dim]),
                 (prefix + "self_attn.o_proj.weight", [shape.dim, shape.heads * head]),
+            ]
+            if shape.hasBias {
+                want += [("q", shape.heads), ("k", shape.keyHeads), ("v", shape.keyHeads)].map { name, heads in
+                    ("\(prefix)self_attn.\(name)_proj.bias", [heads * head])
+                }
+            }
+            want += [
                 (prefix + "post_attention_layernorm.weight", [shape.dim]),
                 (prefix + "mlp.gate_proj.weight", [shape.hiddenDim, shape.dim]),
                 (prefix + "mlp.up_proj.weight", [shape.hiddenDim, shape.dim]),
@@ -42,7 +56,8 @@ import Testing
         for parameter in table.parameters {
             #expect(table[parameter.name] == parameter)
             #expect(parameter.decays == (parameter.shape.count == 2))
-            #expect((parameter.initial == .ones) == (parameter.shape.count == 1))
+            #expect((parameter.initial == .ones) == parameter.name.hasSuffix("norm.weight"))
+            #expect((parameter.initial == .zeros) == parameter.name.hasSuffix(".bias"))
         }
     }
 

@@ -8,6 +8,9 @@ import Testing
         (["--model.dim", "18"], "--model.dim: model.n_heads: heads of 3 cannot be rotated in pairs"),
         (["--model.n_kv_heads", "4"], "--model.n_kv_heads: model.n_kv_heads = 4 does not divide model.n_heads = 6"),
         (["--model.n_kv_heads", "12"], "--model.n_kv_heads: model.n_kv_heads = 12 does not divide model.n_heads = 6"),
+        (["--model.head_dim", "33"], "--model.head_dim: model.head_dim = 33: heads are rotated in pairs"),
+        (["--model.rope_scaling", "llama3", "--model.rope_high_freq_factor", "1"],
+         "--model.rope_high_freq_factor: model.rope_high_freq_factor = 1.0 must be more than"),
         (["--training.max_tokens_per_task", "255"],
          "--training.max_tokens_per_task: training.max_tokens_per_task = 255 is less than one row; "
             + "make it at least training.seq_len = 256"),
@@ -20,6 +23,9 @@ import Testing
         (["--job.name", "a/b"], "--job.name: job.name = \"a/b\" cannot name a folder"),
         (["--job.name", ".."], "--job.name: job.name = \"..\" cannot name a folder"),
         (["--job.name", "a b"], "--job.name: job.name = \"a b\" cannot name a folder"),
+        (["--metrics.enable_tensorboard", "--metrics.save_tb_folder", "a/b"],
+         "--metrics.save_tb_folder: metrics.save_tb_folder = \"a/b\" cannot name a folder"),
+        (["--metrics.prometheus", "x.txt"], "--metrics.prometheus: metrics.prometheus = \"x.txt\" must end in .prom"),
         (["--job.name", "ä"], "--job.name: job.name = \"ä\" cannot name a folder"),
     ]) func whatDoesNotFitTogether(flags: [String], start: String) {
         let line = refusal(flags: flags)

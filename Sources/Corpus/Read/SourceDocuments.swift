@@ -96,10 +96,16 @@ package struct SourceDocuments {
     }
 }
 
-/// The text of each document of `sources`, in their order.
-public func readTexts(_ sources: [String]) throws(BadInput) -> [[UInt8]] {
-    let source = try SourceDocuments(sources)
-    return source.documents.map { Array(source.text[$0.range]) }
+/// The text of each document of `sources`, in their order; of a part of them, as training divides them.
+public func readTexts(_ sources: [String], part: DataStatistics.Part = .all, separator: String = "") throws(BadInput)
+    -> [[UInt8]] {
+    let source = try SourceDocuments(sources, separator: separator), parts = DocumentParts(source)
+    let chosen = switch part {
+    case .all: source.documents
+    case .train: parts.train
+    case .valid: parts.validation
+    }
+    return chosen.map { Array(source.text[$0.range]) }
 }
 
 /// "val" or "train" as a word of its own in a token file's name, as nanoGPT and llm.c have it: `val.bin`,

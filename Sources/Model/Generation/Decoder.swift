@@ -17,6 +17,8 @@ public final class Decoder {
     let prompt: PromptMemory
     let pool: Pool
     private let residual, normed, hidden, attended, qkv, gateUp, logits: Matrix   // one row each
+    /// [threads, rows of logits], in a decoder that scores.
+    let scoring: Matrix?
     private let inverse: Row
     private let arena: Arena
 
@@ -37,8 +39,8 @@ public final class Decoder {
     }
 
     /// Room for `capacity` tokens, of which there must be a number of `floats`; at most `longestPrompt` are read at
-    /// once. `load` fills a row with a parameter's values.
-    public init(_ table: ParameterTable, capacity: Int, longestPrompt: Int, pool: Pool,
+    /// once. `load` fills a row with a parameter's values. scores: for `score`, beside `scoringFloats`.
+    public init(_ table: ParameterTable, capacity: Int, longestPrompt: Int, pool: Pool, scores: Bool = false,
                 load: (ParameterTable.Parameter, Row) throws -> Void) throws {
         guard let floats = Decoder.floats(table, capacity: capacity, prompt: longestPrompt, threads: pool.threads)
         else { preconditionFailure("no machine holds \(capacity) tokens") }
@@ -47,7 +49,8 @@ public final class Decoder {
         let shape = table.shape
         self.shape = shape
         attentionShape = AttentionShape(shape)
-        arena = try Arena(name: "decoder", capacity: floats)
+        let scoringFloats = scores ? Decoder.scoringFloats(table, threads: pool.threads) : 0
+        arena = try Arena(name: "decoder", capacity: floats + scoringFloats)
         let memory = arena
         model = try PackedModel(table, memory: memory, load: load)
         func one(_ columns: Int) -> Matrix { memory.take(rows: 1, columns: columns) }
@@ -56,7 +59,9 @@ public final class Decoder {
         (gateUp, logits, inverse) = (one(2 * shape.hiddenDim), one(table.vocabulary), memory.take(1))
         cache = KeyValueCache(attentionShape, layers: shape.layers, capacity: capacity, memory: memory)
         prompt = PromptMemory(shape, tokens: longestPrompt, threads: pool.threads, memory: memory)
-        rotaryTable = RotaryTable(memory, positions: capacity, headDim: shape.headDim, theta: shape.ropeTheta)
+        scoring = scores ? memory.take(rows: pool.threads, columns: scoringFloats / pool.threads) : nil
+        rotaryTable = RotaryTable(memory, positions: capacity, headDim: shape.headDim, theta: shape.ropeTheta,
+                                  scaling: shape.rotaryScaling)
     }
 
     /// Forgets all tokens.
@@ -97,6 +102,7 @@ public final class Decoder {
         let (position, cache, row, out) = (position, cache, qkv.row(0), attended.row(0))
         norm(residual, layer.inputGain)
         multiply(normed, layer.qkv, into: qkv, stage: "qkv")
+        if let bias = layer.qkvBias { add(row, bias) }
         rotary(qkv.columns(0, (shape.heads + shape.keyHeads) * shape.headDim), table: rotaryTable,
                headDim: shape.headDim, firstPosition: position, period: capacity)
         cache.store(row, layer: index, position: position)
@@ -108,6 +114,18 @@ public final class Decoder {
         multiply(normed, layer.gateUp, into: gateUp, stage: "mlp")
         swiGLU(hidden, gateUp: gateUp)
         multiply(hidden, layer.down, into: residual, stage: "mlp", accumulate: true)
+    }
+}
+
+extension Recipe.ModelShape {
+    /// The recipe's keys as the rotation takes them.
+    var rotaryScaling: RotaryScaling {
+        switch ropeScaling {
+        case .none: .none
+        case .linear: .linear(factor: ropeFactor)
+        case .llama3: .llama3(factor: ropeFactor, low: ropeLowFactor, high: ropeHighFactor,
+                              originalLength: Double(ropeOriginalLength))
+        }
     }
 }
 

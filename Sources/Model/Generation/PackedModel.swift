@@ -7,6 +7,7 @@ final class PackedModel {
     struct Layer: Sendable {
         let inputGain: Row           // [D]
         let qkv: PackedMatrix        // [D, C]
+        let qkvBias: Row?            // [C]
         let output: PackedMatrix     // [H * headDim, D]
         let middleGain: Row          // [D]
         let gateUp: PackedMatrix     // [D, 2F]
@@ -28,7 +29,9 @@ final class PackedModel {
     }
 
     private static func gains(_ table: ParameterTable) -> Int {
-        (2 * table.shape.layers + 1) * Arena.padded(table.shape.dim)
+        let shape = table.shape, fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
+        let biases = shape.hasBias ? shape.layers * Arena.padded(fused) : 0
+        return (2 * shape.layers + 1) * Arena.padded(shape.dim) + biases
     }
 
     private static func matrices(_ table: ParameterTable) -> [(rows: Int, columns: Int, isPacked: Bool)] {
@@ -51,6 +54,15 @@ final class PackedModel {
             try load(table[name], row)
             return row
         }
+        func bias(_ names: String...) throws -> Row {
+            let row = memory.take(names.reduce(0) { $0 + table[$1].count })
+            var place = 0
+            for name in names {
+                try load(table[name], row.slice(place, table[name].count))
+                place += table[name].count
+            }
+            return row
+        }
         func packed(_ names: String...) throws -> PackedMatrix {
             let columns = table[names[0]].shape[1]
             var rows = 0
@@ -70,6 +82,9 @@ final class PackedModel {
                 inputGain: try gain(prefix + "input_layernorm.weight"),
                 qkv: try packed(prefix + "self_attn.q_proj.weight", prefix + "self_attn.k_proj.weight",
                                 prefix + "self_attn.v_proj.weight"),
+                qkvBias: table.shape.hasBias ? try bias(prefix + "self_attn.q_proj.bias",
+                                                        prefix + "self_attn.k_proj.bias",
+                                                        prefix + "self_attn.v_proj.bias") : nil,
                 output: try packed(prefix + "self_attn.o_proj.weight"),
                 middleGain: try gain(prefix + "post_attention_layernorm.weight"),
                 gateUp: try packed(prefix + "mlp.gate_proj.weight", prefix + "mlp.up_proj.weight"),

@@ -53,6 +53,12 @@ extension Decoder {
     /// Reads tokens before all others, as many as there is memory for, and returns the logits of the one after them:
     /// [V], good until the next call. The trainer's forward, tile by tile, that keeps keys and values and nothing else.
     public func read(_ tokens: [Int]) -> Row {
+        stream(tokens)
+        return finish(prompt.residual.rows(tokens.count - 1, 1))
+    }
+
+    /// The residual stream of all of them, in `prompt.residual`.
+    func stream(_ tokens: [Int]) {
         precondition(position == 0, "a prompt comes before all other tokens")
         precondition(!tokens.isEmpty && tokens.count <= prompt.tokens, "a prompt of 1 to \(prompt.tokens) tokens")
         let count = tokens.count, tiles = Tiles(tokens: count)
@@ -68,7 +74,6 @@ extension Decoder {
             feedForward(model.layers[index], tiles)
         }
         advance(by: count)
-        return finish(prompt.residual.rows(count - 1, 1))
     }
 
     private func project(_ index: Int, _ layer: PackedModel.Layer, _ tiles: Tiles) {
@@ -80,6 +85,7 @@ extension Decoder {
             rmsNorm(own.normed, inverse: own.inverse, x: prompt.residual.rows(start, count), gain: layer.inputGain,
                     epsilon: Float(shape.normEpsilon))
             Gemm.times(qkv, own.normed, layer.qkv)
+            if let bias = layer.qkvBias { addToRows(qkv, bias) }
             rotary(qkv.columns(0, (shape.heads + shape.keyHeads) * shape.headDim), table: table,
                    headDim: shape.headDim, firstPosition: start, period: capacity)
             for row in 0..<count { cache.store(qkv.row(row), layer: index, position: start + row) }

@@ -13,14 +13,20 @@ public final class Sampler {
     public let temperature: Double
     /// Only the `topK` likeliest tokens are considered; 0 means all.
     public let topK: Int
+    /// Of those, only the likeliest whose probabilities add up to this much, and the one with which they do (nucleus
+    /// sampling, 1904.09751); 1 means all.
+    public let topP: Double
     private let rng: CounterRNG
     /// A heap of the likeliest tokens so far, the least likely of them first.
     private var kept: [Int] = []
     private var weights: [Double] = []
+    /// Candidates by their weight, for `topP`.
+    private var order: [Int] = []
 
-    public init(temperature: Double, topK: Int, seed: Int) {
+    public init(temperature: Double, topK: Int, topP: Double = 1, seed: Int) {
         self.temperature = temperature
         self.topK = topK
+        self.topP = topP
         rng = CounterRNG(seed: UInt64(seed), stream: 0x7361_6D70_6C65)
     }
 
@@ -51,12 +57,31 @@ public final class Sampler {
             weights[index] = exp(Double(logits[id(index)] - largest) / temperature)
             total += weights[index]
         }
+        guard topP >= 1 else { return pickNucleus(draw, of: count, total, id) }
         var rest = draw * total
         for index in 0..<count {
             rest -= weights[index]
             if rest < 0 { return id(index) }
         }
         return likeliest(logits)
+    }
+
+    /// The same among the likeliest candidates that have `topP` of `total`; of equals the lower id comes first.
+    private func pickNucleus(_ draw: Double, of count: Int, _ total: Double, _ id: (Int) -> Int) -> Int {
+        order.removeAll(keepingCapacity: true)
+        order += 0..<count
+        order.sort { (-weights[$0], id($0)) < (-weights[$1], id($1)) }
+        var kept = 0, sum = 0.0
+        repeat {
+            sum += weights[order[kept]]
+            kept += 1
+        } while kept < count && sum < topP * total
+        var rest = draw * sum
+        for index in order[..<kept] {
+            rest -= weights[index]
+            if rest < 0 { return id(index) }
+        }
+        return id(order[0])
     }
 
     /// Most tokens are below the least of the kept ones, which one comparison tells.

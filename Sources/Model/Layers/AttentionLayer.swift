@@ -25,6 +25,7 @@ struct AttentionLayer {
             rmsNorm(normed, inverse: saved.inputInverse.slice(start, count), x: saved.input.rows(start, count),
                     gain: weights.inputGain, epsilon: epsilon)
             qkvProduct.multiply(qkv, normed)
+            if let bias = weights.qkvBias { addToRows(qkv, bias) }
             rotary(qkv.columns(0, (shape.heads + shape.keyHeads) * shape.headDim), table: table,
                    headDim: shape.headDim, firstPosition: start, period: period)
         }
@@ -64,6 +65,7 @@ struct AttentionLayer {
             let inverse = saved.inputInverse.slice(start, count)
             rotary(dQKV.columns(0, (shape.heads + shape.keyHeads) * shape.headDim), table: table,
                    headDim: shape.headDim, firstPosition: start, period: period, inverse: true)
+            if weights.qkvBias != nil { sumRows(scratch.dBiases.row(tile), dQKV) }
             let dNormed = scratch.dNormed.rows(start, count)
             qkvProduct.multiply(dNormed, dQKV)
             rmsNormScale(scratch.normed.rows(start, count), x: input, inverse: inverse, gain: weights.inputGain)
@@ -73,6 +75,7 @@ struct AttentionLayer {
                             inverse: inverse, gain: weights.inputGain)
         }
         addShares(gradients.inputGain, scratch.dGains)
+        if let bias = gradients.qkvBias { addShares(bias, scratch.dBiases) }
         qkvLinear.weightGradient(gradients.qkv, dY: scratch.dQKV, x: scratch.normed, packedInput: scratch.packedInput)
             .run(pool: pool, stage: "qkv weight gradients")
     }

@@ -20,6 +20,7 @@ public struct Parameters: Sendable {
     struct Layer: Sendable {
         let inputGain: Row       // [D]
         let qkv: Matrix          // [C, D]
+        let qkvBias: Row?        // [C]
         let output: Matrix       // [D, H * headDim]
         let middleGain: Row      // [D]
         let gateUp: Matrix       // [2F, D]
@@ -62,6 +63,8 @@ public struct Parameters: Sendable {
             }
             return Matrix(part(name, rows * first.shape[1]), rows: rows, columns: first.shape[1])
         }
+        /// Vectors without a gap between them, as one.
+        func joined(_ names: [String]) -> Row { part(names[0], names.reduce(0) { $0 + table[$1].count }) }
         embedding = matrix("model.embed_tokens.weight")
         layers = (0..<shape.layers).map { index in
             let prefix = "model.layers.\(index)."
@@ -69,6 +72,8 @@ public struct Parameters: Sendable {
                 inputGain: gain(prefix + "input_layernorm.weight"),
                 qkv: matrix(prefix + "self_attn.q_proj.weight",
                             more: [prefix + "self_attn.k_proj.weight", prefix + "self_attn.v_proj.weight"]),
+                qkvBias: shape.hasBias ? joined(["q_proj", "k_proj", "v_proj"].map { "\(prefix)self_attn.\($0).bias" })
+                    : nil,
                 output: matrix(prefix + "self_attn.o_proj.weight"),
                 middleGain: gain(prefix + "post_attention_layernorm.weight"),
                 gateUp: matrix(prefix + "mlp.gate_proj.weight", more: [prefix + "mlp.up_proj.weight"]),
@@ -96,6 +101,8 @@ public struct Parameters: Sendable {
         switch table.parameters[number].initial {
         case .ones:
             row.fill(1)
+        case .zeros:
+            row.fill(0)
         case .normal(let deviation):
             let rng = CounterRNG(seed: UInt64(seed), stream: UInt64(number))
             for index in stride(from: 0, to: row.count, by: 2) {

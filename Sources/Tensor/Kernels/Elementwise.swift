@@ -4,6 +4,17 @@ public func add(_ out: Row, _ x: Row) {
     for i in laneStarts(out.count) { out[lanes: i] = out[lanes: i] + x[lanes: i] }
 }
 
+/// Adds one row to every row: a bias. out: [T, C], bias: [C].
+public func addToRows(_ out_TC: Matrix, _ bias: Row) {
+    for t in 0..<out_TC.rows { add(out_TC.row(t), bias) }
+}
+
+/// sum = the sum of all rows, in ascending order: a bias's gradient. sum: [C], x: [T, C].
+public func sumRows(_ sum: Row, _ x_TC: Matrix) {
+    sum.fill(0)
+    for t in 0..<x_TC.rows { add(sum, x_TC.row(t)) }
+}
+
 /// out += x * factor, element by element. Rows of the same length that do not overlap.
 public func addScaled(_ out: Row, _ x: Row, _ factor: Float) {
     precondition(out.count == x.count, "addScaled: rows of different length")

@@ -4,6 +4,31 @@ import Glibc
 import Musl
 #endif
 
+/// How frequencies are lowered, so that positions beyond the first training's are turned no further than those within.
+public enum RotaryScaling: Sendable, Equatable {
+    case none
+    /// Position interpolation (Chen et al., 2306.15595): all of them, over `factor`.
+    case linear(factor: Double)
+    /// Llama 3.1's (2407.21783): those whose wave is longer than originalLength / low, over `factor`; those whose wave
+    /// is shorter than originalLength / high, not at all; a ramp between.
+    case llama3(factor: Double, low: Double, high: Double, originalLength: Double)
+
+    /// frequency: in radians a position.
+    func scaled(_ frequency: Double) -> Double {
+        switch self {
+        case .none: return frequency
+        case .linear(let factor): return frequency / factor
+        case .llama3(let factor, let low, let high, let originalLength):
+            // How many waves fit into the original context.
+            let waves = originalLength * frequency / (2 * Double.pi)
+            if waves > high { return frequency }
+            if waves < low { return frequency / factor }
+            let share = (waves - low) / (high - low)
+            return (1 - share) * frequency / factor + share * frequency
+        }
+    }
+}
+
 /// The rotation angles of rotary position embedding (Su et al., 2104.09864): position p turns pair j of a
 /// head by p * theta^(-2j / headDim). cosine and sine: [positions, headDim / 2].
 public struct RotaryTable: Sendable {
@@ -11,12 +36,12 @@ public struct RotaryTable: Sendable {
     public let sine: Matrix
 
     /// Fills `memory`, which holds `floats(positions:headDim:)` floats. Angles are computed in Double.
-    public init(_ memory: Arena, positions: Int, headDim: Int, theta: Double) {
+    public init(_ memory: Arena, positions: Int, headDim: Int, theta: Double, scaling: RotaryScaling = .none) {
         let half = headDim / 2
         cosine = memory.take(rows: positions, columns: half)
         sine = memory.take(rows: positions, columns: half)
         for pair in 0..<half {
-            let frequency = pow(theta, -2 * Double(pair) / Double(headDim))
+            let frequency = scaling.scaled(pow(theta, -2 * Double(pair) / Double(headDim)))
             for position in 0..<positions {
                 cosine.row(position)[pair] = Float(cos(Double(position) * frequency))
                 sine.row(position)[pair] = Float(sin(Double(position) * frequency))

@@ -31,13 +31,14 @@ extension Tape {
 
     /// Rotary positions by halves: in each head of `headDim` columns the pair (j, j + headDim / 2) turns by
     /// position * theta^(-2 j / headDim). Row t has position (first + t) mod period.
-    package func rotary(_ x: Value, headDim: Int, theta: Double, first: Int = 0, period: Int) -> Value {
+    package func rotary(_ x: Value, headDim: Int, theta: Double, first: Int = 0, period: Int,
+                        scaled: @escaping (Double) -> Double = { $0 }) -> Value {
         func turn(_ data: [Double], _ direction: Double) -> [Double] {
             var out = data
             for row in 0..<x.rows {
                 for head in stride(from: row * x.columns, to: (row + 1) * x.columns, by: headDim) {
                     for pair in 0..<(headDim / 2) {
-                        let frequency = pow(theta, -2 * Double(pair) / Double(headDim))
+                        let frequency = scaled(pow(theta, -2 * Double(pair) / Double(headDim)))
                         let angle = direction * Double((first + row) % period) * frequency
                         let a = data[head + pair], b = data[head + pair + headDim / 2]
                         out[head + pair] = a * cos(angle) - b * sin(angle)
