@@ -53,6 +53,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
     line.add("batch", recipe.rowsPerStep(worldSize: size))
     line.add("recipe", recipe.precision.recipe.rawValue)
     line.add("matmul", recipe.training.matmul.rawValue)
+    if recipe.precision.recipe != .fp32 { line.note = DotPath.reason }
     line.add("tokens_per_s", Double(tokens) / seconds)
     line.add("gflops", Double(tokens) * table.flopsPerToken(context: context) / seconds / 1e9)
     line.add("peak_gflops", peak)
@@ -71,7 +72,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
         line.add("hidden", hidden)
         line.add("wait_s", wait)
     }
-    line.note = cut
+    line.note = cut ?? line.note
     // The ceiling moves with whatever else the machine does: what stages lose is held against that of the same minute.
     if let trace {
         let after = try Machine.gemmPeak(pool: pool, recipe: recipe)

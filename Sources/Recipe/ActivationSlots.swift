@@ -66,16 +66,10 @@ public struct ActivationSlots: Sendable, Equatable {
         once("dQKV", tokens * fused)
         once("dAttended", tokens * heads)
         once("dGains", tiles * dim)
-<<<<<<< ours
-        once("dBiases", shape.hasBias ? tiles * fused : 0)
+        if shape.hasBias { once("dBiases", tiles * fused) }
         let quantised = precision.map { QuantisedSlots($0, shape, tokens: tokens) }
         once("packedWeights", max(Self.packedWeights(shape, head), quantised?.weights ?? 0))
         once("packedInput", max(Self.packedInput(shape, head, tokens: tokens), quantised?.input ?? 0))
-=======
-        if shape.hasBias { once("dBiases", tiles * fused) }
-        once("packedWeights", Self.packedWeights(shape, head))
-        once("packedInput", Self.packedInput(shape, head, tokens: tokens))
->>>>>>> theirs
         once("headShares", head.shares(dim: dim))
         once("headSums", head.sums)
         once("logits", head.logits)

@@ -74,7 +74,10 @@ struct Reporter {
         let shape = recipe.model
         let ranks = setting.ranks == 1 ? "" : "\(setting.ranks) ranks of "
         let start = setting.firstStep == 0 ? "" : " from step \(Units.grouped(setting.firstStep))"
-        let products = recipe.training.matmul == .own ? "" : ", products by \(OpenBLAS.arithmetic)"
+        let quantised = ", operands in \(recipe.precision.recipe.rawValue) on "
+            + (DotPath.best == .portable ? "fp32 multiply-adds" : "AVX512_BF16")
+        let products = recipe.precision.recipe != .fp32 ? quantised
+            : recipe.training.matmul == .own ? "" : ", products by \(OpenBLAS.arithmetic)"
         let state = setting.ranks == 1 ? "" : "state       \(Units.bytes(setting.stateBytes)) a rank: "
             + "\(setting.shards)\n"
         let degree = recipe.contextDegree

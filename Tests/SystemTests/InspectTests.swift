@@ -77,6 +77,27 @@ import Testing
         #expect(verified.code == 0 && verified.out.contains("whole (4 files, 36 tensors"))
     }
 
+    /// What a format would do: unscaled, and with scales for ever fewer numbers, of which each loses no more.
+    @Test func formats() throws {
+        let place = try Workplace()
+        try trained(place)
+        let name = "model.layers.0.mlp.up_proj.weight"
+        let outcome = try place.run("inspect", "outputs/tiny", "--quantize", "E4M3", "--tensors", name, "--json")
+        #expect(outcome.code == 0, "\(outcome.error)")
+        let lines = try objects(outcome.out)
+        #expect(lines.compactMap { $0["scales"] as? String } == ["none", "tensor", "row", "1x128"])
+        #expect(lines.allSatisfy { $0["tensor"] as? String == name && $0["saturated"] as? Double == 0 })
+        let decibels = lines.compactMap { $0["sqnr_db"] as? Double }
+        #expect(decibels.count == 4 && decibels[1] > decibels[0] && decibels[1] > 30 && decibels[1] < 34, "\(decibels)")
+        let blocks = try objects(try place.run("inspect", "outputs/tiny", "--quantize", "NVFP4", "--tensors", name,
+                                               "--json").out)
+        #expect(blocks.count == 1 && (blocks[0]["sqnr_db"] as? Double ?? 0) > 15, "\(blocks)")
+        let table = try place.run("inspect", "outputs/tiny", "--quantize", "mxfp8")
+        #expect(table.code == 0 && table.out.contains("SQNR, dB") && table.out.contains("its own"))
+        let unknown = try place.run("inspect", "outputs/tiny", "--quantize", "FP9")
+        #expect(unknown.code == 2 && unknown.error.contains("FP9 is no number format"), "\(unknown.error)")
+    }
+
     @Test func verification() throws {
         let place = try Workplace()
         try trained(place)
