@@ -58,6 +58,8 @@ public final class MetricsLog {
         }
         if let length = report.bucketLength { add("data/bucket_len", text: "\(length)") }
         if let length = report.length { add("data/length", text: "\(length)") }
+        if let degree = report.contextDegree { add("parallel/cp_degree", degree) }
+        if let seconds = report.plannedSeconds { add("planner/planned(s)", seconds) }
         add("n_tokens_seen", text: "\(report.tokens)")
         if let validation { add(validation) }
         finish()

@@ -38,6 +38,10 @@ public struct StepReport: Equatable, Sendable {
     public var varianceMax: Double?
     /// `loss` over the lowest loss of a step before; nil for the first.
     public var lossRatio: Double?
+    /// Ranks that shared a token's sequence, in the mean; nil where no sequence is shared.
+    public var contextDegree: Double?
+    /// What the step's plan reckoned with; nil where there was none.
+    public var plannedSeconds: Double?
 
     public init(step: Int, totalSteps: Int, loss: Double, bitsPerByte: Double? = nil, gradientNorm: Double,
                 learningRate: Double, tokensPerSecond: Double, gflops: Double, mfu: Double? = nil,

@@ -13,17 +13,26 @@ public protocol SharedAttention: AttentionStrategy {
     func check() throws(CollectiveFault)
 }
 
-/// Of a task on `degree` ranks; `memory` gives `SequenceMemory.floats`.
+/// Of tasks that `sizes` fits; `memory` gives `SequenceMemory.floats`. `auto`: of tasks each in its own way.
 public func sharedAttention(_ model: Recipe.ModelShape, _ method: Recipe.ContextMethod, _ sizes: SequenceMemory,
                             pool: Pool, communicator: Communicator, memory: Arena) -> any SharedAttention {
     let shape = AttentionShape(heads: model.heads, keyHeads: model.keyHeads, headDim: model.headDim)
     let buffers = sizes.buffers.map { memory.take($0) }
     let scratch = memory.take(rows: pool.threads, columns: shape.scratchFloats(segment: sizes.longest))
-    if method == .ulysses {
-        return UlyssesAttention(shape, keptFloats: sizes.kept, buffers, scratch: scratch, pool: pool,
-                                communicator: communicator)
+    func ulysses(_ buffers: [Row]) -> UlyssesAttention {
+        UlyssesAttention(shape, keptFloats: sizes.kept, buffers, scratch: scratch, pool: pool,
+                         communicator: communicator)
     }
-    return RingAttention(shape, buffers, scratch: scratch, pool: pool, communicator: communicator)
+    func ring(_ buffers: [Row]) -> RingAttention {
+        RingAttention(shape, buffers, scratch: scratch, pool: pool, communicator: communicator)
+    }
+    switch method {
+    case .ulysses: return ulysses(buffers)
+    case .ring: return ring(buffers)
+    case .auto:
+        let first = SequenceMemory.ulyssesBuffers
+        return PlannedAttention(ulysses(Array(buffers[..<first])), ring(Array(buffers[first...])))
+    }
 }
 
 /// The messages of one kind of exchange: what a rank sends to whom and gets from whom, in floats.
