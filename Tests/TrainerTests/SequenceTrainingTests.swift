@@ -50,7 +50,8 @@ import Trainer
     }
 
     /// Groups of any ranks, as each step's plan says: the losses are one rank's all the same, for ranks that share
-    /// everything, something or nothing, and also where rows are longer than a rank holds. Slow ranks share nearly all, fast ones what they must.
+    /// everything, something or nothing, and also where rows are longer than a rank holds. Slow ranks share
+    /// nearly all, fast ones what they must.
     @Test(arguments: ["0.5", "50"], ["0", "1"]) func plannedStepsAreThoseOfOneRank(gflops: String, stage: String)
         throws {
         let sandbox = try Sandbox()
