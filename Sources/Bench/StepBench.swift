@@ -68,7 +68,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
         line.add("planned_state_bytes", state.planned)
         line.add("owner_imbalance", runner.state.plan.ownerImbalance)
         line.add("sent_bytes", sent)
-        line.add("planned_sent_bytes", runner.plannedTraffic.bytes)
+        line.add("planned_sent_bytes", runner.plannedBytes)
         line.add("hidden", hidden)
         line.add("wait_s", wait)
     }

@@ -87,6 +87,19 @@ extension Key {
             read: { .integer($0[keyPath: path]) })
     }
 
+    /// An integer within `range`, or the word `word`, which is 0 in the recipe.
+    static func integer(_ name: String, _ path: WritableKeyPath<Recipe, Int> & Sendable, _ range: ClosedRange<Int>,
+                        or word: String, _ help: String) -> Key {
+        let plain = integer(name, path, range, help)
+        return Key(name: name, help: help, expected: "an integer or \"\(word)\"", check: plain.check,
+            write: { recipe, value in
+                guard value == .text(word) else { return plain.write(&recipe, value) }
+                recipe[keyPath: path] = 0
+                return true
+            },
+            read: { $0[keyPath: path] == 0 ? .text(word) : plain.read($0) })
+    }
+
     /// A number within `range`; an integer is taken for one.
     static func number(_ name: String, _ path: WritableKeyPath<Recipe, Double> & Sendable,
                        _ range: ClosedRange<Double>, _ help: String) -> Key {

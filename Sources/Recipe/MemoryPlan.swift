@@ -82,7 +82,7 @@ public struct MemoryPlan: Sendable, Equatable {
     public init(_ recipe: Recipe, _ setting: Setting) {
         let table = ParameterTable(recipe.model, vocabulary: setting.vocabulary)
         let rows = recipe.rowsPerTask, sequence = recipe.training.sequenceLength
-        let shared = recipe.sequenceMemory, precision = recipe.precision.checked
+        let shared = recipe.sequenceMemory(worldSize: setting.ranks), precision = recipe.precision.checked
         let slots = ActivationSlots(recipe.model, vocabulary: setting.vocabulary, tokens: recipe.tokensPerRank,
                                     recomputation: recipe.activationCheckpoint.mode, exchanged: shared?.kept ?? 0,
                                     precision: precision)
@@ -93,7 +93,9 @@ public struct MemoryPlan: Sendable, Equatable {
         let index = Self.indexBytes(recipe, setting)
         let groups = recipe.groups(worldSize: setting.ranks)
         let share = (recipe.rowsPerStep(worldSize: setting.ranks) + groups - 1) / groups
-        let batches = (share + rows - 1) / rows
+        // Where plans share them out, every rank has a look at all rows of a step.
+        let batches = recipe.plansSequences && setting.ranks > 1 ? recipe.rowsPerStep(worldSize: setting.ranks)
+            : (share + rows - 1) / rows * rows
         let activations = slots.slots.filter { $0.name != "logits" }.map {
             Component.Slot(name: $0.name, bytes: 4 * padded($0.floats) * $0.copies)
         }
@@ -116,7 +118,7 @@ public struct MemoryPlan: Sendable, Equatable {
             component("rotary tables", 4 * Self.rotaryFloats(recipe.model, sequence)),
             component("data", data.held),
             component("row tables", index),
-            component("batches", batches * 12 * rows * sequence),
+            component("batches", batches * 12 * sequence),
             component("packing", threads * Self.packingBytes),
             component("communication", setting.communicationBytes),
             component("program", setting.processBytes + Self.programGrowth),

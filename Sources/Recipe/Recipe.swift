@@ -10,6 +10,7 @@ public struct Recipe: Sendable, Equatable {
     public var schedule = Schedule()
     public var precision = Precision()
     public var parallelism = Parallelism()
+    public var planner = Planning()
     public var checkpoint = Checkpointing()
     public var activationCheckpoint = ActivationCheckpointing()
     public var communication = Communication()
@@ -206,7 +207,7 @@ public struct Recipe: Sendable, Equatable {
         public var shardParameters = 0
         public var shardGradients = 0
         public var shardOptimizer = 0
-        /// Ranks that share a sequence, each with a part of its tokens.
+        /// Ranks that share a sequence, each with a part of its tokens; 0: as many as the step's plan says.
         public var contextDegree = 1
         public var contextMethod = ContextMethod.auto
     }
@@ -215,6 +216,17 @@ public struct Recipe: Sendable, Equatable {
     /// 2309.14509), or keys and values go to whoever's queries see them (RingAttention, 2310.01889). `auto` takes what
     /// moves less.
     public enum ContextMethod: String, Sendable, CaseIterable { case auto, ulysses, ring }
+
+    /// Of the plans that say which ranks share which sequences of a step. Rates are declared and not measured, so that
+    /// a run's plans, and with them the order of its sums, are a function of its recipe.
+    public struct Planning: Sendable, Equatable {
+        public var solver = PlanSolver.fast
+        public var linearProgram = true
+        public var gflops = 50.0
+        public var linkGbit = 1.0
+    }
+
+    public enum PlanSolver: String, Sendable, CaseIterable { case fast, exact }
 
     public struct Checkpointing: Sendable, Equatable {
         public var enable = true

@@ -114,8 +114,8 @@ extension Recipe {
                  "ranks that share out the gradients, a multiple of those of the parameters; 0: as zero says"),
         .integer("parallelism.shard_optimizer", \.parallelism.shardOptimizer, 0...65_536,
                  "ranks that share out the optimizer state, a multiple of those of the gradients; 0: as zero says"),
-        .integer("parallelism.context_parallel_degree", \.parallelism.contextDegree, 1...4_096,
-                 "ranks that share each sequence; they divide the number of ranks"),
+        .integer("parallelism.context_parallel_degree", \.parallelism.contextDegree, 1...4_096, or: "auto",
+                 "ranks that share each sequence, a divisor of their number; auto: planned for every step"),
         .choice("parallelism.context_parallel_method", \.parallelism.contextMethod,
                 "how they share attention; auto: whichever moves fewer bytes"),
 
@@ -150,6 +150,11 @@ extension Recipe {
         .number("comm.start_seconds", \.communication.startSeconds, 1...86_400, "how long ranks wait for each other"),
         .number("comm.timeout_seconds", \.communication.timeoutSeconds, 1...86_400,
                 "a collective in which nothing moves for so long has failed"),
+
+        .choice("planner.solver", \.planner.solver, "of a step's plan; exact: then branch-and-cut, which takes longer"),
+        .bool("planner.lp", \.planner.linearProgram, "a linear program guides each plan"),
+        .number("planner.gflops", \.planner.gflops, 1e-3...1e6, "GFLOP/s of a rank that plans reckon with"),
+        .number("planner.link_gbit", \.planner.linkGbit, 1e-6...1e6, "Gbit/s of its link that they reckon with"),
 
         .choice("activation_checkpoint.mode", \.activationCheckpoint.mode,
                 "what the backward computes again to save memory"),

@@ -31,8 +31,39 @@ public struct SequenceMemory: Sendable, Equatable {
             kept = 0
             // Keys and values that leave, those that come, and gradients of them that leave, twice each, since one is
             // under way while the next is worked on; and gradients that come.
-            buffers = Array(repeating: local * 2 * shape.keyHeads * head, count: 7)
+            buffers = Array(repeating: local * 2 * shape.keyHeads * head, count: Self.ringBuffers)
         }
+    }
+
+    /// Tasks of groups of any size up to `ranks`, of which each rank holds up to `cap` tokens: the most of each kind.
+    /// Buffers are those of Ulysses, then those of the ring.
+    public init(anyDegreeUpTo ranks: Int, _ shape: Recipe.ModelShape, cap: Int, sequence: Int) {
+        var (kept, longest) = (0, min(sequence, cap))
+        var buffers = Array(repeating: 0, count: Self.ulyssesBuffers + Self.ringBuffers)
+        for degree in stride(from: 2, through: ranks, by: 1) {
+            for method in [Recipe.ContextMethod.ulysses, .ring] {
+                guard method == .ring || Self.dealsEvenly(shape, degree) else { continue }
+                let own = SequenceMemory(shape, method: method, degree: degree, tokens: degree * cap,
+                                         sequence: sequence)
+                kept = max(kept, own.kept)
+                longest = max(longest, own.longest)
+                let first = method == .ulysses ? 0 : Self.ulyssesBuffers
+                for (index, floats) in own.buffers.enumerated() {
+                    buffers[first + index] = max(buffers[first + index], floats)
+                }
+            }
+        }
+        tokens = ranks * cap
+        local = Self.local(2 * cap, degree: 2)
+        (self.kept, self.longest, self.buffers) = (kept, longest, buffers)
+    }
+
+    public static let ulyssesBuffers = 3
+    static let ringBuffers = 7
+
+    /// Whether each of `degree` ranks gets as many heads, and no key/value head goes to more of them than it must.
+    private static func dealsEvenly(_ shape: Recipe.ModelShape, _ degree: Int) -> Bool {
+        shape.heads % degree == 0 && (shape.keyHeads % degree == 0 || degree % shape.keyHeads == 0)
     }
 
     /// Tokens of one rank at most: two chunks of an even cut.
@@ -47,8 +78,16 @@ public struct SequenceMemory: Sendable, Equatable {
 }
 
 extension Recipe {
-    /// Ranks that share a sequence.
-    public var contextDegree: Int { parallelism.contextDegree }
+    /// Whether each step's plan says how many ranks share which sequence.
+    public var plansSequences: Bool { parallelism.contextDegree == 0 }
+
+    /// Ranks that share a sequence; 1 where plans say it, for whatever is reckoned without one.
+    public var contextDegree: Int { max(1, parallelism.contextDegree) }
+
+    /// Tokens that a rank holds of a planned task.
+    public var plannedCap: Int {
+        training.maxTokensPerTask == 0 ? training.localBatchSize * training.sequenceLength : training.maxTokensPerTask
+    }
 
     /// How they share it: what moves fewer elements, of ways in which every rank has as much to do.
     public var contextMethod: ContextMethod {
@@ -83,10 +122,17 @@ extension Recipe {
     public var tokensPerTask: Int { rowsPerTask * training.sequenceLength }
 
     /// Tokens of them that one rank holds at most.
-    public var tokensPerRank: Int { SequenceMemory.local(tokensPerTask, degree: contextDegree) }
+    public var tokensPerRank: Int {
+        plansSequences ? SequenceMemory.local(2 * plannedCap, degree: 2)
+            : SequenceMemory.local(tokensPerTask, degree: contextDegree)
+    }
 
     /// Nil where no sequence is shared.
-    public var sequenceMemory: SequenceMemory? {
+    public func sequenceMemory(worldSize: Int) -> SequenceMemory? {
+        if plansSequences, worldSize > 1 {
+            return SequenceMemory(anyDegreeUpTo: worldSize, model, cap: plannedCap,
+                                  sequence: training.sequenceLength)
+        }
         guard contextDegree > 1 else { return nil }
         return SequenceMemory(model, method: contextMethod, degree: contextDegree, tokens: tokensPerTask,
                               sequence: training.sequenceLength)
@@ -97,6 +143,7 @@ extension Recipe {
 
     /// Refuses what ranks that share sequences cannot do, or a number of ranks that they do not divide.
     public func requireContext(worldSize: Int) throws(BadInput) {
+        if plansSequences { return try requirePlans(worldSize: worldSize) }
         let degree = contextDegree
         guard degree > 1 else { return }
         guard worldSize % degree == 0 else {
@@ -116,6 +163,24 @@ extension Recipe {
         if shortest < degree {
             throw BadInput("parallelism.context_parallel_degree = \(degree) leaves some ranks without a token of a row "
                 + "of \(shortest); lower it, or make rows longer")
+        }
+    }
+
+    /// Refuses what ranks that do not have as many tasks cannot do.
+    private func requirePlans(worldSize: Int) throws(BadInput) {
+        let key = "parallelism.context_parallel_degree = \"auto\""
+        if training.reproducible {
+            throw BadInput("training.reproducible adds gradients up row by row, and with \(key) ranks share rows; take "
+                + "one of them")
+        }
+        if try shardCounts(worldSize: worldSize).gradients > 1 {
+            throw BadInput("\(key) gives ranks different numbers of tasks, and ranks that share gradients or "
+                + "parameters meet in every task; set parallelism.zero to 0 or 1")
+        }
+        let held = plannedCap * worldSize
+        if training.sequenceLength > held {
+            throw BadInput("training.max_tokens_per_task = \(plannedCap) lets \(worldSize) ranks hold \(held) tokens "
+                + "together, and training.seq_len = \(training.sequenceLength); raise it, or use more ranks")
         }
     }
 

@@ -35,7 +35,7 @@ extension Recipe {
                 + "model.rope_low_freq_factor = \(model.ropeLowFactor)")
         }
         let held = training.maxTokensPerTask * contextDegree
-        if training.maxTokensPerTask != 0, held < training.sequenceLength {
+        if training.maxTokensPerTask != 0, held < training.sequenceLength, !plansSequences {
             let share = contextDegree == 1 ? "training.seq_len = \(training.sequenceLength)"
                 : "\((training.sequenceLength + contextDegree - 1) / contextDegree), a "
                     + "parallelism.context_parallel_degree'th of training.seq_len"
@@ -106,7 +106,7 @@ extension Recipe {
     public var rowsPerTask: Int {
         let cap = training.maxTokensPerTask == 0 ? training.localBatchSize
             : training.maxTokensPerTask * contextDegree / training.sequenceLength
-        return min(training.localBatchSize, cap)
+        return max(1, min(training.localBatchSize, cap))
     }
 
     /// Rows of one optimizer step over all `worldSize` ranks.
@@ -117,7 +117,7 @@ extension Recipe {
 
     /// Refuses a job in which some rank would have no row of a step. To be asked before ranks join each other.
     public func requireRows(worldSize: Int) throws(BadInput) {
-        let rows = rowsPerStep(worldSize: worldSize), groups = groups(worldSize: worldSize)
+        let rows = rowsPerStep(worldSize: worldSize), groups = plansSequences ? 1 : groups(worldSize: worldSize)
         guard rows >= groups else {
             let whom = contextDegree == 1 ? "ranks" : "groups of \(contextDegree) ranks"
             throw BadInput("training.global_batch_size = \(rows) leaves some of \(groups) \(whom) without a row; "

@@ -32,6 +32,8 @@ extension StepReport {
         if let memoryBytes { found.append(Metric("memory/max_active(GiB)", Double(memoryBytes) / 0x1p30)) }
         if let bucketLength { found.append(Metric("data/bucket_len", count: bucketLength)) }
         if let length { found.append(Metric("data/length", count: length)) }
+        if let contextDegree { found.append(Metric("parallel/cp_degree", contextDegree)) }
+        if let plannedSeconds { found.append(Metric("planner/planned(s)", plannedSeconds)) }
         found.append(Metric("n_tokens_seen", count: tokens))
         found += (precision?.entries ?? []).map { Metric($0.tag, $0.value) }
         return found

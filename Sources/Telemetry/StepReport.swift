@@ -42,6 +42,10 @@ public struct StepReport: Equatable, Sendable {
     public var precision: PrecisionReport?
     /// The most memory that this rank's process ever held; nil where it was not asked for.
     public var memoryBytes: Int?
+    /// Ranks that shared a token's sequence, in the mean; nil where no sequence is shared.
+    public var contextDegree: Double?
+    /// What the step's plan reckoned with; nil where there was none.
+    public var plannedSeconds: Double?
 
     public init(step: Int, totalSteps: Int, loss: Double, bitsPerByte: Double? = nil, gradientNorm: Double,
                 learningRate: Double, tokensPerSecond: Double, gflops: Double, mfu: Double? = nil,

@@ -81,8 +81,10 @@ struct Reporter {
         let state = setting.ranks == 1 ? "" : "state       \(Units.bytes(setting.stateBytes)) a rank: "
             + "\(setting.shards)\n"
         let degree = recipe.contextDegree
-        let sequences = degree == 1 ? "" : "sequences   each shared by \(degree) ranks "
-            + "(\(recipe.contextMethod.rawValue)), of which one holds up to "
+        let isPlanned = recipe.plansSequences && setting.ranks > 1
+        let sharers = isPlanned ? "shared as each step is planned" : "each shared by \(degree) ranks "
+            + "(\(recipe.contextMethod.rawValue))"
+        let sequences = degree == 1 && !isPlanned ? "" : "sequences   \(sharers), of which one holds up to "
             + "\(Units.grouped(recipe.tokensPerRank)) tokens at a time\n"
         let text = """
             model       \(Units.count(Double(table.parameterCount))) parameters: \(shape.layers) layers, width \
@@ -116,6 +118,7 @@ struct Reporter {
             seconds: seconds, ranks: setting.ranks, waitSeconds: result.waitSeconds,
             hiddenShare: setting.ranks > 1 ? result.hiddenShare : nil)
         (report.bucketLength, report.length, report.lossRatio) = (result.bucketLength, result.length, lossRatio)
+        (report.contextDegree, report.plannedSeconds) = (result.contextDegree, result.plannedSeconds)
         report.varianceNorm = result.varianceRoots?.sum
         report.varianceMax = result.varianceRoots.map { Double($0.max) }
         report.precision = result.health?.report

@@ -24,6 +24,10 @@ public struct StepResult: Sendable, Equatable {
     public var varianceRoots: VarianceRoots?
     /// False when loss or norm was not finite on some rank: then no rank updated anything.
     public var updated: Bool
+    /// Ranks that shared a token's sequence, in the mean, and the seconds that the step's plan reckoned with; nil where
+    /// no sequence is shared, or nothing is planned.
+    public var contextDegree: Double?
+    public var plannedSeconds: Double?
     /// Some rank was asked to stop.
     public var stops: Bool
     /// Seconds that this rank waited for the network.
@@ -49,6 +53,9 @@ public final class StepRunner {
     private let sharded: ShardedStep
     private let sequences: SequenceParallel?
     private let batches: [Batch]
+    /// Where the step's documents are planned.
+    private let planner: StepPlanner?
+    private var plan: PlannedStep?
     /// Of each micro-batch, where ranks share sequences.
     private var parts: [SequencePart] = []
     /// Where each micro-batch's first token lies among the step's.
@@ -80,7 +87,8 @@ public final class StepRunner {
         position = corpus.start
         let rowsPerStep = recipe.rowsPerStep(worldSize: world.size)
         let groups = recipe.groups(worldSize: world.size)
-        precondition(rowsPerStep >= groups, "a rank without a row: see requireRows")
+        planner = recipe.plansSequences && world.size > 1 ? StepPlanner(recipe, table, ranks: world.size) : nil
+        precondition(planner != nil || rowsPerStep >= groups, "a rank without a row: see requireRows")
         sharded = try ShardedStep(table, recipe: recipe, pool: pool, communicator: world.communicator)
         sequences = try SequenceParallel(recipe, pool: pool, communicator: world.communicator)
         model = try Transformer(table, maxTokens: recipe.tokensPerRank, sequence: sequence, pool: pool,
@@ -91,7 +99,8 @@ public final class StepRunner {
         // What the rank with the largest share needs: of shorter rows this one may have it. They come in tasks of as
         // many tokens, so they never need more tasks than the longest.
         let share = (rowsPerStep + groups - 1) / groups
-        batches = (0..<((share + rows - 1) / rows)).map { _ in Batch(rows: rows, sequence: sequence) }
+        batches = planner != nil ? [Batch(rows: rowsPerStep, sequence: sequence)]
+            : (0..<((share + rows - 1) / rows)).map { _ in Batch(rows: rows, sequence: sequence) }
         losses = Array(repeating: 0, count: batches.count)
         firstTokens = Array(repeating: 0, count: batches.count)
     }
@@ -119,20 +128,27 @@ public final class StepRunner {
         let before = world.statistics
         let task = take(step)
         let (targets, context, count) = try phase("data") {
-            let (count, own, context) = fill(task)
+            let (count, own, context) = try planner == nil ? fill(task) : fillPlanned(task)
             try corpus.checkTokens()
             let (targets, all) = try world.sum(Double(own), context)
             return (targets, all / Double(max(task.rows.rows.count * task.rows.sequence, 1)), count)
         }
+        if losses.count < count {
+            losses += Array(repeating: 0, count: count - losses.count)
+            firstTokens += Array(repeating: 0, count: count - firstTokens.count)
+        }
         model.quantisation?.begin(step: step)
         var health: PrecisionHealth?
+        // Of planned tasks ranks have different numbers: their gradients travel behind all of them.
+        let all = planner == nil ? count : count + 1
         for index in 0..<count {
             if index == 0, let quantisation = model.quantisation, isLookedAt(step) {
-                (losses[0], health) = quantisation.examine { gradient(0, of: count, targets: targets) }
+                (losses[0], health) = quantisation.examine { gradient(0, of: all, targets: targets) }
             } else {
-                losses[index] = gradient(index, of: count, targets: targets)
+                losses[index] = gradient(index, of: all, targets: targets)
             }
         }
+        if planner != nil { sharded.passEmpty(count) }
         try phase("reduce") {
             try sequences?.attention.check()
             try sharded.finish()
@@ -146,7 +162,9 @@ public final class StepRunner {
         return StepResult(loss: loss / max(targets, 1), tokens: Int(targets),
                           bucketLength: task.rows.sequence, length: task.shape.window, context: context,
                           gradientNorm: agreed.norm,
-                          varianceRoots: roots, updated: updated, stops: agreed.stops,
+                          varianceRoots: roots, updated: updated,
+                          contextDegree: plan?.degree ?? sequences.map { _ in Double(recipe.contextDegree) },
+                          plannedSeconds: plan?.seconds, stops: agreed.stops,
                           waitSeconds: traffic?.waitSeconds ?? 0, sentBytes: traffic?.bytesSent ?? 0,
                           hiddenShare: traffic?.hiddenShare ?? 0, health: health)
     }
@@ -212,6 +230,23 @@ public final class StepRunner {
         return (count, targets, context)
     }
 
+    /// The same where every rank has a look at all rows, and takes its parts of the planned tasks.
+    private func fillPlanned(_ task: StepTask) throws -> (count: Int, targets: Int, context: Double) {
+        let batch = batches[0]
+        corpus.fill(batch, bucket: task.rows.bucket, rows: task.rows.rows, limit: task.limit)
+        try planTasks(batch)
+        return (parts.count, parts.reduce(0) { $0 + $1.targetCount }, world.rank == 0 ? batch.contextTokens : 0)
+    }
+
+    private func planTasks(_ batch: Batch) throws {
+        guard let planner, let sequences else { preconditionFailure("nothing is planned") }
+        let plan = try planner.plan(starts: batch.documentStarts[..<batch.documentStartCount])
+        // Ranks that went on with different plans would wait for each other until a deadline.
+        try world.requireEqual(plan.fingerprint, "the plan of a step's documents")
+        self.plan = plan
+        parts = sequences.parts(of: plan.tasks, inputs: batch.inputs, targets: batch.targets, sequence: batch.sequence)
+    }
+
     /// Takes this rank's part of a micro-batch. Returns how many targets are in it.
     private func share(_ batch: Batch, _ index: Int) -> Int {
         guard let sequences else { return batch.targetCount }
@@ -225,7 +260,7 @@ public final class StepRunner {
     private func withMicroBatch<Result>(_ index: Int, _ body: (MicroBatch) throws -> Result) rethrows -> Result {
         guard let sequences else { return try batches[index].withMicroBatch(firstToken: firstTokens[index], body) }
         sequences.begin(parts[index])
-        return try parts[index].withMicroBatch(firstToken: firstTokens[index], body)
+        return try parts[index].withMicroBatch(firstToken: index < firstTokens.count ? firstTokens[index] : 0, body)
     }
 
     /// This rank's rows, and how many of them make a micro-batch. With `training.reproducible` all rows of the step are
@@ -276,23 +311,34 @@ public final class StepRunner {
     /// Loss over `rows` held-out rows, spread evenly over all of them, each rank its share: summed nats and the number
     /// of targets.
     public func validate(rows: Int) throws -> (nats: Double, targets: Int) {
-        let size = recipe.rowsPerTask
-        let share = world.share(of: 0..<rows, degree: recipe.contextDegree)
+        let isPlanned = planner != nil
+        let size = isPlanned ? batches[0].capacity / recipe.training.sequenceLength : recipe.rowsPerTask
+        let share = isPlanned ? 0..<rows : world.share(of: 0..<rows, degree: recipe.contextDegree)
         var (nats, targets) = (0.0, 0)
         for start in stride(from: share.lowerBound, to: share.upperBound, by: size) {
             let batch = batches[0]
             corpus.fillValidation(batch, rows: start..<min(start + size, share.upperBound), of: rows)
-            targets += self.share(batch, 0)
-            nats += try withMicroBatch(0) { task in
-                try sharded.forwardOnly(uses: model.uses(backward: false)) {
-                    model.forward(task, weights: state.weights)
-                    return model.loss(task, weights: state.weights)
-                }
+            if isPlanned {
+                try planTasks(batch)
+                targets += parts.reduce(0) { $0 + $1.targetCount }
+            } else {
+                targets += self.share(batch, 0)
             }
+            for index in 0..<(isPlanned ? parts.count : 1) { nats += try forwardOnly(index) }
         }
         try sequences?.attention.check()
         let (allNats, allTargets) = try world.sum(nats, Double(targets))
         return (allNats, Int(allTargets))
+    }
+
+    /// The loss of micro-batch `index`, summed over its targets.
+    private func forwardOnly(_ index: Int) throws -> Double {
+        try withMicroBatch(index) { task in
+            try sharded.forwardOnly(uses: model.uses(backward: false)) {
+                model.forward(task, weights: state.weights)
+                return model.loss(task, weights: state.weights)
+            }
+        }
     }
 }
 

@@ -186,6 +186,10 @@ private struct PlanReport {
                 + "\(Units.duration(traffic.visibleSeconds)) visible"))
         }
         if recipe.contextDegree > 1 { rows += sequences }
+        if recipe.plansSequences {
+            rows.append(("sequences shared", "as each step is planned; a rank holds up to "
+                + "\(Units.grouped(recipe.tokensPerRank)) tokens at a time"))
+        }
         if linkGbit != nil { rows.append(("a step with the link", Units.duration(seconds))) }
         return rows
     }
@@ -217,7 +221,7 @@ private struct PlanReport {
             ("parameters", "\(step.parameters)"), ("tokens", "\(step.tokens)"), ("context", "\(step.context)"),
             ("flops", "\(step.modelFlops)"), ("recomputed_flops", "\(step.recomputedFlops)"),
             ("peak_gflops", "\(peak)"), ("compute_seconds", "\(computeSeconds)"), ("wire_bytes", "\(wireBytes)"),
-            ("context_parallel_degree", "\(recipe.contextDegree)"),
+            ("context_parallel_degree", recipe.plansSequences ? "\"auto\"" : "\(recipe.contextDegree)"),
             ("context_parallel_method", recipe.contextDegree > 1 ? "\"\(recipe.contextMethod.rawValue)\"" : "null"),
             ("sequence_bytes", "\(sequenceBytes)"), ("link_gbit", number(linkGbit)),
             ("wire_seconds", number(traffic?.seconds)),

@@ -41,6 +41,21 @@ import Testing
         }
     }
 
+    /// Planned steps in processes over sockets: the losses are one rank's, and the log has what was planned.
+    @Test func plannedSteps() throws {
+        let place = try Workplace()
+        _ = try train(1, place, ["--job.name", "alone", "--training.steps", "6"])
+        let text = try train(3, place, ["--job.name", "planned", "--training.steps", "6",
+                                        "--parallelism.context_parallel_degree", "auto", "--planner.gflops", "0.2",
+                                        "--training.max_tokens_per_task", "20"])
+        #expect(text.contains("shared as each step is planned"), "\(text)")
+        let (alone, planned) = (try losses(place, "alone"), try losses(place, "planned"))
+        #expect(planned.count == 6)
+        for (own, one) in zip(planned, alone) { #expect(abs(own - one) < 1e-5) }
+        let log = try String(contentsOfFile: "\(place.path)/outputs/planned/metrics.jsonl", encoding: .utf8)
+        #expect(log.contains("\"parallel/cp_degree\":") && log.contains("\"planner/planned(s)\":"))
+    }
+
     /// A run goes on with another degree, and a run with the same one has the same bits as if it had not been stopped.
     @Test func resumes() throws {
         let place = try Workplace()
@@ -87,6 +102,10 @@ import Testing
                  "--parallelism.context_parallel_method", "ring"], "a row of 2"),
             (2, ["--parallelism.context_parallel_degree", "2", "--training.max_tokens_per_task", "15"],
              "make it at least 16"),
+            (2, ["--parallelism.context_parallel_degree", "auto", "--parallelism.zero", "2"], "parallelism.zero to 0"),
+            (2, ["--parallelism.context_parallel_degree", "auto", "--training.max_tokens_per_task", "15"],
+             "hold 30 tokens together"),
+            (2, ["--parallelism.context_parallel_degree", "some"], "an integer or \"auto\""),
         ] {
             let refused = try Program.run(["launch", "-n", "\(ranks)", "run.toml"] + flags, in: place.path)
             #expect(refused.code == 2 && refused.error.contains(word), "\(refused.error)")

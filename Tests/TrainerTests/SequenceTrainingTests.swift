@@ -49,6 +49,51 @@ import Trainer
         }
     }
 
+    /// Groups of any ranks, as each step's plan says: the losses are one rank's all the same, for ranks that share
+    /// everything, something or nothing, and also where rows are longer than a rank holds. Slow ranks share
+    /// nearly all, fast ones what they must.
+    @Test(arguments: ["0.5", "50"], ["0", "1"]) func plannedStepsAreThoseOfOneRank(gflops: String, stage: String)
+        throws {
+        let sandbox = try Sandbox()
+        let flags = ["--data.paths", sandbox.documents, "--training.seq_len", "120", "--parallelism.zero", stage,
+                     "--planner.gflops", gflops]
+        let alone = try ShardedTrainingTests.train(sandbox, ranks: 1, steps: 8, flags)
+        for (ranks, cap) in [(2, 240), (3, 60), (4, 40), (7, 20)] {
+            let shared = try ShardedTrainingTests.train(sandbox, ranks: ranks, steps: 8, flags + [
+                "--parallelism.context_parallel_degree", "auto",
+                "--training.max_tokens_per_task", "\(cap)",
+            ])
+            for (own, one) in zip(shared.losses, alone.losses) { #expect(abs(own - one) < 1e-5, "\(ranks) ranks") }
+            for (own, one) in zip(shared.norms, alone.norms) { #expect(abs(own / one - 1) < 1e-4) }
+            #expect(ShardedTrainingTests.distance(shared.weights, alone.weights) < 1e-4, "\(ranks) ranks")
+        }
+    }
+
+    /// Plans mix degrees, hold every document once, give ranks no more than they hold, and validation takes them too.
+    @Test func plansMixDegrees() throws {
+        let sandbox = try Sandbox()
+        let resolved = try sandbox.recipe(["--data.paths", sandbox.documents, "--training.seq_len", "120",
+                                           "--parallelism.context_parallel_degree", "auto",
+                                           "--training.max_tokens_per_task", "40"])
+        let results = onThreads(ranks: 4) { communicator -> [Double] in
+            let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe),
+                                        pool: Pool(threads: 1),
+                                        world: World(communicator, rank: communicator.rank, size: 4))
+            try runner.state.initialize(seed: 3)
+            let step = try runner.run(step: 0), held = try runner.validate(rows: 50)
+            return [step.contextDegree ?? 0, step.plannedSeconds ?? 0, held.nats, Double(held.targets)]
+        }
+        let all = try results.map { try $0.get() }
+        #expect(all.allSatisfy { $0 == all[0] })
+        #expect(all[0][0] > 1 && all[0][0] < 4 && all[0][1] > 0)
+        let alone = try sandbox.recipe(["--data.paths", sandbox.documents, "--training.seq_len", "120"])
+        let runner = try StepRunner(recipe: alone.recipe, corpus: openCorpus(alone.recipe), pool: Pool(threads: 1))
+        try runner.state.initialize(seed: 3)
+        _ = try runner.run(step: 0)
+        let held = try runner.validate(rows: 50)
+        #expect(abs(all[0][2] / held.nats - 1) < 1e-5 && all[0][3] == Double(held.targets))
+    }
+
     /// Another run has the same bits, since nothing depends on who comes first.
     @Test(arguments: ["ulysses", "ring"]) func bitsRepeat(method: String) throws {
         let sandbox = try Sandbox()

@@ -3,48 +3,102 @@ import Model
 import Recipe
 import Tensor
 
-/// Ranks that share sequences: neighbours make a group, each group computes rows of its own, and of these every rank
-/// has some tokens. Outside attention nothing is exchanged: a token's embedding, norms, MLP and loss are its rank's,
-/// its position is that in the whole row, and the gradients of all ranks' tokens add up as those of all ranks' rows do.
+/// A group's part of a step: documents of the step's rows, which the ranks share as `method` says.
+public struct SequenceTask: Sendable, Equatable {
+    /// Tokens of the rows, a document each.
+    public var documents: [Range<Int>]
+    /// In order. One rank alone shares with nobody.
+    public var ranks: [Int]
+    public var method: Recipe.ContextMethod
+
+    public init(documents: [Range<Int>], ranks: [Int], method: Recipe.ContextMethod) {
+        (self.documents, self.ranks, self.method) = (documents, ranks, method)
+    }
+}
+
+/// Ranks that share sequences: each group computes documents of its own, and of these every rank has some tokens.
+/// Outside attention nothing is exchanged: a token's embedding, norms, MLP and loss are its rank's, its position is
+/// that in the whole row, and the gradients of all ranks' tokens add up as those of all ranks' rows do.
+///
+/// Groups are neighbours, all of one size; or, where plans say who shares what, any ranks, and a rank is in several of
+/// them during a step. Then all ranks take the step's tasks in one order, and begin no exchange of gradients before the
+/// last of them: so the first task that is not done can always begin.
 public final class SequenceParallel {
     public let attention: any SharedAttention
-    private let group: Group
+    private let communicator: Communicator
+    /// This rank's, where all groups have one size.
+    private let group: Group?
     private let method: Recipe.ContextMethod
+    /// The groups of tasks so far, nil where this rank is in none.
+    private var groups: [[Int]: Group?] = [:]
     private let memory: Arena
 
-    /// Nil where the recipe shares no sequence. Every rank makes it at the same time.
+    /// Nil where no sequence is shared. Every rank makes it at the same time.
     public init?(_ recipe: Recipe, pool: Pool, communicator: Communicator?) throws(OutOfMemory) {
-        guard let sizes = recipe.sequenceMemory, let communicator else { return nil }
-        let degree = recipe.contextDegree
-        precondition(communicator.worldSize % degree == 0, "groups do not divide the ranks: see requireContext")
-        let lists = (0..<(communicator.worldSize / degree)).map { Array(($0 * degree)..<(($0 + 1) * degree)) }
-        guard let group = communicator.makeGroups(lists) else { preconditionFailure("a rank is in no group") }
-        self.group = group
-        method = recipe.contextMethod
+        guard let communicator, let sizes = recipe.sequenceMemory(worldSize: communicator.worldSize) else { return nil }
+        self.communicator = communicator
         memory = try Arena(name: "sequence exchange", capacity: sizes.floats(recipe.model, threads: pool.threads))
+        if recipe.plansSequences {
+            (group, method) = (nil, .auto)
+        } else {
+            let degree = recipe.contextDegree
+            precondition(communicator.worldSize % degree == 0, "groups do not divide the ranks: see requireContext")
+            let lists = (0..<(communicator.worldSize / degree)).map { Array(($0 * degree)..<(($0 + 1) * degree)) }
+            guard let own = communicator.makeGroups(lists) else { preconditionFailure("a rank is in no group") }
+            (group, method) = (own, recipe.contextMethod)
+        }
         attention = sharedAttention(recipe.model, method, sizes,
                                     isRounded: recipe.precision.checked?.roundsAttention ?? false, pool: pool,
                                     communicator: communicator, memory: memory)
     }
 
     /// Whether this rank speaks for its group, where each group counts once.
-    public var isFirst: Bool { group.index == 0 }
+    public var isFirst: Bool { (group?.index ?? communicator.rank) == 0 }
 
-    /// This rank's part of rows of `sequence` tokens: `inputs` and `targets`, of which documents begin at `starts`; the
-    /// last start is where they end.
+    /// This rank's part of rows of `sequence` tokens, of which documents begin at `starts`; the last start is where
+    /// they end. For groups of one size.
     public func part(inputs: [Int32], targets: [Int32], starts: ArraySlice<Int32>, sequence: Int) -> SequencePart {
-        let split: SequenceSplit = method == .ulysses ? .contiguous(starts: Array(starts), degree: group.size)
-            : .zigzag(starts: Array(starts), degree: group.size)
-        return SequencePart(split, rank: group.index, inputs: inputs, targets: targets, sequence: sequence)
+        guard let group else { preconditionFailure("tasks are planned") }
+        let starts = Array(starts)
+        return SequencePart(split(starts, method, group.size), origins: starts.map(Int.init), method, group,
+                            inputs: inputs, targets: targets, sequence: sequence)
+    }
+
+    /// This rank's parts of a step's tasks, in their order. All ranks pass the same tasks.
+    public func parts(of tasks: [SequenceTask], inputs: [Int32], targets: [Int32], sequence: Int) -> [SequencePart] {
+        tasks.compactMap { task in
+            let group = madeGroup(task.ranks)
+            guard let group else { return nil }
+            let starts = task.documents.reduce(into: [Int32(0)]) { $0.append($0[$0.count - 1] + Int32($1.count)) }
+            return SequencePart(split(starts, task.method, group.size), origins: task.documents.map(\.lowerBound),
+                                task.method, group, inputs: inputs, targets: targets, sequence: sequence)
+        }
+    }
+
+    /// Every rank makes the groups of all tasks, so that all count them alike.
+    private func madeGroup(_ ranks: [Int]) -> Group? {
+        if let known = groups[ranks] { return known }
+        let made = communicator.makeGroup(ranks)
+        groups[ranks] = .some(made)
+        return made
+    }
+
+    private func split(_ starts: [Int32], _ method: Recipe.ContextMethod, _ degree: Int) -> SequenceSplit {
+        method == .ulysses ? .contiguous(starts: starts, degree: degree) : .zigzag(starts: starts, degree: degree)
     }
 
     /// The forwards and backwards that follow are of this part.
-    public func begin(_ part: SequencePart) { attention.begin(part.split, in: group) }
+    public func begin(_ part: SequencePart) {
+        (attention as? PlannedAttention)?.choose(part.method)
+        attention.begin(part.split, in: part.group)
+    }
 }
 
 /// What one rank computes of a task.
 public struct SequencePart: Sendable {
     public let split: SequenceSplit
+    public let method: Recipe.ContextMethod
+    let group: Group
     private let inputs: [Int32]
     private let targets: [Int32]
     private let positions: [Int32]
@@ -52,15 +106,19 @@ public struct SequencePart: Sendable {
     private let sequence: Int
     public let targetCount: Int
 
-    init(_ split: SequenceSplit, rank: Int, inputs: [Int32], targets: [Int32], sequence: Int) {
-        self.split = split
-        self.sequence = sequence
-        let pieces = split.pieces[rank]
-        self.inputs = pieces.flatMap { inputs[$0.tokens] }
-        let own = pieces.flatMap { targets[$0.tokens] }
+    /// `origins`: where each of the task's documents begins among `inputs` and `targets`, in rows of `sequence`.
+    init(_ split: SequenceSplit, origins: [Int], _ method: Recipe.ContextMethod, _ group: Group, inputs: [Int32],
+         targets: [Int32], sequence: Int) {
+        (self.split, self.method, self.group, self.sequence) = (split, method, group, sequence)
+        let places = split.pieces[group.index].map { piece in
+            let offset = origins[piece.segment] - Int(split.starts[piece.segment])
+            return (piece.tokens.lowerBound + offset)..<(piece.tokens.upperBound + offset)
+        }
+        self.inputs = places.flatMap { inputs[$0] }
+        let own = places.flatMap { targets[$0] }
         self.targets = own
-        positions = pieces.flatMap { $0.tokens.map { Int32($0 % sequence) } }
-        starts = split.localStarts(of: rank)
+        positions = places.flatMap { $0.map { Int32($0 % sequence) } }
+        starts = split.localStarts(of: group.index)
         targetCount = own.reduce(0) { $0 + ($1 < 0 ? 0 : 1) }
     }
 

@@ -13,7 +13,7 @@ public protocol SharedAttention: AttentionStrategy {
     func check() throws(CollectiveFault)
 }
 
-/// Of a task on `degree` ranks; `memory` gives `SequenceMemory.floats`.
+/// Of tasks that `sizes` fits; `memory` gives `SequenceMemory.floats`. `auto`: of tasks each in its own way.
 public func sharedAttention(_ model: Recipe.ModelShape, _ method: Recipe.ContextMethod, _ sizes: SequenceMemory,
                             isRounded: Bool = false, pool: Pool, communicator: Communicator,
                             memory: Arena) -> any SharedAttention {
@@ -21,11 +21,20 @@ public func sharedAttention(_ model: Recipe.ModelShape, _ method: Recipe.Context
                                isRounded: isRounded)
     let buffers = sizes.buffers.map { memory.take($0) }
     let scratch = memory.take(rows: pool.threads, columns: shape.scratchFloats(segment: sizes.longest))
-    if method == .ulysses {
-        return UlyssesAttention(shape, keptFloats: sizes.kept, buffers, scratch: scratch, pool: pool,
-                                communicator: communicator)
+    func ulysses(_ buffers: [Row]) -> UlyssesAttention {
+        UlyssesAttention(shape, keptFloats: sizes.kept, buffers, scratch: scratch, pool: pool,
+                         communicator: communicator)
     }
-    return RingAttention(shape, buffers, scratch: scratch, pool: pool, communicator: communicator)
+    func ring(_ buffers: [Row]) -> RingAttention {
+        RingAttention(shape, buffers, scratch: scratch, pool: pool, communicator: communicator)
+    }
+    switch method {
+    case .ulysses: return ulysses(buffers)
+    case .ring: return ring(buffers)
+    case .auto:
+        let first = SequenceMemory.ulyssesBuffers
+        return PlannedAttention(ulysses(Array(buffers[..<first])), ring(Array(buffers[first...])))
+    }
 }
 
 /// The messages of one kind of exchange: what a rank sends to whom and gets from whom, in floats.

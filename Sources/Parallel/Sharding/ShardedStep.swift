@@ -40,7 +40,7 @@ public final class ShardedStep {
         }
         // Keys and values go while queries meet others.
         let isRing = recipe.contextDegree > 1 && recipe.contextMethod == .ring
-        movesAlways = isRing || weights != nil || gradients.movesEarly
+        movesAlways = isRing || ranks > 1 && recipe.plansSequences || weights != nil || gradients.movesEarly
         update = try ShardUpdate(state, recipe: recipe, pool: pool, communicator: communicator, groups: groups)
     }
 
@@ -61,6 +61,17 @@ public final class ShardedStep {
 
     /// After it.
     public func endBackward(_ index: Int, of count: Int) { gradients.end(index, of: count) }
+
+    /// A last micro-batch `index` without tokens: sums go off with it and not under a backward before, of which ranks
+    /// may have different numbers.
+    public func passEmpty(_ index: Int) {
+        _ = beginBackward(index, of: index + 1)
+        for block in state.table.blocks.indices.reversed() {
+            gradients.begin(block)
+            gradients.ready(block)
+        }
+        endBackward(index, of: index + 1)
+    }
 
     /// Returns when the gradient is summed over all ranks.
     public func finish() throws(CollectiveFault) {
