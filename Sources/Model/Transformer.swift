@@ -185,6 +185,29 @@ public final class Transformer {
         return loss
     }
 
+    /// What source and sink hear of a forward, its loss, and with a `sink` its backward, of no tokens at all: from a
+    /// rank that has no micro-batch while others have one, where all exchange weights or gradients in each.
+    public func pass(into sink: (any GradientSink)? = nil) {
+        let layers = table.shape.layers
+        for block in 0...layers {
+            source?.acquire(block)
+            source?.release(block)
+        }
+        for block in headBlocks { sink?.begin(block) }
+        for block in headBlocks { source?.acquire(block) }
+        for block in headBlocks { source?.release(block) }
+        guard let sink else { return }
+        sink.ready(layers + 1)
+        for block in (1...layers).reversed() {
+            source?.acquire(block)
+            sink.begin(block)
+            source?.release(block)
+            sink.ready(block)
+        }
+        if !table.shape.tieEmbeddings { sink.begin(0) }
+        sink.ready(0)
+    }
+
     private func head(_ batch: MicroBatch, _ weights: Parameters, _ gradients: Parameters, _ scale: Float?) -> Double {
         let (saved, scratch) = views(batch.tokens)
         for block in headBlocks { source?.acquire(block) }

@@ -44,6 +44,7 @@ extension Recipe {
         "training": "How long, how much at once, and how short contexts are at the start.",
         "optimizer": "What turns gradients into updates.",
         "lr_scheduler": "How the learning rate rises and falls.",
+        "planner": "Plans of a step's documents over ranks (see [sequence parallelism](../sequence-parallelism.md)).",
         "precision": "Number formats of the step (see [low precision](../low-precision.md)).",
         "parallelism": "Which parts of the training state ranks share out (see [sharding](../sharding.md)).",
         "checkpoint": "What is saved when, and what a run begins with (see [checkpoints](../checkpoints.md)).",

@@ -140,7 +140,7 @@ public final class StepRunner {
         model.quantisation?.begin(step: step)
         var health: PrecisionHealth?
         // Of planned tasks ranks have different numbers: their gradients travel behind all of them.
-        let all = planner == nil ? count : count + 1
+        let all = planner == nil ? rounds(task, count) : count + 1
         for index in 0..<count {
             if index == 0, let quantisation = model.quantisation, isLookedAt(step) {
                 (losses[0], health) = quantisation.examine { gradient(0, of: all, targets: targets) }
@@ -148,7 +148,7 @@ public final class StepRunner {
                 losses[index] = gradient(index, of: all, targets: targets)
             }
         }
-        if planner != nil { sharded.passEmpty(count) }
+        if planner != nil { sharded.passEmpty(count) } else { for index in count..<all { pass(index, of: all) } }
         try phase("reduce") {
             try sequences?.attention.check()
             try sharded.finish()
@@ -186,6 +186,26 @@ public final class StepRunner {
             sharded.endBackward(index, of: count)
             return loss
         }
+    }
+
+    /// A micro-batch of no rows, for ranks that have fewer than others.
+    private func pass(_ index: Int, of count: Int) {
+        sharded.beginForward(index, of: count, uses: model.uses(backward: true))
+        _ = sharded.beginBackward(index, of: count)
+        model.pass(into: sharded.gradients)
+        sharded.endBackward(index, of: count)
+    }
+
+    /// The micro-batches that ranks count in a step, of which this one has `own`: where each exchanges something, those
+    /// of the rank with most rows.
+    private func rounds(_ task: StepTask, _ own: Int) -> Int {
+        guard sharded.exchangesEach else { return own }
+        return rounds(rows: task.rows.rows.count, size: share(of: task).size)
+    }
+
+    private func rounds(rows: Int, size: Int) -> Int {
+        let groups = recipe.groups(worldSize: world.size)
+        return ((rows + groups - 1) / groups + size - 1) / size
     }
 
     private func update(_ agreed: ShardUpdate.Agreement) throws -> VarianceRoots? {
@@ -325,6 +345,11 @@ public final class StepRunner {
                 targets += self.share(batch, 0)
             }
             for index in 0..<(isPlanned ? parts.count : 1) { nats += try forwardOnly(index) }
+        }
+        if !isPlanned, sharded.exchangesEach {
+            for _ in ((share.count + size - 1) / size)..<rounds(rows: rows, size: size) {
+                try sharded.forwardOnly(uses: model.uses(backward: false)) { model.pass() }
+            }
         }
         try sequences?.attention.check()
         let (allNats, allTargets) = try world.sum(nats, Double(targets))

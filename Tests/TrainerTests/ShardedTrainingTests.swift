@@ -13,13 +13,15 @@ import Trainer
         var weights: [Float]
         var losses: [Double]
         var norms: [Double]
+        /// Nats a token of five held-out rows, after the last step.
+        var heldOut: Double
     }
 
     /// Some steps on `ranks` ranks. The weights are put together from what each rank answers for.
     static func train(_ sandbox: borrowing Sandbox, ranks: Int, steps: Int, _ flags: [String]) throws -> Trained {
         let resolved = try sandbox.recipe(["--training.local_batch_size", "2", "--training.global_batch_size", "16"]
             + flags)
-        typealias Part = (pieces: [(Range<Int>, [Float])], losses: [Double], norms: [Double])
+        typealias Part = (pieces: [(Range<Int>, [Float])], losses: [Double], norms: [Double], heldOut: Double)
         let results: [Result<Part, any Error>] = onThreads(ranks: ranks) { communicator in
             let pool = Pool(threads: 1)
             let world = World(communicator, rank: communicator.rank, size: ranks)
@@ -30,7 +32,8 @@ import Trainer
             try runner.requireEqualState(step: steps)
             let shard = runner.state.weightShard
             let pieces = shard.ranges.enumerated().map { ($1, shard.part($1, unit: $0).array) }
-            return (pieces, done.map(\.loss), done.map(\.gradientNorm))
+            let held = try runner.validate(rows: 5)
+            return (pieces, done.map(\.loss), done.map(\.gradientNorm), held.nats / Double(held.targets))
         }
         var weights: [Float] = [], found: Trained?
         for result in results {
@@ -41,7 +44,7 @@ import Trainer
                 }
                 weights.replaceSubrange(range, with: values)
             }
-            found = Trained(weights: [], losses: part.losses, norms: part.norms)
+            found = Trained(weights: [], losses: part.losses, norms: part.norms, heldOut: part.heldOut)
         }
         #expect(!weights.contains { $0.isNaN })
         var trained = try #require(found)
@@ -70,6 +73,20 @@ import Trainer
             let shared = try Self.train(sandbox, ranks: ranks, steps: 12, layout)
             for (own, one) in zip(shared.losses, alone.losses) { #expect(abs(own - one) < 1e-5, "\(ranks) \(layout)") }
             #expect(Self.distance(shared.weights, alone.weights) < 1e-4)
+        }
+    }
+
+    /// Ranks with fewer micro-batches than others take part in what these exchange, in validation too.
+    @Test(arguments: ["1", "2", "3"]) func ranksMayHaveFewerMicroBatches(stage: String) throws {
+        let sandbox = try Sandbox()
+        let flags = ["--training.global_batch_size", "5", "--training.local_batch_size", "2",
+                     "--parallelism.zero", stage]
+        let alone = try Self.train(sandbox, ranks: 1, steps: 6, flags)
+        for ranks in [2, 3, 4] {
+            let shared = try Self.train(sandbox, ranks: ranks, steps: 6, flags)
+            for (own, one) in zip(shared.losses, alone.losses) { #expect(abs(own - one) < 1e-5, "\(ranks) ranks") }
+            #expect(Self.distance(shared.weights, alone.weights) < 1e-4)
+            #expect(abs(shared.heldOut - alone.heldOut) < 1e-4)
         }
     }
 

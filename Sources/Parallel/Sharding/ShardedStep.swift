@@ -62,6 +62,10 @@ public final class ShardedStep {
     /// After it.
     public func endBackward(_ index: Int, of count: Int) { gradients.end(index, of: count) }
 
+    /// Whether every micro-batch of a rank exchanges something with every other rank's of the same number, so that all
+    /// must have equally many.
+    public var exchangesEach: Bool { weights != nil || gradients.movesEarly }
+
     /// A last micro-batch `index` without tokens: sums go off with it and not under a backward before, of which ranks
     /// may have different numbers.
     public func passEmpty(_ index: Int) {
