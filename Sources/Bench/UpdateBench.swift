@@ -16,10 +16,12 @@ import Trainer
 public struct UpdateBench {
     public var megabytes: Int
     public var rounds: Int
+    public var transport: Recipe.TransportChoice
 
-    public init(megabytes: Int, rounds: Int) {
+    public init(megabytes: Int, rounds: Int, transport: Recipe.TransportChoice = .auto) {
         self.megabytes = megabytes
         self.rounds = rounds
+        self.transport = transport
     }
 
     /// About as many parameters, in layers and an embedding as a model has them.
@@ -30,6 +32,7 @@ public struct UpdateBench {
         recipe.model.heads = 8
         recipe.model.layers = max(1, megabytes / 16)
         recipe.training.maxNorm = 1
+        recipe.communication.transport = transport
         return recipe
     }
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Bench
+import Recipe
 
 /// The reduction and the update of a model's parameters between ranks, fused and one after the other.
 struct UpdateCommand: ParsableCommand {
@@ -14,6 +15,8 @@ struct UpdateCommand: ParsableCommand {
     var mib = 64
     @Option(help: "Timed rounds; the median is reported.")
     var rounds = 15
+    @Option(help: "auto, tcp or shm, as comm.transport.")
+    var transport = "auto"
     @Flag(help: "One JSON object a line.")
     var json = false
 
@@ -21,11 +24,14 @@ struct UpdateCommand: ParsableCommand {
         try require("ranks", ranks, 2...64)
         try require("mib", mib, 16...1 << 14)
         try requireRounds(rounds)
+        guard kind != nil else { throw ValidationError("--transport must be auto, tcp or shm") }
     }
+
+    private var kind: Recipe.TransportChoice? { Recipe.TransportChoice(rawValue: transport) }
 
     func run() throws {
         try requireRoom("--mib on \(ranks) ranks", floats: ranks * 12 * mib << 18)
         guard let setting = try rankSetting() else { return try launchBench(ranks: ranks) }
-        try UpdateBench(megabytes: mib, rounds: rounds).run(setting) { emit($0, json: json) }
+        try UpdateBench(megabytes: mib, rounds: rounds, transport: kind ?? .auto).run(setting) { emit($0, json: json) }
     }
 }
