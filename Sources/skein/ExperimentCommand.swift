@@ -30,27 +30,13 @@ struct Experiment: ParsableCommand {
 
         func run() throws {
             let sources = try Experiment.sources(texts)
-            guard (1...1_000_000_000_000).contains(tokens) else {
-                throw BadInput("--tokens \(tokens): it must be from 1 to 1000000000000")
-            }
+            try Experiment.requireTokens(tokens)
             var experiment = LengthsExperiment(sources: sources, folder: out)
             experiment.tokens = tokens
             experiment.overrides = Array(texts.dropFirst(sources.count))
             experiment.seeds = try Experiment.numbers(seeds)
-            if !arms.isEmpty { experiment.arms = try arms.split(separator: ",").map { try arm(String($0)) } }
-            guard let results = try experiment.run(announce: { printError($0) }) else {
-                printError("interrupted; the same command goes on")
-                return
-            }
-            print(lengthsTable(results))
-        }
-
-        private func arm(_ name: String) throws -> LengthsExperiment.Arm {
-            guard let arm = LengthsExperiment.Arm(rawValue: name) else {
-                let all = LengthsExperiment.Arm.allCases.map(\.rawValue).joined(separator: ", ")
-                throw BadInput("--arms has no \(name); there are \(all)")
-            }
-            return arm
+            if !arms.isEmpty { experiment.arms = try Experiment.named(arms) }
+            Experiment.say(try experiment.run(announce: { printError($0) }), lengthsTable)
         }
     }
 
@@ -76,60 +62,7 @@ struct Experiment: ParsableCommand {
             var experiment = WarmupExperiment(sources: sources, folder: out)
             experiment.overrides = Array(texts.dropFirst(sources.count))
             experiment.seeds = try Experiment.numbers(seeds)
-            guard let results = try experiment.run(announce: { printError($0) }) else {
-                printError("interrupted; the same command goes on")
-                return
-            }
-            print(warmupTable(results))
-        }
-    }
-
-    struct Optimizers: ParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Optimizers on the same model and tokens: each at four rates, its best on more seeds.",
-            discussion: """
-                Each run is in OUT/ARM-RATE-seedN. Ctrl-C saves and ends; the same command goes on. After the texts, \
-                values of the recipe can be given as flags, for example --model.dim 256 --training.threads 2.
-                """)
-
-        @Option(help: "The folder of the runs.")
-        var out: String
-        @Option(help: "Tokens that each run trains on.")
-        var tokens = 2_000_000
-        @Option(help: "Seeds on which the best rates run, besides 0 on which they are chosen, with commas.")
-        var seeds = "1,2,3"
-        @Option(help: "Arms, with commas; empty: all.")
-        var arms = ""
-        @Argument(parsing: .captureForPassthrough,
-                  help: "Texts to train on and to judge by; then values of the recipe: --section.key value.")
-        var texts: [String]
-
-        func run() throws {
-            let sources = try Experiment.sources(texts)
-            guard (1...1_000_000_000_000).contains(tokens) else {
-                throw BadInput("--tokens \(tokens): it must be from 1 to 1000000000000")
-            }
-            var experiment = OptimizersExperiment(sources: sources, folder: out)
-            experiment.tokens = tokens
-            experiment.overrides = Array(texts.dropFirst(sources.count))
-            experiment.seeds = try Experiment.numbers(seeds)
-            guard !experiment.seeds.contains(0) else {
-                throw BadInput("--seeds \(seeds): rates are chosen on seed 0; name other ones")
-            }
-            if !arms.isEmpty { experiment.arms = try arms.split(separator: ",").map { try arm(String($0)) } }
-            guard let results = try experiment.run(announce: { printError($0) }) else {
-                printError("interrupted; the same command goes on")
-                return
-            }
-            print(optimizersTable(results))
-        }
-
-        private func arm(_ name: String) throws -> OptimizersExperiment.Arm {
-            guard let arm = OptimizersExperiment.Arm(rawValue: name) else {
-                let all = OptimizersExperiment.Arm.allCases.map(\.rawValue).joined(separator: ", ")
-                throw BadInput("--arms has no \(name); there are \(all)")
-            }
-            return arm
+            Experiment.say(try experiment.run(announce: { printError($0) }), warmupTable)
         }
     }
 
@@ -141,6 +74,29 @@ struct Experiment: ParsableCommand {
             throw BadInput("\(path) has a comma in its name; rename it, or name the folder it lies in")
         }
         return sources
+    }
+
+    static func requireTokens(_ tokens: Int) throws(BadInput) {
+        guard (1...1_000_000_000_000).contains(tokens) else {
+            throw BadInput("--tokens \(tokens): it must be from 1 to 1000000000000")
+        }
+    }
+
+    /// The arms that `names` lists.
+    static func named<Arm: RawRepresentable & CaseIterable>(_ names: String) throws -> [Arm]
+        where Arm.RawValue == String {
+        try names.split(separator: ",").map { name in
+            guard let arm = Arm(rawValue: String(name)) else {
+                let all = Arm.allCases.map(\.rawValue).joined(separator: ", ")
+                throw BadInput("--arms has no \(name); there are \(all)")
+            }
+            return arm
+        }
+    }
+
+    /// Prints the table of an experiment that was not interrupted.
+    static func say<Results>(_ results: Results?, _ table: (Results) -> String) {
+        if let results { print(table(results)) } else { printError("interrupted; the same command goes on") }
     }
 
     static func numbers(_ text: String) throws -> [Int] {

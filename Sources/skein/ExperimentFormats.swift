@@ -38,11 +38,7 @@ extension Experiment {
             var experiment = FormatsExperiment(sources: sources, folder: out, arms: arms)
             experiment.overrides = Array(texts.dropFirst(sources.count))
             experiment.seeds = try Experiment.numbers(seeds)
-            guard let results = try experiment.run(announce: { printError($0) }) else {
-                printError("interrupted; the same command goes on")
-                return
-            }
-            print(formatsTable(results))
+            Experiment.say(try experiment.run(announce: { printError($0) }), formatsTable)
         }
     }
 

@@ -64,6 +64,32 @@ import Testing
     }
 
     /// One line and exit code 2 before anything is trained.
+    /// Four rates of each arm on seed 0, and its best on another; then nothing is trained again.
+    @Test func optimizersAreComparedAtTheirBestRates() throws {
+        let place = try Workplace()
+        let arguments = ["experiment", "optimizers", "--out", "runs", "--tokens", "8192", "--seeds", "1", "--arms",
+                         "soap,adamw"] + Self.recipe.dropLast(4)
+        let first = try Program.run(arguments, in: place.path)
+        #expect(first.code == 0, "\(first.error)")
+        let table = rows(first).map { $0.split(separator: " | ").map { $0.filter { $0 != "|" } } }
+        #expect(table.map { $0[0].trimmingCharacters(in: .whitespaces) }
+            == ["Arm", "AdamW", "SOAP", "Arm"] + Array(repeating: "SOAP", count: 4)
+            + Array(repeating: "AdamW", count: 4))
+        for arm in [1, 2] {
+            let best = table[4...].filter { $0[0] == table[arm][0] }.min { Double($0[2]) ?? 99 < Double($1[2]) ?? 99 }
+            #expect(table[arm][1] == best?[1])
+        }
+        let before = try place.contents()
+        let again = try Program.run(arguments, in: place.path)
+        #expect(again.code == 0 && again.error.isEmpty && rows(again) == rows(first), "\(again.error)")
+        #expect(try place.contents() == before)
+        for flags in [["--seeds", "0"], ["--arms", "adamw,other"], ["--tokens", "0"]] {
+            let refused = try Program.run(["experiment", "optimizers", "--out", "new"] + flags + ["text.txt"],
+                                          in: place.path)
+            #expect(refused.code == 2 && refused.errorLines.count == 1, "\(flags): \(refused.error)")
+        }
+    }
+
     @Test func whatCannotRunIsRefusedAtOnce() throws {
         let place = try Workplace()
         #expect(try experiment(place, arms: ["concat"]).code == 0)

@@ -22,8 +22,8 @@ final class Muon: ShardOptimizer {
     private let iteration: NewtonSchulz
     /// The matrices of this rank: one run is a whole one.
     private let matrices: [ShardRun]
-    private var decaying: AdamWStep?
-    private var plain: AdamWStep?
+    /// For embedding, head and gains.
+    private let rest = AdamW()
     private var rate = 0.0
 
     init(_ state: TrainingState, _ settings: Recipe.Optimizer, _ pool: Pool) throws(OutOfMemory) {
@@ -37,8 +37,7 @@ final class Muon: ShardOptimizer {
     }
 
     func begin(_ step: OptimizerStep, _ shard: OptimizerShard, _ tools: OptimizerTools) {
-        decaying = shard.adam(step, decay: shard.settings.weightDecay)
-        plain = shard.adam(step, decay: 0)
+        rest.begin(step, shard, tools)
         rate = step.rate
         let mu = Float(shard.settings.momentum), scale = Float(step.gradientScale)
         for run in matrices {
@@ -61,9 +60,7 @@ final class Muon: ShardOptimizer {
     func update(_ run: ShardRun, _ shard: OptimizerShard) -> VarianceRoots? {
         let parameter = shard.state.table.parameters[run.parameter]
         guard shard.state.table.isHiddenMatrix(run.parameter) else {
-            guard let decaying, let plain else { preconditionFailure("an update before begin") }
-            _ = adamW(shard.weights(run), momentum: shard.moment(0, run), variance: shard.moment(1, run),
-                      gradient: shard.gradient(run), parameter.decays ? decaying : plain)
+            _ = rest.update(run, shard)
             return nil
         }
         let scale = 0.2 * Double(max(parameter.shape[0], parameter.shape[1])).squareRoot()

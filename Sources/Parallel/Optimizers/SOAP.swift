@@ -28,8 +28,8 @@ final class SOAP: ShardOptimizer {
     private let third: Row
     /// The matrices of this rank: one run is a whole one.
     private let matrices: [ShardRun]
-    private var decaying: AdamWStep?
-    private var plain: AdamWStep?
+    /// For embedding, head and gains.
+    private let rest = AdamW()
     private var number = 0
     private var rate = 0.0
 
@@ -67,8 +67,7 @@ final class SOAP: ShardOptimizer {
     }
 
     func begin(_ step: OptimizerStep, _ shard: OptimizerShard, _ tools: OptimizerTools) {
-        decaying = shard.adam(step, decay: shard.settings.weightDecay)
-        plain = shard.adam(step, decay: 0)
+        rest.begin(step, shard, tools)
         (rate, number) = (step.rate, step.number)
         // The first update of a matrix is the run's second.
         var counted = step
@@ -85,11 +84,8 @@ final class SOAP: ShardOptimizer {
     }
 
     func update(_ run: ShardRun, _ shard: OptimizerShard) -> VarianceRoots? {
-        let parameter = shard.state.table.parameters[run.parameter]
         guard shard.state.table.isHiddenMatrix(run.parameter) else {
-            guard let decaying, let plain else { preconditionFailure("an update before begin") }
-            _ = adamW(shard.weights(run), momentum: shard.moment(0, run), variance: shard.moment(1, run),
-                      gradient: shard.gradient(run), parameter.decays ? decaying : plain)
+            _ = rest.update(run, shard)
             return nil
         }
         if number > 1 {
