@@ -7,7 +7,8 @@ import Trainer
 /// Writing, by the decoder that `skein generate` runs, with weights as a run begins with: seconds of a token behind
 /// `context` others (`weights_gb_per_s` beside what this machine reads, adding up floats), and of a prompt of `prompt`
 /// tokens beside the trainer's forward of as many.
-public func benchGenerate(_ recipe: Recipe, vocabulary: Int, prompt: Int, context: Int, threads: Int,
+/// With `side`, seconds of a token of each of so many texts side by side as well.
+public func benchGenerate(_ recipe: Recipe, vocabulary: Int, prompt: Int, context: Int, threads: Int, side: Int,
                           rounds: Int) throws -> BenchLine {
     let table = ParameterTable(recipe.model, vocabulary: vocabulary)
     let pool = Pool(threads: threads)
@@ -17,7 +18,7 @@ public func benchGenerate(_ recipe: Recipe, vocabulary: Int, prompt: Int, contex
     let weights = Parameters(table, flat: arena.take(table.count))
     weights.initialize(seed: recipe.debug.seed)
     let longest = max(prompt, context)
-    let decoder = try Decoder(table, capacity: longest + rounds + 16, longestPrompt: longest, pool: pool) {
+    let decoder = try Decoder(table, texts: side, capacity: longest + rounds + 16, longestPrompt: longest, pool: pool) {
         $1.copy(weights.values($0))
     }
     func token(_ index: Int) -> Int { index * 7_919 % vocabulary }
@@ -34,6 +35,7 @@ public func benchGenerate(_ recipe: Recipe, vocabulary: Int, prompt: Int, contex
     _ = decoder.next(token(1))
     let allocations = countAllocations { _ = decoder.next(token(2)) }
     let seconds = medianSeconds(rounds: rounds) { _ = decoder.next(token($0)) }
+    let together = sideBySide(decoder, (0..<context).map(token), rounds: rounds)
     let bytes = 4 * Double(table.multipliedCount)
     var line = BenchLine(bench: "generate", threads: threads, seconds: seconds)
     line.add("parameters", table.parameterCount)
@@ -42,10 +44,22 @@ public func benchGenerate(_ recipe: Recipe, vocabulary: Int, prompt: Int, contex
     line.add("weights_gb_per_s", bytes / seconds / 1e9)
     line.add("read_gb_per_s", try readRate(pool: pool, rounds: 5))
     line.add("allocations", allocations ?? -1)
+    line.add("side", side)
+    line.add("side_tokens_per_s", Double(side) / together)
     line.add("prompt", prompt)
     line.add("prompt_tokens_per_s", Double(prompt) / promptSeconds)
     line.add("forward_tokens_per_s", Double(prompt) / forwardSeconds)
     return line
+}
+
+/// Median seconds of a step of all the decoder's texts.
+private func sideBySide(_ decoder: Decoder, _ context: [Int], rounds: Int) -> Double {
+    for text in 0..<decoder.texts {
+        decoder.reset(text: text)
+        _ = decoder.read(context, text: text)
+    }
+    let tokens = (0..<decoder.texts).map { (text: $0, token: context[$0 % context.count]) }
+    return medianSeconds(rounds: rounds) { _ in _ = decoder.next(tokens) }
 }
 
 private func trainerForward(_ table: ParameterTable, _ weights: Parameters, _ text: [Int], _ recipe: Recipe,

@@ -17,7 +17,7 @@ public struct BenchLine: Sendable {
     /// `seconds` is the median of the timed rounds.
     public init(bench: String, threads: Int, ranks: Int = 1, seconds: Double) {
         fields = [("bench", .text(bench)), ("threads", .integer(threads)), ("ranks", .integer(ranks)),
-                  ("core", .text(OpenBLAS.coreName)), ("isa", .text(compiledISA)), ("seconds", .number(seconds))]
+                  ("core", .text(OpenBLAS.coreName)), ("isa", .text(usedISA)), ("seconds", .number(seconds))]
     }
 
     public mutating func add(_ name: String, _ value: Int) { fields.append((name, .integer(value))) }

@@ -251,7 +251,7 @@ void skein_gemm(size_t m, size_t n, size_t k, const float *a, size_t a_row, int 
     product(m, n, k, a, a_row, transpose_a, b, b_row, transpose_b, 0, c, c_row, beta);
 }
 
-const size_t skein_strip_width = STRIP_WIDTH;
+size_t skein_strip_width(void) { return STRIP_WIDTH; }
 
 // Strips with all of the depth: a product finds its B packed then, however many tiles A is cut into.
 void skein_pack(size_t n, size_t k, size_t first, size_t depth, const float *b, size_t b_row, int transpose_b,

@@ -1,10 +1,11 @@
-// What the matrix kernels share: the floats of one register, and how wide a strip of packed columns is.
+// What the matrix kernels share: the floats of one register, and how wide a strip of packed columns is. (The narrow
+// copy has the wide registers too where the package is built for a CPU that has them.)
 #ifndef SKEIN_LANES_H
 #define SKEIN_LANES_H
-#include "CKernels.h"
+#include "copy.h"
 #include <string.h>
 
-#if defined(__AVX512F__)
+#if defined(SKEIN_WIDE) || defined(__AVX512F__)
 #define WIDTH 16
 #define WIDEST 4
 #elif defined(__x86_64__)

@@ -4,9 +4,6 @@
 #include "lanes.h"
 #include "SkeinFormats.h"
 
-// Functions that take or return these are inlined, so no caller has another idea of how they are passed.
-#pragma clang diagnostic ignored "-Wpsabi"
-
 typedef float sixteen __attribute__((ext_vector_type(16)));
 typedef uint32_t words __attribute__((ext_vector_type(16)));
 typedef int32_t ints __attribute__((ext_vector_type(16)));

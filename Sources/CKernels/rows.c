@@ -1,6 +1,6 @@
 // Narrow blocks of wide matrices: a head's 64 columns out of a row of thousands. Each row is four cache lines on a
 // page of its own, so no prefetcher foresees the next one, and a call for each row costs as much as its copy.
-#include "CKernels.h"
+#include "copy.h"
 #include <string.h>
 
 void skein_scale_rows(size_t rows, size_t columns, const float *x, size_t x_row, float *restrict out, size_t out_row,

@@ -1,6 +1,6 @@
 // A matrix turned over, sixteen by sixteen floats at a time in registers: reading or writing columns one float at
 // a time costs a cache line each.
-#include "CKernels.h"
+#include "copy.h"
 #include <string.h>
 
 typedef float lanes __attribute__((vector_size(64)));

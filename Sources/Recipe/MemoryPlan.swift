@@ -161,12 +161,12 @@ public struct MemoryPlan: Sendable, Equatable {
     private static let documentBuildingBytes = 240
 
     /// Of each row's pieces, 24 bytes each: as many as when all buckets hold equally many bytes of text, and one more
-    /// for each document where its rest is packed.
+    /// for each document where its rest is packed. Concatenated rows are computed.
     private static func indexBytes(_ recipe: Recipe, _ setting: Setting) -> Int {
+        guard recipe.data.layout != .concatenate else { return 0 }
         let lengths = recipe.bucketLengths, bytes = Double(setting.textBytes + setting.mappedTokens)
         let piecesPerByte = lengths.reduce(0) { $0 + 1 / Double($1) } / Double(lengths.count)
-        let rests = recipe.data.layout == .concatenate ? 0 : setting.documents
-        return 24 * (Int(bytes * piecesPerByte) + rests)
+        return 24 * (Int(bytes * piecesPerByte) + setting.documents)
     }
 
     private static let byteVocabulary = 257

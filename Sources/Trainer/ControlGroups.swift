@@ -1,3 +1,5 @@
+import Base
+
 /// The kernel's control groups that this process is in, from its own up to the outermost: a limit holds for all below
 /// it, so the least on the way up counts. In version 2 there is one tree for everything, in version 1 one for each
 /// controller, and a machine may have both. `root` replaces "/" in tests.
@@ -14,7 +16,7 @@ struct ControlGroups {
     /// "0::/path", or "4:cpu,cpuacct:/path".
     func groups(_ controller: String) -> [Group] {
         var found: [Group] = []
-        for line in Machine.lines(of: root + "/proc/self/cgroup") {
+        for line in KernelFiles.lines(of: root + "/proc/self/cgroup") {
             let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
             guard parts.count == 3 else { continue }
             let path = String(parts[2])
@@ -44,7 +46,7 @@ struct ControlGroups {
     var cores: Int? {
         groups("cpu").compactMap { group in
             func numbers(_ name: String) -> [Int?] {
-                (Machine.lines(of: "\(group.folder)/\(name)").first ?? "").split(separator: " ").map { Int($0) }
+                (KernelFiles.lines(of: "\(group.folder)/\(name)").first ?? "").split(separator: " ").map { Int($0) }
             }
             let parts = group.isFirstVersion ? numbers("cpu.cfs_quota_us") + numbers("cpu.cfs_period_us")
                 : numbers("cpu.max")
@@ -59,9 +61,9 @@ struct ControlGroups {
     var memory: Int? {
         groups("memory").compactMap { group in
             let (limit, used) = group.isFirstVersion ? ("memory.limit_in_bytes", "total_rss ") : ("memory.max", "anon ")
-            guard let text = Machine.lines(of: "\(group.folder)/\(limit)").first, let bytes = Int(text), bytes < 1 << 60
-            else { return nil }
-            let stat = Machine.line(of: "\(group.folder)/memory.stat", beginning: used)
+            let text = KernelFiles.lines(of: "\(group.folder)/\(limit)").first
+            guard let bytes = text.flatMap({ Int($0) }), bytes < 1 << 60 else { return nil }
+            let stat = KernelFiles.line(of: "\(group.folder)/memory.stat", beginning: used)
             return max(0, bytes - (stat.flatMap { Int($0.dropFirst(used.count)) } ?? 0))
         }.min()
     }

@@ -31,37 +31,71 @@ public struct LoadedModel {
     public enum Continuation: Sendable { case goOn, endPrompt, endAll }
 
     /// Continues each prompt by up to `count` tokens, handing each to `emit` as it is chosen, with its prompt's number;
-    /// ends a prompt early at an end-of-document, and where `emit` says so. Texts are preceded by an end-of-document
-    /// token, as in training. Every prompt draws the same numbers. `begin` is told of each prompt before its first
-    /// token, `finish` after its last.
-    public func generate(prompts: [String], count: Int, sampler: Sampler, pool: Pool, begin: (Int) -> Void = { _ in },
+    /// ends a prompt early at an end-of-document, and where `emit` says so; then `finish` is told. Texts are preceded
+    /// by an end-of-document token, as in training. Every prompt draws the same numbers.
+    ///
+    /// `side` texts are written side by side, so `emit` hears of several in turn: weights are read once for all of
+    /// them, and a text comes out as it would alone. Where one ends, the next prompt takes its place.
+    public func generate(prompts: [String], count: Int, side: Int = 1, sampler: Sampler, pool: Pool,
                          emit: (Int, Int) -> Continuation, finish: (Int) -> Void = { _ in }) throws {
         let texts = prompts.map { [Int(tokenizer.endOfDocument)] + tokenizer.encode($0).map(Int.init) }
-        let decoder = try self.decoder(texts.map(\.count).max() ?? 0, count, pool)
-        for (number, text) in texts.enumerated() {
-            begin(number)
-            decoder.reset()
-            var logits = decoder.read(text)
-            writing: for index in 0..<count {
-                let token = sampler.choose(logits, counter: index)
-                if token == Int(tokenizer.endOfDocument) { break }
-                switch emit(number, token) {
-                case .goOn: if index + 1 < count { logits = decoder.next(token) }
-                case .endPrompt: break writing
-                case .endAll: return
-                }
+        let longest = texts.map(\.count).max() ?? 0
+        let decoder = try self.decoder(longest, count, pool, texts: min(side, max(texts.count, 1)))
+        var waiting = texts.indices[...]
+        /// Texts under way: their place in the decoder, how many tokens they have, and the newest.
+        var writing: [(number: Int, place: Int, written: Int, token: Int)] = []
+        /// What becomes of a text whose next token has these logits; nil where it is over.
+        func chosen(_ number: Int, _ written: Int, _ logits: Row) throws -> Int? {
+            let token = sampler.choose(logits, counter: written)
+            guard token != Int(tokenizer.endOfDocument) else { return nil }
+            switch emit(number, token) {
+            case .goOn: return written + 1 < count ? token : nil
+            case .endPrompt: return nil
+            case .endAll: throw NobodyListens()
             }
-            finish(number)
         }
+        do {
+            var free = Array(0..<decoder.texts)
+            while !waiting.isEmpty || !writing.isEmpty {
+                while let place = free.last, let number = waiting.popFirst() {
+                    decoder.reset(text: place)
+                    if let token = try chosen(number, 0, decoder.read(texts[number], text: place)) {
+                        free.removeLast()
+                        writing.append((number, place, 1, token))
+                    } else {
+                        finish(number)
+                    }
+                }
+                let logits = decoder.next(writing.map { ($0.place, $0.token) })
+                for (row, text) in writing.enumerated() {
+                    let token = try chosen(text.number, text.written, logits.row(row))
+                    writing[row].written += 1
+                    writing[row].token = token ?? -1
+                }
+                for text in writing where text.token < 0 {
+                    free.append(text.place)
+                    finish(text.number)
+                }
+                writing.removeAll { $0.token < 0 }
+            }
+        } catch is NobodyListens {}
     }
 
+    private struct NobodyListens: Error {}
+
     /// Room for the longest prompt and what is to follow; refused in time where the machine has less.
-    package func decoder(_ prompt: Int, _ count: Int, _ pool: Pool, scores: Bool = false) throws -> Decoder {
+    /// `texts`: written side by side, fewer where they would take more than an eighth of the memory.
+    package func decoder(_ prompt: Int, _ count: Int, _ pool: Pool, texts: Int = 1,
+                         scores: Bool = false) throws -> Decoder {
         let (capacity, overflows) = prompt.addingReportingOverflow(count)
-        let floats = overflows ? nil
-            : Decoder.floats(table, capacity: capacity, prompt: prompt, threads: pool.threads)
-                .map { $0 + (scores ? Decoder.scoringFloats(table, threads: pool.threads) : 0) }
+        func floats(_ texts: Int) -> Int? {
+            overflows ? nil
+                : Decoder.floats(table, texts: texts, capacity: capacity, prompt: prompt, threads: pool.threads)
+                    .map { $0 + (scores ? Decoder.scoringFloats(table, threads: pool.threads) : 0) }
+        }
         let room = Machine.availableMemory()?.bytes ?? .max
+        let texts = (1...texts).last { number in floats(number).map { $0 < room / 32 } ?? false } ?? 1
+        let floats = floats(texts)
         guard let floats, floats < room / 4 else {
             let needed = floats.map { Units.bytes($0 * 4) + " of memory" } ?? "more memory than any machine has"
             if scores {
@@ -76,7 +110,7 @@ public struct LoadedModel {
             Reporter.warn("the prompt has \(Units.grouped(prompt)) tokens, and the model was trained on rows of "
                 + "\(Units.grouped(length)) (training.seq_len): what lies further back may confuse it")
         }
-        return try Decoder(table, capacity: capacity, longestPrompt: prompt, pool: pool,
+        return try Decoder(table, texts: texts, capacity: capacity, longestPrompt: prompt, pool: pool,
                            scores: scores) { parameter, row in
             unsafe try checkpoint.read(Self.spec(parameter), into: row.bytes)
         }

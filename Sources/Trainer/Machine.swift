@@ -18,32 +18,8 @@ public enum Machine {
 
     /// `/proc/self/status` has the mask as a list: "Cpus_allowed_list: 0-3,8".
     private static func affinityCores() -> Int? {
-        guard let line = line(of: "/proc/self/status", beginning: "Cpus_allowed_list:") else { return nil }
-        var count = 0
-        for part in line.drop(while: { $0 != ":" }).dropFirst().split(separator: ",") {
-            let ends = part.split(separator: "-").compactMap { Int($0.filter(\.isNumber)) }
-            guard let first = ends.first, let last = ends.last else { return nil }
-            count += last - first + 1
-        }
-        return count == 0 ? nil : count
-    }
-
-    /// The first line of a file that begins so.
-    static func line(of path: String, beginning: String) -> String? {
-        lines(of: path).first { $0.hasPrefix(beginning) }
-    }
-
-    /// The lines of a small file of the kernel's; none where there is no such file.
-    static func lines(of path: String) -> [String] {
-        guard let file = unsafe fopen(path, "r") else { return [] }
-        defer { unsafe fclose(file) }
-        var lines: [String] = []
-        var buffer = [CChar](repeating: 0, count: 4_096)
-        while unsafe fgets(&buffer, Int32(buffer.count), file) != nil {
-            let bytes = buffer.prefix { $0 != 0 && $0 != 10 }.map { UInt8(bitPattern: $0) }
-            lines.append(String(decoding: bytes, as: UTF8.self))
-        }
-        return lines
+        let line = KernelFiles.line(of: "/proc/self/status", beginning: "Cpus_allowed_list:")
+        return line.flatMap { KernelFiles.numbers($0.drop { $0 != ":" }.dropFirst()) }?.count
     }
 
     /// How this program can be called from here: its path, relative where it lies below the current folder.

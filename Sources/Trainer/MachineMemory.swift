@@ -21,7 +21,7 @@ package struct MemoryFiles {
     package var cores: Int? { ControlGroups(root: root).cores }
 
     private func kibibytes(_ path: String, _ name: String) -> Int? {
-        guard let line = Machine.line(of: root + path, beginning: name) else { return nil }
+        guard let line = KernelFiles.line(of: root + path, beginning: name) else { return nil }
         return Int(line.filter(\.isNumber)).map { $0 << 10 }
     }
 }

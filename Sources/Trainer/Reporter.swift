@@ -93,7 +93,7 @@ struct Reporter {
             \(Units.count(Double(corpus.trainTokenCount))) tokens; held out \
             \(Units.grouped(corpus.validationDocumentCount)), \(Units.count(Double(corpus.validationTokenCount))) tokens
             compute     \(ranks)\(setting.threads) thread\(setting.threads == 1 ? "" : "s"), \
-            \(compiledISA)\(products), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
+            \(usedISA)\(products), GEMM peak \(Units.fixed(setting.peak, 0)) GFLOP/s
             \(state)\(sequences)run         \(Units.grouped(recipe.training.steps)) steps\(start), \
             \(Units.grouped(schedule.tokensPerStep)) tokens each; in \(setting.folder)
 

@@ -176,7 +176,7 @@ public final class StepRunner {
     /// Forward and backward of micro-batch `index` of `count`. Returns its loss, summed over its targets.
     private func gradient(_ index: Int, of count: Int, targets: Double) -> Double {
         withMicroBatch(index) { task in
-            sharded.beginForward(index, of: count, uses: model.uses(backward: true))
+            sharded.beginForward(index, of: count, tokens: task.inputs, uses: model.uses(backward: true))
             phase("forward") { model.forward(task, weights: state.weights) }
             let gradients = phase("clear") { sharded.beginBackward(index, of: count) }
             let loss = phase("backward") {
@@ -190,7 +190,7 @@ public final class StepRunner {
 
     /// A micro-batch of no rows, for ranks that have fewer than others.
     private func pass(_ index: Int, of count: Int) {
-        sharded.beginForward(index, of: count, uses: model.uses(backward: true))
+        sharded.beginForward(index, of: count, tokens: nil, uses: model.uses(backward: true))
         _ = sharded.beginBackward(index, of: count)
         model.pass(into: sharded.gradients)
         sharded.endBackward(index, of: count)

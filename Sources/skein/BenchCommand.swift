@@ -31,6 +31,7 @@ struct BenchCommand: ParsableCommand {
         var threads = 1
         @Option(help: "Timed rounds; the median is reported.")
         var rounds = 15
+        @OptionGroup var vectors: ISAOption
         @Flag(help: "One JSON object a line.")
         var json = false
 
@@ -67,6 +68,7 @@ struct BenchCommand: ParsableCommand {
         var explainCut = false
         @Option(help: "Rank processes on this machine; under a launcher, the launcher's count.")
         var ranks = 1
+        @OptionGroup var vectors: ISAOption
         @Flag(help: "One JSON object a line.")
         var json = false
         @Argument(parsing: .allUnrecognized, help: "Values that replace the file's: --section.key value.")
@@ -109,6 +111,7 @@ extension BenchCommand {
         var lengths = ""
         @Option(help: "Timed rounds; the median is reported.")
         var rounds = 5
+        @OptionGroup var vectors: ISAOption
         @Flag(help: "One JSON object a line.")
         var json = false
 
@@ -150,6 +153,7 @@ extension BenchCommand {
         var only: String?
         @Option(help: "Timed rounds; the median is reported.")
         var rounds = 9
+        @OptionGroup var vectors: ISAOption
         @Flag(help: "One JSON object a line.")
         var json = false
 

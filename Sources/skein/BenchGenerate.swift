@@ -15,6 +15,9 @@ struct GenerateBenchCommand: ParsableCommand {
     var prompt = 1_024
     @Option(help: "Tokens that a token looks back at.")
     var context = 256
+    @Option(help: "Texts written side by side, in a second measurement.")
+    var side = 8
+    @OptionGroup var vectors: ISAOption
     @Option(help: "Threads; 0: the cores this process may use.")
     var threads = 1
     @Option(help: "Timed tokens; the median is reported.")
@@ -28,6 +31,7 @@ struct GenerateBenchCommand: ParsableCommand {
         try require("vocabulary", vocabulary, 2...1 << 20)
         try require("prompt", prompt, 1...1 << 20)
         try require("context", context, 1...1 << 20)
+        try require("side", side, 1...1_024)
         try requireThreads(threads)
         try requireRounds(rounds)
     }
@@ -36,6 +40,6 @@ struct GenerateBenchCommand: ParsableCommand {
         let recipe = try ResolvedRecipe.load(file: config, flags: overrides).recipe
         let threads = threads == 0 ? Machine.cores() : threads
         emit(try benchGenerate(recipe, vocabulary: vocabulary, prompt: prompt, context: context, threads: threads,
-                               rounds: rounds), json: json)
+                               side: side, rounds: rounds), json: json)
     }
 }

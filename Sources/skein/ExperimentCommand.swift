@@ -6,7 +6,7 @@ import Telemetry
 struct Experiment: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Repeats the experiments that the documentation reports.",
-        subcommands: [Lengths.self, Optimizers.self, Warmup.self, Formats.self, Outlier.self])
+        subcommands: [Lengths.self, Optimizers.self, Warmup.self, Formats.self, Outlier.self, Everything.self])
 
     struct Lengths: ParsableCommand {
         static let configuration = CommandConfiguration(

@@ -63,7 +63,7 @@ import TestSupport
             for place in prompt..<tokens.count {
                 expectNear(decoder.next(tokens[place]), want[place], "\(each): token \(place) behind \(prompt)")
             }
-            #expect(decoder.position == tokens.count)
+            #expect(decoder.position() == tokens.count)
             decoder.reset()
             for place in 0..<min(7, tokens.count) {
                 expectNear(decoder.next(tokens[place]), want[place], "\(each): token \(place) alone")
@@ -98,6 +98,48 @@ import TestSupport
                 // The trainer adds up blocks of a large vocabulary, and a score takes it whole.
                 #expect(off == 0 || each.table.vocabulary >= 4_096 && off < 1e-6 * loss, "token \(place): \(off)")
             }
+        }
+    }
+
+    /// Texts that are written side by side have the logits that each has alone, bit for bit: some begun later, one
+    /// ended on the way and another in its place.
+    @Test(arguments: cases) func textsSideBySideHaveTheirOwnBits(_ each: ModelCase) throws {
+        let tokens = each.batch.inputs, count = min(12, tokens.count)
+        func text(_ number: Int) -> [Int] { (0..<count).map { tokens[($0 * (number + 1) + number) % tokens.count] } }
+        func alone(_ number: Int) throws -> [[Float]] {
+            let decoder = try decoder(each, prompt: count), words = text(number)
+            return [decoder.read([words[0]]).array] + words.dropFirst().map { decoder.next($0).array }
+        }
+        let memory = FencedMemory(), weights = Parameters(each.table, flat: memory.row(each.weights))
+        defer { #expect(memory.isIntact) }
+        let together = try Decoder(each.table, texts: 3, capacity: count, longestPrompt: count,
+                                  pool: Pool(threads: 2, spin: false)) { $1.copy(weights.values($0)) }
+        let want = try (0..<4).map(alone)
+        var got: [Int: [[Float]]] = [:], places: [(number: Int, place: Int)] = []
+        func begin(_ number: Int, _ place: Int) {
+            together.reset(text: place)
+            got[number] = [together.read([text(number)[0]], text: place).array]
+            places.append((number, place))
+        }
+        begin(0, 2)
+        for step in 0..<(3 * count) where !places.isEmpty || step < 4 {
+            if step == 1 { begin(1, 0) }
+            if step == 2 { begin(2, 1) }
+            // The second one is given up, and the fourth takes its place.
+            if step == 3 {
+                places.removeAll { $0.number == 1 }
+                begin(3, 0)
+            }
+            let due = places.filter { got[$0.number]!.count < count }
+            let logits = together.next(due.map { ($0.place, text($0.number)[got[$0.number]!.count]) })
+            for (row, each) in due.enumerated() { got[each.number]!.append(logits.row(row).array) }
+            places = due
+        }
+        for number in 0..<4 {
+            for (place, logits) in got[number]!.enumerated() {
+                #expect(mismatch(logits, want[number][place]) == nil, "\(each): text \(number), token \(place)")
+            }
+            #expect(got[number]!.count == (number == 1 ? got[1]!.count : count))
         }
     }
 

@@ -5,8 +5,20 @@
 #include "SkeinFormats.h"
 #include "SkeinDot.h"
 
-/// One bit for each CPU feature that this build was compiled to use; the order is cpu_check.c's.
+/// One bit for each CPU feature that this build was compiled to use; the order is cpu_check.c's. The AVX-512 copies of
+/// the kernels are not among them: they are used where the CPU has what they need.
 extern const uint32_t skein_compiled_features;
+
+/// The vector units that kernels were compiled for. The build's own is AVX2 on x86-64, unless SKEIN_MARCH says more.
+enum { SKEIN_ISA_BUILD = 0, SKEIN_ISA_AVX512 = 1 };
+
+/// The one that kernels use from here on. Both give the same bits, but a packed matrix belongs to the one that packed
+/// it, so it is chosen before anything is packed: when the program starts, the best that this CPU has, or what the
+/// environment's SKEIN_ISA says (avx2 or avx512).
+int skein_isa(void);
+
+/// Chooses it. Returns 0, and changes nothing, where the CPU lacks it.
+int skein_use_isa(int isa);
 
 /// a * b + c of floats or vectors of them, rounded once where the target has fused multiply-adds. An x86-64 without
 /// them would call the C library for each, fifty times slower; there it is rounded twice, and such builds do not
@@ -41,10 +53,10 @@ void skein_tile_gemm(size_t m, size_t n, size_t k,
 void skein_gemm(size_t m, size_t n, size_t k, const float *a, size_t a_row, int transpose_a,
                 const float *b, size_t b_row, int transpose_b, float *c, size_t c_row, int beta);
 
-/// Columns of a packed strip: what this build's widest tile takes. A divisor of 64.
-extern const size_t skein_strip_width;
+/// Columns of a packed strip: what the widest tile of registers takes. A divisor of 64.
+size_t skein_strip_width(void);
 
-/// Packs op(B)[k, n] for skein_gemm_packed, op as in skein_gemm: strips of skein_strip_width columns one after the
+/// Packs op(B)[k, n] for skein_gemm_packed, op as in skein_gemm: strips of skein_strip_width() columns one after the
 /// other, k rows each, the last one filled up with zeros to whole vectors at least. Packs `depth` of the k rows, from
 /// row `first` on, and writes nothing else, within k * n floats, n rounded up to whole strips: so several threads may
 /// pack one B, each some strips, or some rows of them.
@@ -101,7 +113,7 @@ static inline __attribute__((always_inline)) skein_lanes skein_nearest(skein_lan
 /// x * 2^n for x in [0.7, 1.42] and whole n in [-126, 128], where the result is neither denormal nor infinite. Other
 /// lanes receive some number, and NaN where x is NaN.
 static inline __attribute__((always_inline)) skein_lanes skein_scaled(skein_lanes x, skein_lanes n) {
-#ifdef __AVX512F__
+#if defined(SKEIN_WIDE) || defined(__AVX512F__)
     return __builtin_ia32_scalefps512_mask(x, n, x, (uint16_t)-1, 4);
 #else
     // Adding 1.5 * 2^23 leaves n in the low bits of the mantissa; from there it goes into x's exponent.
@@ -167,6 +179,10 @@ void skein_copy_with_dots(size_t rows, size_t columns, const float *x, size_t x_
 /// Asks for rows that will be read soon. Results do not depend on it.
 void skein_prefetch_rows(size_t rows, size_t columns, const float *x, size_t x_row);
 
+/// Pages of memory that nobody has touched yet shall come from the nodes in `mask`, `bits` bits, in turn. Nothing
+/// happens where the kernel knows no nodes.
+void skein_interleave_memory(void *memory, size_t bytes, const unsigned long *mask, unsigned long bits);
+
 /// Tells the CPU that this is a spin loop, so that it leaves the core's resources to the other thread.
 static inline void skein_pause(void) {
 #if defined(__x86_64__)
@@ -175,5 +191,7 @@ static inline void skein_pause(void) {
     __asm__ volatile("yield");
 #endif
 }
+
+#include "SkeinCopies.h"
 
 #endif

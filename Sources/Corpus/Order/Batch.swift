@@ -60,7 +60,7 @@ public final class Batch {
     /// Appends a row: `pieces` of `stream` as far as they fit, then padding. With `documentMask`, a segment
     /// begins with each piece, with each document and with the padding; in any case with the row and after
     /// every `window` inputs of it.
-    func append(_ pieces: ArraySlice<Piece>, of stream: TokenStream, documentMask: Bool, window: Int) {
+    func append(_ pieces: RowPieces, of stream: TokenStream, documentMask: Bool, window: Int) {
         precondition(tokenCount + sequence <= capacity, "the batch is full")
         let begin = tokenCount, next = begin + sequence
         var end = begin

@@ -90,13 +90,8 @@ func itemsByLength(_ lengths: [Int]) -> [Int: [Int]] {
 
 /// Cuts each document of `stream` to rows of `sequence`: full rows, and rests that packing has to place.
 package func packedRows(_ stream: TokenStream, sequence: Int, method: PackingMethod) -> RowTable {
+    if method == .concatenate { return RowTable(sequence: sequence, cutting: stream.length) }
     var table = RowTable(sequence: sequence)
-    if method == .concatenate {
-        for begin in stride(from: 0, to: stream.length, by: sequence) {
-            table.append([Piece(position: begin, count: min(sequence, stream.length - begin))])
-        }
-        return table
-    }
     var rests: [Piece] = []
     for document in stream.documents.indices {
         var begin = stream.starts[document]

@@ -50,21 +50,22 @@ struct PromptMemory: Sendable {
 }
 
 extension Decoder {
-    /// Reads tokens before all others, as many as there is memory for, and returns the logits of the one after them:
-    /// [V], good until the next call. The trainer's forward, tile by tile, that keeps keys and values and nothing else.
-    public func read(_ tokens: [Int]) -> Row {
-        stream(tokens)
-        return finish(prompt.residual.rows(tokens.count - 1, 1))
+    /// Reads a text's tokens before all others, as many as there is memory for, and returns the logits of the one after
+    /// them: [V], good until the next call. The trainer's forward, tile by tile, that keeps keys and values and nothing
+    /// else.
+    public func read(_ tokens: [Int], text: Int = 0) -> Row {
+        stream(tokens, text: text)
+        return finish(prompt.residual.rows(tokens.count - 1, 1)).row(0)
     }
 
     /// The residual stream of all of them, in `prompt.residual`.
-    func stream(_ tokens: [Int]) {
-        precondition(position == 0, "a prompt comes before all other tokens")
+    func stream(_ tokens: [Int], text: Int = 0) {
+        precondition(position(of: text) == 0, "a prompt comes before all other tokens")
         precondition(!tokens.isEmpty && tokens.count <= prompt.tokens, "a prompt of 1 to \(prompt.tokens) tokens")
         let count = tokens.count, tiles = Tiles(tokens: count)
         for (index, token) in tokens.enumerated() { model.embed(token, to: prompt.residual.row(index)) }
         for index in model.layers.indices {
-            project(index, model.layers[index], tiles)
+            project(index, model.layers[index], tiles, caches[text])
             Targets.lend([0, Int32(count)], count: 2) { starts in
                 attention(prompt.attended.rows(0, count), logSum: Matrix(prompt.logSum.all, rows: shape.heads,
                                                                          columns: count),
@@ -73,11 +74,11 @@ extension Decoder {
             }
             feedForward(model.layers[index], tiles)
         }
-        advance(by: count)
+        advance(text, by: count)
     }
 
-    private func project(_ index: Int, _ layer: PackedModel.Layer, _ tiles: Tiles) {
-        let (shape, prompt, table, cache, capacity) = (shape, prompt, rotaryTable, cache, capacity)
+    private func project(_ index: Int, _ layer: PackedModel.Layer, _ tiles: Tiles, _ cache: KeyValueCache) {
+        let (shape, prompt, table, capacity) = (shape, prompt, rotaryTable, capacity)
         let flops = 2 * tiles.tokens * layer.qkv.rows * layer.qkv.columns
         pool.run(tiles.count, stage: "qkv", flops: flops) { tile, worker in
             let (start, count) = tiles.range(tile)

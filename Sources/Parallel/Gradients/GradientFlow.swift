@@ -10,6 +10,9 @@ public protocol GradientFlow: GradientSink {
     /// Whether anything moves before the last micro-batch's backward.
     var movesEarly: Bool { get }
 
+    /// Before the forward of a micro-batch with these tokens; nil: whatever tokens there are.
+    func note(_ tokens: Targets?)
+
     /// Before micro-batch `index` of `count`. Returns where its backward writes; the sink is told of its blocks.
     func begin(_ index: Int, of count: Int) -> Parameters
 
@@ -29,6 +32,8 @@ final class ShareSums {
     private var tickets: TicketQueue
     private let isCanonical: Bool
     private let wire: WireFormat
+    /// The embedding's rows, where they were moved for their way.
+    private var moves: SparseRows?
 
     /// `wire`: what gradients are on their way. In few bits they go straight to their owners, since a partial sum that
     /// is rounded at each hop would lose more with every rank.
@@ -52,17 +57,37 @@ final class ShareSums {
     /// Gradient share `unit` is summed over its group.
     func summed(_ unit: Int) {
         if groups.optimizer.size > 1 {
-            let partition = groups.optimizerPartitions[unit]
-            unsafe tickets.append(communicator.reduceScatter(
-                share(unit).floats, partition: partition, in: groups.optimizer, style: style(unit, groups.optimizer)))
+            sum(share(unit), unit, groups.optimizerPartitions[unit])
         } else if groups.replicas.size > 1 {
             addReplicas(unit)
         }
     }
 
+    private func sum(_ row: Row, _ unit: Int, _ partition: Partition) {
+        unsafe tickets.append(communicator.reduceScatter(
+            row.floats, partition: partition, in: groups.optimizer, style: style(unit, groups.optimizer)))
+    }
+
+    /// The same for the embedding, of which `rows` have met some words only. Both groups are not larger than one then.
+    func summed(_ rows: SparseRows) {
+        let whole = share(0), moved = rows.compact(whole)
+        if groups.optimizer.size > 1 {
+            let bounds = groups.optimizerPartitions[0].bounds.map { rows.compacted($0) }
+            sum(moved, 0, Partition(bounds: bounds))
+        } else {
+            unsafe tickets.append(communicator.allReduce(moved.floats, in: groups.replicas,
+                                                         style: style(0, groups.replicas)))
+        }
+        moves = rows
+    }
+
     /// Waits for all of them.
     func finish() throws(CollectiveFault) {
         try tickets.waitAll()
+        if let moved = moves {
+            moved.expand(share(0), state.ownRanges[0])
+            moves = nil
+        }
         guard groups.optimizer.size > 1, groups.replicas.size > 1 else { return }
         for unit in state.plan.units.indices { addReplicas(unit) }
         try tickets.waitAll()

@@ -34,6 +34,9 @@ final class SharedGradients: GradientFlow {
         moving.reserveCapacity(slots.count)
     }
 
+    /// Every micro-batch's gradients go, with all rows.
+    func note(_ tokens: Targets?) {}
+
     func begin(_ index: Int, of count: Int) -> Parameters {
         isFirst = index == 0
         isLast = index == count - 1

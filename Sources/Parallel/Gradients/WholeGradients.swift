@@ -16,6 +16,9 @@ final class WholeGradients: GradientFlow {
     private let sums: ShareSums?
     private var tickets: TicketQueue?
     private let isReproducible: Bool
+    /// Nil where all rows of the embedding's gradient go.
+    private let sparse: SparseRows?
+    private var fault: CollectiveFault?
     private var tree = SumTree(1)
     /// Partial sums that wait.
     private var height = 0
@@ -26,7 +29,7 @@ final class WholeGradients: GradientFlow {
     let movesEarly = false
 
     init(_ state: TrainingState, pool: Pool, communicator: Communicator?, groups: ShardGroups?, isReproducible: Bool,
-         wire: WireFormat) {
+         wire: WireFormat) throws {
         self.state = state
         self.pool = pool
         self.communicator = communicator
@@ -36,7 +39,13 @@ final class WholeGradients: GradientFlow {
             groups.map { ShareSums(state, $0, communicator, isCanonical: isReproducible, wire: wire) }
         }
         tickets = communicator.map { TicketQueue($0) }
+        // With groups of groups, the share that a rank sums first is not all of the unit.
+        let counts = state.plan.counts, isOneGroup = counts.optimizer == 1 || counts.optimizer == state.plan.worldSize
+        sparse = try communicator.flatMap { counts.gradients == 1 && isOneGroup ? $0 : nil }
+            .flatMap { try SparseRows(state.plan, $0) }
     }
+
+    func note(_ tokens: Targets?) { sparse?.mark(tokens) }
 
     func begin(_ index: Int, of count: Int) -> Parameters {
         self.index = index
@@ -48,6 +57,7 @@ final class WholeGradients: GradientFlow {
         }
         let gradients = state.partialGradients[isReproducible ? height : 0]
         if isReproducible || index == 0 { clear(gradients.flat, pool: pool) }
+        if isLast { sparse?.exchange() }
         return gradients
     }
 
@@ -64,6 +74,12 @@ final class WholeGradients: GradientFlow {
                 unsafe tickets?.append(communicator.reduceScatter(
                     row.floats, partition: groups.gradientPartitions[nextUnit], in: groups.gradient,
                     style: sums.style(nextUnit, groups.gradient)))
+            } else if nextUnit == 0, let sparse {
+                do throws(CollectiveFault) {
+                    if try sparse.collect() { sums.summed(sparse) } else { sums.summed(0) }
+                } catch {
+                    fault = error
+                }
             } else {
                 sums.summed(nextUnit)
             }
@@ -92,6 +108,7 @@ final class WholeGradients: GradientFlow {
     func finish() throws(CollectiveFault) {
         precondition(isLast && nextUnit < 0, "finish before every block was ready")
         isLast = false
+        if let fault { throw fault }
         guard let sums, let groups else { return }
         if groups.gradient.size > 1 {
             for unit in state.plan.units.indices.reversed() {

@@ -21,7 +21,9 @@ public struct BucketPlan: Sendable, Equatable {
         var end = table.blocks.count
         for block in table.blocks.indices.reversed() {
             let range = table.blocks[block].lowerBound..<table.blocks[end - 1].upperBound
-            if range.count >= bucketFloats || block == 0 {
+            // An embedding that is a bucket by itself goes by itself: see `SparseRows`.
+            let isAlone = block == 1 && table.blocks[0].count >= bucketFloats
+            if range.count >= bucketFloats || block == 0 || isAlone {
                 buckets.append(Bucket(range: range, blocks: block..<end))
                 end = block
             }

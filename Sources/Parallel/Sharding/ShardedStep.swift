@@ -30,7 +30,7 @@ public final class ShardedStep {
             gradients = SharedGradients(state, slots: slots, pool: pool, communicator: communicator, groups: groups,
                                         wire: wire)
         } else {
-            gradients = WholeGradients(state, pool: pool, communicator: communicator, groups: groups,
+            gradients = try WholeGradients(state, pool: pool, communicator: communicator, groups: groups,
                                        isReproducible: recipe.training.reproducible, wire: wire)
         }
         weights = communicator.flatMap { communicator in
@@ -47,8 +47,10 @@ public final class ShardedStep {
     /// Where the model's weights come from, if not from memory.
     public var source: (any WeightSource)? { weights }
 
-    /// Before the forward of micro-batch `index` of `count`. `uses`: the blocks whose weights it and its backward use.
-    public func beginForward(_ index: Int, of count: Int, uses: @autoclosure () -> [Int]) {
+    /// Before the forward of micro-batch `index` of `count`. tokens: all that it will meet; nil: whatever there are.
+    /// `uses`: the blocks whose weights it and its backward use.
+    public func beginForward(_ index: Int, of count: Int, tokens: Targets?, uses: @autoclosure () -> [Int]) {
+        gradients.note(tokens)
         if movesAlways { beginOverlap() }
         weights?.begin(uses())
     }

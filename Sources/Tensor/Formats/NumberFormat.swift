@@ -102,7 +102,7 @@ public struct NumberFormat: Sendable, Hashable, CustomStringConvertible {
     public var fitsBF16: Bool { mantissaBits <= 7 }
 
     /// What the C loops know of it.
-    var loops: skein_format {
+    package var loops: skein_format {
         let top = 1 << (exponentBits + mantissaBits)
         let infinity = convention == .ieee ? top - 1 << mantissaBits : 0
         let nan = switch convention {

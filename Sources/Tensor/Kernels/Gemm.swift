@@ -55,18 +55,27 @@ public enum Gemm {
     }
 }
 
-/// The widest vector unit that this build was compiled to use: part of what a speed or a bit depends on.
-public let compiledISA: String = {
+/// The vector unit that kernels use: part of what a speed depends on. One binary has kernels for AVX2 and for AVX-512,
+/// and takes what the CPU has, unless the environment's `SKEIN_ISA` or `useISA` says otherwise.
+public var usedISA: String {
     let features = skein_compiled_features
-    if features & (1 << 8) != 0 { return "avx512_bf16" }
-    if features & (1 << 4) != 0 { return "avx512" }
+    if skein_isa() == Int32(SKEIN_ISA_AVX512) || features & (1 << 4) != 0 { return "avx512" }
     if features & (1 << 2) != 0 { return "avx2" }
     #if arch(arm64)
     return "neon"
     #else
     return "sse2"
     #endif
-}()
+}
+
+/// Has kernels use `name`, avx2 or avx512, from here on; nothing may be packed yet. Returns whether this CPU has it.
+public func useISA(_ name: String) -> Bool {
+    switch name {
+    case "avx2": skein_use_isa(Int32(SKEIN_ISA_BUILD)) != 0 && usedISA == name
+    case "avx512": skein_use_isa(Int32(SKEIN_ISA_AVX512)) != 0
+    default: false
+    }
+}
 
 /// What ranks compare before they train together. Sums have one order on every vector unit, and AVX2 and AVX-512 were
 /// found to give the same bits; other architectures were not tried, and without fused multiply-adds in the CPU each is

@@ -21,7 +21,7 @@ public struct PackedMatrix: Sendable {
 
     /// Nothing is packed yet. Uses the first `floats` of `memory`.
     public init(_ memory: Row, rows: Int, columns: Int) {
-        precondition(Self.tile % skein_strip_width == 0, "a tile is whole strips")
+        precondition(Self.tile % skein_strip_width() == 0, "a tile is whole strips")
         self.rows = rows
         self.columns = columns
         self.memory = memory.slice(0, Self.floats(rows: rows, columns: columns))
@@ -62,10 +62,22 @@ public struct PackedMatrix: Sendable {
         unsafe skein_vector_packed(own.count, rows, x.pointer, packed.pointer, out.pointer, accumulate ? 1 : 0)
     }
 
+    /// Y = X B (+ Y), one tile of its columns: X [m, k], Y [m, n]. The bits of `Gemm.times`. A single row goes the way
+    /// above, which reads the weights faster.
+    public func multiply(_ x: Matrix, into y: Matrix, tile: Int, accumulate: Bool = false) {
+        precondition(x.columns == rows && y.columns == columns && x.rows == y.rows, "rows by matrix: shapes differ")
+        if x.rows == 1 { return multiply(x.row(0), into: y.row(0), tile: tile, accumulate: accumulate) }
+        let own = columns(of: tile), out = y.columns(own.lowerBound, own.count)
+        let packed = memory.slice(own.lowerBound * rows, memory.count - own.lowerBound * rows)
+        guard x.rows > 0 else { return }
+        unsafe skein_gemm_packed(x.rows, own.count, rows, x.all.pointer, x.stride, 0, packed.pointer,
+                                 out.all.pointer, out.stride, accumulate ? 1 : 0)
+    }
+
     /// Copies column `index`, which is [k], out of the strips: a word's embedding where the head is packed.
     public func copy(column index: Int, to row: Row) {
         precondition(index >= 0 && index < columns && row.count == rows, "no such column")
-        let strip = index / skein_strip_width * skein_strip_width, place = index - strip
-        for p in 0..<rows { row[p] = memory[strip * rows + p * skein_strip_width + place] }
+        let strip = index / skein_strip_width() * skein_strip_width(), place = index - strip
+        for p in 0..<rows { row[p] = memory[strip * rows + p * skein_strip_width() + place] }
     }
 }

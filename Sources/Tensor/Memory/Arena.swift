@@ -11,7 +11,8 @@ import Musl
 /// Nothing is ever given back piecewise: an arena's size is the answer to "how much will this take", known
 /// from the recipe before anything is touched. The pages are asked for in 2 MiB units where the kernel has
 /// them, since a step walks through hundreds of megabytes, and are touched once at the start, so that a
-/// machine that is too small says so then and not in the middle of a step.
+/// machine that is too small says so then and not in the middle of a step. On several sockets they come from all in
+/// turn (`MemoryNodes`).
 @safe public final class Arena: @unchecked Sendable {
     // @unchecked Sendable: `base` never changes after init, and the carving (`used`) happens on the one
     // thread that sets a run up. What the carved rows hold is covered by Row's own argument.
@@ -36,6 +37,7 @@ import Musl
             throw OutOfMemory(name: name, bytes: bytes)
         }
         if mappedBytes >= Self.pageBytes { unsafe madvise(address, mappedBytes, MADV_HUGEPAGE) }
+        unsafe MemoryNodes.own.interleave(address, bytes: mappedBytes)
         unsafe base = address.bindMemory(to: Float.self, capacity: mappedBytes / 4)
         for offset in stride(from: 0, to: mappedBytes / 4, by: 1024) { unsafe base[offset] = 0 }
     }

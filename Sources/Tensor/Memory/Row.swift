@@ -77,6 +77,13 @@ public typealias Lanes = SIMD16<Float>
         unsafe base.update(from: other.base, count: count)
     }
 
+    /// Copies floats of the row to another place in it; the two may overlap.
+    public func moveWithin(from source: Int, to target: Int, count: Int) {
+        precondition(source >= 0 && target >= 0 && count >= 0 && max(source, target) + count <= self.count,
+                     "moved outside the row")
+        unsafe (base + target).update(from: base + source, count: count)
+    }
+
     public func copy(_ values: [Float]) {
         precondition(count == values.count, "copy between rows of different length")
         for index in 0..<count { self[index] = values[index] }

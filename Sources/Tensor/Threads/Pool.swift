@@ -58,6 +58,8 @@ public protocol TileObserver: AnyObject, Sendable {
     private let callerSleeps = Atomic<Bool>(false)
     private let busy = Atomic<Bool>(false)
     private let closing = Atomic<Bool>(false)
+    /// Threads besides the caller's, for `close`.
+    private var workers: [pthread_t] = []
     private let lock: UnsafeMutablePointer<pthread_mutex_t>
     private let wake: UnsafeMutablePointer<pthread_cond_t>
     private let done: UnsafeMutablePointer<pthread_cond_t>
@@ -128,8 +130,8 @@ public protocol TileObserver: AnyObject, Sendable {
     public func close() {
         guard threads > 1, !closing.exchange(true, ordering: .acquiringAndReleasing) else { return }
         publish()
-        // Workers that have been told to end touch neither lock nor conditions after they have said so.
-        while running.load(ordering: .acquiring) > 0 { sched_yield() }
+        // A thread that has ended holds neither lock nor condition.
+        for worker in workers { pthread_join(worker, nil) }
         unsafe pthread_cond_destroy(done)
         unsafe done.deallocate()
         unsafe pthread_cond_destroy(wake)
@@ -192,10 +194,7 @@ public protocol TileObserver: AnyObject, Sendable {
         while true {
             waitForJob(past: seen)
             seen += 1
-            if closing.load(ordering: .acquiring) {
-                running.subtract(1, ordering: .releasing)
-                return
-            }
+            if closing.load(ordering: .acquiring) { return }
             let start = observer == nil ? 0 : MonotonicClock.nanoseconds()
             work(job, worker: worker)
             observer?.ran(job.stage, worker: worker, flops: 0, from: start, to: MonotonicClock.nanoseconds())
@@ -221,7 +220,7 @@ public protocol TileObserver: AnyObject, Sendable {
     private static let stackBytes = 2 * Gemm.stackBytes + 1 << 20
 
     private func start(_ worker: Int) {
-        pthread_detach(startThread(stackBytes: Self.stackBytes) { self.serve(worker) })
+        workers.append(startThread(stackBytes: Self.stackBytes) { self.serve(worker) })
     }
 }
 

@@ -48,7 +48,7 @@ public struct HostFacts: Codable, Sendable, Equatable {
         host = hostName()
         cores = Machine.cores()
         machineCores = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
-        (isa, arithmetic) = (compiledISA, compiledArithmetic)
+        (isa, arithmetic) = (usedISA, compiledArithmetic)
         oneThread = try Self.peak(threads: 1)
         let threads = max(1, cores / localRanks)
         allThreads = threads == 1 ? oneThread : try Self.peak(threads: threads)
