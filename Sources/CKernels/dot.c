@@ -51,10 +51,13 @@ INLINE void finish_row(size_t n, const float *sums, float factor, const float *c
     }
 }
 
+// Sums of a strip for `rows` rows, of which the columns go to C out of registers as far as they fill whole ones.
 static void strip_sums(int path, size_t rows, size_t n, size_t words, const float *left, size_t left_row,
-                       const float *strip, float *sums) {
+                       const float *strip, float *sums, dot_end end) {
     size_t width = strip_width(path), lane = path == SKEIN_DOT_PORTABLE ? WIDTH : 16;
     size_t vectors = (n + lane - 1) / lane;
+    dot_end nowhere = {0};
+    int is_direct = path != SKEIN_DOT_PORTABLE && n % lane == 0 && words > 0;
     if (words == 0) memset(sums, 0, rows * width * sizeof *sums);
     for (size_t p = 0, steps; p < words; p += steps) {
         steps = smaller(STEPS, words - p);
@@ -62,8 +65,13 @@ static void strip_sums(int path, size_t rows, size_t n, size_t words, const floa
             skein_tile_gemm(rows, vectors * lane, steps, left + p, left_row, 1, strip + p * width, width, sums, width,
                             p > 0);
         else
-            skein_dot_pairs(path, rows, (int)vectors, steps, left + p, left_row, strip + p * width, sums, p > 0);
+            skein_dot_pairs(path, rows, (int)vectors, steps, left + p, left_row, strip + p * width, sums, p > 0,
+                            is_direct && p + steps == words ? &end : &nowhere);
     }
+    if (is_direct) return;
+    for (size_t r = 0; r < rows; r++)
+        finish_row(n, sums + r * width, end.row_factors ? end.factor * end.row_factors[r] : end.factor,
+                   end.column_factors, end.c + r * end.c_row, end.beta);
 }
 
 void skein_dot_gemm(int path, size_t m, size_t n, size_t k, const float *left, const float *right, float factor,
@@ -73,14 +81,10 @@ void skein_dot_gemm(int path, size_t m, size_t n, size_t k, const float *left, c
     uint32_t mode = skein_flush_denormals();
     for (size_t i = 0; i < m; i += ROWS)
         for (size_t j = 0; j < n; j += width) {
-            size_t rows = smaller(ROWS, m - i), columns = smaller(width, n - j);
-            strip_sums(path, rows, columns, words, left + i * stride, stride, right + j * words, sums);
-            for (size_t r = 0; r < rows; r++) {
-                float *row = c + (i + r) * c_row + j;
-                const float *of_columns = column_factors ? column_factors + j : 0;
-                finish_row(columns, sums + r * width, row_factors ? factor * row_factors[i + r] : factor, of_columns,
-                           row, beta);
-            }
+            dot_end end = {c + i * c_row + j, c_row, factor, row_factors ? row_factors + i : 0,
+                           column_factors ? column_factors + j : 0, beta};
+            strip_sums(path, smaller(ROWS, m - i), smaller(width, n - j), words, left + i * stride, stride,
+                       right + j * words, sums, end);
         }
     skein_restore_denormals(mode);
 }

@@ -37,9 +37,66 @@ static void words_along(int path, size_t depth, const float *line, float *out) {
     memcpy(out + j, rest, (count - j) * sizeof *out);
 }
 
+// Where a quantiser rounds to nearest, and 32 neighbours from `column` on share a scale, rows become pairs of bf16 in one
+// pass, without a line of floats in between: most operands of most recipes.
+INLINE int shares_scales(const skein_quantizer *q, size_t column, size_t count) {
+    if (q->is_stochastic) return 0;
+    return column / q->block_columns == (column + count - 1) / q->block_columns
+        || (q->block_columns % 32 == 0 && column % 32 == 0);
+}
+
+// The upper halves of 32 floats: sixteen words, the even element of each pair below.
+INLINE void store_pairs(sixteen low, sixteen high, float *out) {
+    typedef uint16_t halves __attribute__((ext_vector_type(32)));
+    halves pairs = __builtin_shufflevector((halves)low, (halves)high, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27,
+                                           29, 31, 33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63);
+    memcpy(out, &pairs, sizeof pairs);
+}
+
+INLINE void pairs_of_row(const int is_cut, const int is_folded, const skein_quantizer *q, const float *scales,
+                         const float *folds, size_t column, size_t count, const float *x, float *out) {
+    skein_format f = q->format;
+    f.is_cut_float = is_cut;
+    size_t block = column / q->block_columns, end = (block + 1) * q->block_columns;
+    for (size_t j = 0, part; j < count; j += part, block++, end += q->block_columns) {
+        sixteen scale = (sixteen)scales[block], fold = (sixteen)(is_folded ? folds[block] : 1);
+        part = smaller(end - (column + j), count - j);
+        for (size_t i = 0; i < part; i += 32) {
+            float rest[32] = {0};
+            int is_whole = i + 32 <= part;
+            const float *from = is_whole ? x + j + i : rest;
+            if (!is_whole) memcpy(rest, x + j + i, (part - i) * sizeof *x);
+            sixteen low = round_nearest(&f, load16(from) * scale);
+            sixteen high = round_nearest(&f, load16(from + 16) * scale);
+            if (is_folded) { low *= fold; high *= fold; }
+            if (is_whole) { store_pairs(low, high, out + (j + i) / 2); continue; }
+            store_pairs(low, high, rest);
+            memcpy(out + (j + i) / 2, rest, (part - i + 1) / 2 * sizeof *out);
+        }
+    }
+}
+
+static void pairs_along_row(const skein_quantizer *q, size_t row, size_t column, size_t count, const float *x,
+                            float *out) {
+    size_t place = row / q->block_rows * q->scale_row;
+    const float *scales = q->scales + place, *folds = q->folds ? q->folds + place : 0;
+    if (q->format.is_cut_float) {
+        if (folds) pairs_of_row(1, 1, q, scales, folds, column, count, x, out);
+        else pairs_of_row(1, 0, q, scales, folds, column, count, x, out);
+    } else {
+        if (folds) pairs_of_row(0, 1, q, scales, folds, column, count, x, out);
+        else pairs_of_row(0, 0, q, scales, folds, column, count, x, out);
+    }
+}
+
 // Rows of a tensor that run along the depth, at most DEPTH of it: words of row o at out + o * out_row.
 static void along(int path, size_t outer, size_t depth, const skein_quantizer *q, size_t row, size_t column,
                   const float *x, size_t x_row, float *out, size_t out_row) {
+    if (path != SKEIN_DOT_PORTABLE && shares_scales(q, column, depth)) {
+        for (size_t o = 0; o < outer; o++)
+            pairs_along_row(q, row + o, column, depth, x + o * x_row, out + o * out_row);
+        return;
+    }
     float line[DEPTH + 16] = {0};
     for (size_t o = 0; o < outer; o++) {
         skein_quantize_row(q, row + o, column, depth, x + o * x_row, line);
@@ -60,11 +117,74 @@ INLINE void words_across(int path, const float *even, const float *odd, float *o
     }
 }
 
+// The scales of OUTER neighbours of a row: sixteen that are the same, or as many as there are columns.
+typedef struct {
+    const float *scales, *folds;
+    size_t step;
+    float same[16], same_fold[16];
+} line_scales;
+
+INLINE void find_scales(line_scales *found, const skein_quantizer *q, size_t row, size_t column) {
+    size_t place = row / q->block_rows * q->scale_row + column / q->block_columns;
+    found->step = q->block_columns == 1 ? 16 : 0;
+    if (found->step) {
+        found->scales = q->scales + place;
+        found->folds = q->folds ? q->folds + place : 0;
+        return;
+    }
+    store16(found->same, (sixteen)q->scales[place]);
+    if (q->folds) store16(found->same_fold, (sixteen)q->folds[place]);
+    found->scales = found->same;
+    found->folds = q->folds ? found->same_fold : 0;
+}
+
+INLINE sixteen rounded_lane(const skein_format *f, const float *x, const line_scales *of, size_t j) {
+    sixteen y = round_nearest(f, load16(x + j) * load16(of->scales + j / 16 * of->step));
+    return of->folds ? y * load16(of->folds + j / 16 * of->step) : y;
+}
+
+// Two rows of at most OUTER columns as pairs. Rows that lie pages apart are asked for ahead of time.
+INLINE void pairs_of_rows(const int is_cut, const skein_quantizer *q, size_t row, size_t column, size_t outer,
+                          const float *even, const float *odd, size_t x_row, float *out) {
+    skein_format f = q->format;
+    f.is_cut_float = is_cut;
+    line_scales of_even, of_odd;
+    find_scales(&of_even, q, row, column);
+    find_scales(&of_odd, q, row + 1, column);
+    for (size_t j = 0; j < outer; j += 16) {
+        __builtin_prefetch((const void *)((uintptr_t)(even + j) + 16 * x_row * sizeof *even));
+        __builtin_prefetch((const void *)((uintptr_t)(odd + j) + 16 * x_row * sizeof *odd));
+        words low = (words)rounded_lane(&f, even, &of_even, j), high = (words)rounded_lane(&f, odd, &of_odd, j);
+        store16(out + j, (sixteen)(low >> 16 | (high & 0xFFFF0000u)));
+    }
+}
+
+// Whether `outer` columns, whole vectors of them, share a scale, or have one each.
+INLINE int may_be_pairs(int path, const skein_quantizer *q, size_t column, size_t outer) {
+    if (path == SKEIN_DOT_PORTABLE || q->is_stochastic || outer == 0 || outer % 16) return 0;
+    return q->block_columns == 1 || column / q->block_columns == (column + outer - 1) / q->block_columns;
+}
+
 // A tensor whose rows are steps of depth, at most OUTER columns of it: OUTER words for each step, zeros at the end.
 static void across(int path, size_t outer, size_t depth, const skein_quantizer *q, size_t row, size_t column,
                    const float *x, size_t x_row, float *out) {
     float even[OUTER] = {0}, odd[OUTER] = {0};
-    for (size_t p = 0; p < depth; p += 2) {
+    size_t p = 0, whole = outer / 16 * 16;
+    if (may_be_pairs(path, q, column, whole)) {
+        for (; p + 2 <= depth; p += 2) {
+            const float *from = x + p * x_row;
+            float *to = out + p / 2 * OUTER;
+            if (q->format.is_cut_float) pairs_of_rows(1, q, row + p, column, whole, from, from + x_row, x_row, to);
+            else pairs_of_rows(0, q, row + p, column, whole, from, from + x_row, x_row, to);
+            if (whole == OUTER) continue;
+            // The last few columns, and zeros after them.
+            skein_quantize_row(q, row + p, column + whole, outer - whole, from + whole, even + whole);
+            skein_quantize_row(q, row + p + 1, column + whole, outer - whole, from + x_row + whole, odd + whole);
+            for (size_t j = whole; j < OUTER; j += 16)
+                store16(to + j, (sixteen)((words)load16(even + j) >> 16 | ((words)load16(odd + j) & 0xFFFF0000u)));
+        }
+    }
+    for (; p < depth; p += 2) {
         skein_quantize_row(q, row + p, column, outer, x + p * x_row, even);
         if (p + 1 < depth) skein_quantize_row(q, row + p + 1, column, outer, x + (p + 1) * x_row, odd);
         else memset(odd, 0, sizeof odd);
@@ -106,7 +226,10 @@ static void pack_columns(int path, size_t columns, size_t k, size_t first, size_
         along(path, columns, depth, q, row, column + first, b + first, b_row, block, DEPTH);
         memset(block + columns * DEPTH, 0, (OUTER - columns) * DEPTH * sizeof *block);
     } else {
-        across(path, columns, depth, q, row + first, column, b + first * b_row, b_row, block);
+        float *strip = out + words_of(path, first) * width;
+        // Where a strip is as wide as what is turned into words at once, they are made in their place.
+        across(path, columns, depth, q, row + first, column, b + first * b_row, b_row, width == OUTER ? strip : block);
+        if (width == OUTER) return;
     }
     for (size_t j = 0; j < columns; j += width) {
         float *strip = out + j * words_of(path, k) + words_of(path, first) * width;
