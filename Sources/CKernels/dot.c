@@ -74,17 +74,35 @@ static void strip_sums(int path, size_t rows, size_t n, size_t words, const floa
                    end.column_factors, end.c + r * end.c_row, end.beta);
 }
 
-void skein_dot_gemm(int path, size_t m, size_t n, size_t k, const float *left, const float *right, float factor,
-                    const float *row_factors, const float *column_factors, float *c, size_t c_row, int beta) {
+// `left_words`, `right_words`: what one row, one column has of the depth that was packed; the product takes `words` of
+// them, of the right operand those from `strip` on.
+static void product(int path, size_t m, size_t n, size_t words, const float *left, size_t left_words,
+                    const float *right, size_t right_words, dot_end all) {
     _Alignas(64) float sums[ROWS * PAIR_STRIP];
-    size_t words = words_of(path, k), stride = left_row(words), width = strip_width(path);
+    size_t stride = left_row(left_words), width = strip_width(path);
     uint32_t mode = skein_flush_denormals();
     for (size_t i = 0; i < m; i += ROWS)
         for (size_t j = 0; j < n; j += width) {
-            dot_end end = {c + i * c_row + j, c_row, factor, row_factors ? row_factors + i : 0,
-                           column_factors ? column_factors + j : 0, beta};
+            dot_end end = all;
+            end.c += i * all.c_row + j;
+            if (all.row_factors) end.row_factors += i;
+            if (all.column_factors) end.column_factors += j;
             strip_sums(path, smaller(ROWS, m - i), smaller(width, n - j), words, left + i * stride, stride,
-                       right + j * words, sums, end);
+                       right + j * right_words, sums, end);
         }
     skein_restore_denormals(mode);
+}
+
+void skein_dot_gemm(int path, size_t m, size_t n, size_t k, const float *left, const float *right, float factor,
+                    const float *row_factors, const float *column_factors, float *c, size_t c_row, int beta) {
+    size_t words = words_of(path, k);
+    dot_end end = {c, c_row, factor, row_factors, column_factors, beta};
+    product(path, m, n, words, left, words, right, words, end);
+}
+
+void skein_dot_part(int path, size_t m, size_t n, size_t k, const float *left, size_t left_depth, const float *right,
+                    size_t right_depth, size_t first, float *c, size_t c_row, int beta) {
+    dot_end end = {c, c_row, 1, 0, 0, beta};
+    product(path, m, n, words_of(path, k), left, words_of(path, left_depth),
+            right + words_of(path, first) * strip_width(path), words_of(path, right_depth), end);
 }

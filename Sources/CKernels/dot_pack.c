@@ -152,8 +152,8 @@ INLINE void pairs_of_rows(const int is_cut, const skein_quantizer *q, size_t row
     find_scales(&of_even, q, row, column);
     find_scales(&of_odd, q, row + 1, column);
     for (size_t j = 0; j < outer; j += 16) {
-        __builtin_prefetch((const void *)((uintptr_t)(even + j) + 16 * x_row * sizeof *even));
-        __builtin_prefetch((const void *)((uintptr_t)(odd + j) + 16 * x_row * sizeof *odd));
+        __builtin_prefetch((const void *)((uintptr_t)(even + j) + 32 * x_row * sizeof *even));
+        __builtin_prefetch((const void *)((uintptr_t)(odd + j) + 32 * x_row * sizeof *odd));
         words low = (words)rounded_lane(&f, even, &of_even, j), high = (words)rounded_lane(&f, odd, &of_odd, j);
         store16(out + j, (sixteen)(low >> 16 | (high & 0xFFFF0000u)));
     }
@@ -191,6 +191,13 @@ static void across(int path, size_t outer, size_t depth, const skein_quantizer *
         words_across(path, even, odd, out + words_of(path, p) * OUTER);
     }
 }
+
+static const float one = 1;
+
+const skein_quantizer skein_to_bf16 = {
+    .format = {.largest = 0x1.FEp127f, .smallest_normal = 1u << 23, .mantissa = 7, .is_cut_float = 1},
+    .scales = &one, .block_rows = SIZE_MAX, .block_columns = SIZE_MAX, .scale_row = 1,
+};
 
 size_t skein_dot_words(int path, size_t k) { return words_of(path, k); }
 

@@ -84,7 +84,8 @@ public final class Transformer {
                                     recomputation: recomputation, exchanged: attention?.keptFloats ?? 0,
                                     precision: formats?.setting)
         let attentionShape = AttentionShape(heads: shape.heads, keyHeads: shape.keyHeads, headDim: shape.headDim,
-                                            isRounded: formats?.setting.roundsAttention ?? false)
+                                            isRounded: formats?.setting.roundsAttention ?? false,
+                                            path: formats?.path ?? .best)
         arena = try Arena(name: "activations", capacity: slots.totalFloats
             + RotaryTable.floats(positions: sequence, headDim: shape.headDim)
             + (attention == nil

@@ -62,4 +62,12 @@ void skein_dot_pack_right(int path, size_t n, size_t k, size_t first, size_t dep
 void skein_dot_gemm(int path, size_t m, size_t n, size_t k, const float *left, const float *right, float factor,
                     const float *row_factors, const float *column_factors, float *c, size_t c_row, int beta);
 
+/// The same without factors for a part of the depth: k steps, of A the first ones of `left_depth` that were packed, of B
+/// those from `first`, an even number, on of `right_depth`.
+void skein_dot_part(int path, size_t m, size_t n, size_t k, const float *left, size_t left_depth, const float *right,
+                    size_t right_depth, size_t first, float *c, size_t c_row, int beta);
+
+/// Rounds to bf16 without a scale: operands that are nothing else.
+extern const skein_quantizer skein_to_bf16;
+
 #endif

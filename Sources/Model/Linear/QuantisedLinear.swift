@@ -11,6 +11,7 @@ struct QuantisedLinear: Sendable {
     let place: Int
     /// Where the micro-batch's health is noted; nil: nowhere, as a rule.
     let health: HealthNotes?
+    let path: DotPath
 
     /// Looks at an operand whose scales are set.
     func look(_ x: Matrix, _ quantizer: Quantizer, _ operand: Operand, pool: Pool) {
@@ -76,7 +77,7 @@ struct QuantisedProduct: Sendable {
                         pool: pool)
         }
         right = DotRight(weight, transposed: isForward, operand.quantizer(scales),
-                         memory: memory.take(DotRight.floats(depth: depth, columns: width)))
+                         memory: memory.take(DotRight.floats(depth: depth, columns: width)), path: linear.path)
         leftScales = left.scales(rows: memory.tokens, columns: depth, depthAlongColumns: true, by: self.smoothing,
                                  &memory)
     }
@@ -106,7 +107,7 @@ struct QuantisedProduct: Sendable {
     func multiply(_ out: Matrix, _ x: Matrix, at start: Int, worker: Int, accumulate: Bool) {
         if smoothing == nil { linear.note(x, isForward ? .input : .outputGradient, worker: worker) }
         let packed = DotLeft(x, row: start, transposed: false, left.quantizer(leftScales),
-                             memory: linear.workers.row(worker))
+                             memory: linear.workers.row(worker), path: linear.path)
         DotGemm.times(out, packed, right, accumulate: accumulate)
     }
 }

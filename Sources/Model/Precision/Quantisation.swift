@@ -67,7 +67,7 @@ public final class Quantisation {
         let number = layer * LinearKind.allCases.count + kind.rawValue
         return QuantisedLinear(
             operands: Operands { operand($0, of: number) }, workers: workers, peaks: peaks,
-            place: PrecisionSetting.tensors * number, health: notes)
+            place: PrecisionSetting.tensors * number, health: notes, path: formats.path)
     }
 
     private func operand(_ operand: Operand, of linear: Int) -> QuantisedOperand {

@@ -64,7 +64,7 @@ struct QuantisedSlots {
 }
 
 /// A right operand of dot products: pairs of rows, strips of 64 columns.
-private func dotFloats(_ rows: Int, _ columns: Int) -> Int { packedFloats((rows + 1) / 2 * 2, columns) }
+func dotFloats(_ rows: Int, _ columns: Int) -> Int { packedFloats((rows + 1) / 2 * 2, columns) }
 
 extension Recipe.ModelShape {
     /// Floats that one thread packs a left operand into, where operands are quantised: some tokens of the widest
@@ -72,7 +72,7 @@ extension Recipe.ModelShape {
     public func quantisedTileFloats(tokens: Int) -> Int {
         let widths = [dim, heads * headDim, (heads + 2 * keyHeads) * headDim, 2 * hiddenDim]
         let depth = min(tokens, ActivationSlots.quantisedTokens)
-        return max(ActivationSlots.tileRows * rowFloats(widths.max() ?? 0), 96 * rowFloats(depth))
+        return max(ActivationSlots.tileRows * dotRowFloats(widths.max() ?? 0), 96 * dotRowFloats(depth))
     }
 
     /// Linear layers whose operands are rounded: four in each block.
@@ -107,4 +107,4 @@ extension ActivationSlots {
 }
 
 /// From one row of a packed left operand to the next.
-private func rowFloats(_ depth: Int) -> Int { ((depth + 1) / 2 * 2 + 15) / 16 * 16 + 16 }
+func dotRowFloats(_ depth: Int) -> Int { ((depth + 1) / 2 * 2 + 15) / 16 * 16 + 16 }
