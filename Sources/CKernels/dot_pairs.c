@@ -35,6 +35,7 @@ static int has_instruction(void) {
 }
 #else
 #define instruction_strip model_strip
+#define instruction_ceiling model_ceiling
 
 static int has_instruction(void) { return 0; }
 #endif
@@ -43,6 +44,24 @@ void skein_dot_pairs(int path, size_t rows, int vectors, size_t steps, const flo
                      const float *strip, float *sums, int beta, const dot_end *end) {
     if (path == SKEIN_DOT_AVX512) instruction_strip(rows, vectors, steps, left, left_row, strip, sums, beta, end);
     else model_strip(rows, vectors, steps, left, left_row, strip, sums, beta, end);
+}
+
+static float exact_ceiling(size_t rounds) {
+    lanes sum[WIDTH == 16 ? 24 : 12] = {0}, x = 1e-3f, y = 0.5f, all = 0;
+    for (size_t p = 0; p < rounds; p++)
+#pragma clang loop unroll(full)
+        for (size_t i = 0; i < sizeof sum / sizeof *sum; i++) sum[i] = SKEIN_MULTIPLY_ADD(x, y, sum[i]);
+    for (size_t i = 0; i < sizeof sum / sizeof *sum; i++) all += sum[i];
+    return all[0];
+}
+
+size_t skein_dot_ceiling_flops(int path) {
+    return path == SKEIN_DOT_PORTABLE ? (WIDTH == 16 ? 24 : 12) * 2 * WIDTH : 24 * 64;
+}
+
+float skein_dot_ceiling(int path, size_t rounds) {
+    if (path == SKEIN_DOT_PORTABLE) return exact_ceiling(rounds);
+    return path == SKEIN_DOT_AVX512 ? instruction_ceiling(rounds) : model_ceiling(rounds);
 }
 
 // Both numbers of each pair, or a float, with exponents from `lowest` on.

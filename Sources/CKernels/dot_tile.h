@@ -68,6 +68,16 @@ void NAME(tile)(const int rows, const int vectors, size_t steps, const float *le
         for (int j = 0; j < vectors; j++) memcpy(sums + i * PAIR_STRIP + 16 * j, &sum[i][j], sizeof(sixteen));
 }
 
+// So many times 24 elements' steps that wait for nothing but their own: what the unit can do without memory.
+PAIRS static float NAME(ceiling)(size_t rounds) {
+    sixteen sum[24] = {0}, pair = 1e-3f, right = 0.5f, all = 0;
+    for (size_t p = 0; p < rounds; p++)
+#pragma clang loop unroll(full)
+        for (int i = 0; i < 24; i++) sum[i] = DOT(sum[i], pair, right);
+    for (int i = 0; i < 24; i++) all += sum[i];
+    return all[0];
+}
+
 // All rows of a strip of 16 * vectors columns: by sixes, then fours, then one. Few rows wait for their own sums, so
 // where two would be left, one six less makes the rest two fours.
 #define TAKE(rows, vectors) \

@@ -95,6 +95,7 @@ public final class StepRunner {
         model = try Transformer(table, maxTokens: recipe.tokensPerRank, sequence: sequence, pool: pool,
                                 recomputation: recipe.activationCheckpoint.mode, matmul: recipe.training.matmul,
                                 formats: LinearFormats.of(recipe, path: path), seed: recipe.debug.seed,
+                                keepsWeights: recipe.keepsPackedWeights(worldSize: world.size),
                                 attention: sequences?.attention)
         model.source = sharded.source
         // What the rank with the largest share needs: of shorter rows this one may have it. They come in tasks of as

@@ -117,6 +117,10 @@ struct OutlierExperimentTests {
         #expect(channel.after.all > 25 && channel.after.others > 20, "\(channel)")
         // A new factor under a scale from before clips what the spike adds.
         #expect(try line(.stale).during.all < channel.during.all - 10)
+        #expect(try line(.staleToken).during.all < channel.during.all - 10)
+        // A power of two for a whole row changes nothing that blocks along it do not undo.
+        #expect(try line(.tokenBlocks).during.others == line(.blocks).during.others)
+        #expect(try line(.channelBlocks).during.all > 25 && line(.channelBlocks).after.others > 20)
         for scheme in [OutlierExperiment.Scheme.rows, .blocks] {
             #expect(try line(scheme).during.all > 25 && line(scheme).during.flushed < 0.1, "\(scheme)")
         }
@@ -125,7 +129,7 @@ struct OutlierExperimentTests {
     /// Rows at a right angle make no outlier: no scale clips anything.
     @Test func orthogonalRowsAreHarmless() throws {
         let found = try lines { $0.cosine = 0 }
-        for line in found.values where line.scheme != .stale {
+        for line in found.values where line.scheme != .stale && line.scheme != .staleToken {
             #expect(line.during.all > 20, "\(line)")
         }
     }

@@ -67,6 +67,11 @@ void skein_dot_gemm(int path, size_t m, size_t n, size_t k, const float *left, c
 void skein_dot_part(int path, size_t m, size_t n, size_t k, const float *left, size_t left_depth, const float *right,
                     size_t right_depth, size_t first, float *c, size_t c_row, int beta);
 
+/// A path's multiply-adds on registers alone, `rounds` times as many operations as the function below says: the ceiling
+/// of what a product may reach. Returns what keeps a compiler from leaving it out. The portable path's is fp32's.
+float skein_dot_ceiling(int path, size_t rounds);
+size_t skein_dot_ceiling_flops(int path);
+
 /// Rounds to bf16 without a scale: operands that are nothing else.
 extern const skein_quantizer skein_to_bf16;
 

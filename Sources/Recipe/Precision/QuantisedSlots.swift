@@ -93,11 +93,49 @@ extension PrecisionSetting {
     public var scaleStateFloats: Int { history + 3 }
 
     /// What quantisation takes beside the activations' slots: for each thread a packed tile and the largest magnitudes
-    /// that it has seen, those of all threads, and the delayed scales as a checkpoint has them.
-    public func floats(_ shape: Recipe.ModelShape, tokens: Int, threads: Int) -> Int {
+    /// that it has seen, those of all threads, the delayed scales as a checkpoint has them, and the weights that stay
+    /// packed.
+    public func floats(_ shape: Recipe.ModelShape, tokens: Int, threads: Int, keepsWeights: Bool) -> Int {
         let noted = Self.tensors * shape.linearLayers
         return padded(threads * shape.quantisedTileFloats(tokens: tokens)) + padded(threads * padded(noted))
             + padded(noted) + padded(delayedScales(shape) * scaleStateFloats)
+            + (keepsWeights ? shape.layers * keptWeights(shape).reduce(0) { $0 + $1.floats } : 0)
+    }
+
+    /// What stays packed of a block's weights, in two bytes a number: of each linear layer, in the order of a forward,
+    /// the operand of its forward and that of its input's gradient.
+    public func keptWeights(_ shape: Recipe.ModelShape) -> [KeptWeight] {
+        let dim = shape.dim, heads = shape.heads * shape.headDim
+        let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
+        return [(dim, fused), (heads, dim), (dim, 2 * shape.hiddenDim), (shape.hiddenDim, dim)].flatMap { input, output in
+            [KeptWeight(depth: input, columns: output, operands.forwardWeight),
+             KeptWeight(depth: output, columns: input, operands.inputGradientWeight)]
+        }
+    }
+}
+
+/// Memory of a packed weight that later micro-batches of the step find again.
+public struct KeptWeight: Sendable, Equatable {
+    public let scales: Int
+    public let packed: Int
+    /// A line that says whether it is packed, its scales, and itself.
+    public var floats: Int { padded(1) + scales + padded(packed) }
+
+    init(depth: Int, columns: Int, _ operand: OperandSetting) {
+        scales = operand.scaleFloats(outer: columns, depth: depth)
+        packed = dotFloats(depth, columns) / 2
+    }
+}
+
+extension Recipe {
+    /// Whether weights, which do not change within a step, stay packed from one micro-batch to the next: where there are
+    /// several, of so few tokens that packing is a hundredth of the work or more. Not where ranks share weights out to
+    /// save memory.
+    public func keepsPackedWeights(worldSize: Int) -> Bool {
+        let isPlanned = plansSequences && worldSize > 1, groups = groups(worldSize: worldSize)
+        let share = (rowsPerStep(worldSize: worldSize) + groups - 1) / groups
+        return precision.recipe != .fp32 && !isPlanned && share > rowsPerTask && tokensPerRank <= 1_024
+            && parallelism.zero < 3
     }
 }
 
