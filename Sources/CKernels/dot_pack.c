@@ -53,50 +53,61 @@ INLINE void store_pairs(sixteen low, sixteen high, float *out) {
     memcpy(out, &pairs, sizeof pairs);
 }
 
-INLINE void pairs_of_row(const int is_cut, const int is_folded, const skein_quantizer *q, const float *scales,
-                         const float *folds, size_t column, size_t count, const float *x, float *out) {
+INLINE void store_rounded(const skein_format *f, const int is_folded, sixteen scale, sixteen fold, const float *x,
+                          float *out) {
+    sixteen low = round_nearest(f, load16(x) * scale), high = round_nearest(f, load16(x + 16) * scale);
+    if (is_folded) { low *= fold; high *= fold; }
+    store_pairs(low, high, out);
+}
+
+// `count` neighbours that share a scale.
+INLINE void pairs_of_part(const skein_format *f, const int is_folded, float scale, float fold, size_t count,
+                          const float *x, float *out) {
+    size_t i = 0;
+    for (; i + 32 <= count; i += 32)
+        store_rounded(f, is_folded, (sixteen)scale, (sixteen)fold, x + i, out + i / 2);
+    if (i == count) return;
+    float rest[32] = {0};
+    memcpy(rest, x + i, (count - i) * sizeof *x);
+    store_rounded(f, is_folded, (sixteen)scale, (sixteen)fold, rest, rest);
+    memcpy(out + i / 2, rest, (count - i + 1) / 2 * sizeof *out);
+}
+
+// Rows of a tensor, `depth` of each. Divisions are dear beside the rounding of some neighbours: places are found anew
+// only where blocks end.
+INLINE void pairs_of_lines(const int is_cut, const int is_folded, const skein_quantizer *q, size_t outer, size_t depth,
+                           size_t row, size_t column, const float *x, size_t x_row, float *out, size_t out_row) {
     skein_format f = q->format;
     f.is_cut_float = is_cut;
-    size_t block = column / q->block_columns, end = (block + 1) * q->block_columns;
-    for (size_t j = 0, part; j < count; j += part, block++, end += q->block_columns) {
-        sixteen scale = (sixteen)scales[block], fold = (sixteen)(is_folded ? folds[block] : 1);
-        part = smaller(end - (column + j), count - j);
-        for (size_t i = 0; i < part; i += 32) {
-            float rest[32] = {0};
-            int is_whole = i + 32 <= part;
-            const float *from = is_whole ? x + j + i : rest;
-            if (!is_whole) memcpy(rest, x + j + i, (part - i) * sizeof *x);
-            sixteen low = round_nearest(&f, load16(from) * scale);
-            sixteen high = round_nearest(&f, load16(from + 16) * scale);
-            if (is_folded) { low *= fold; high *= fold; }
-            if (is_whole) { store_pairs(low, high, out + (j + i) / 2); continue; }
-            store_pairs(low, high, rest);
-            memcpy(out + (j + i) / 2, rest, (part - i + 1) / 2 * sizeof *out);
+    size_t first = column / q->block_columns, first_end = (first + 1) * q->block_columns - column, place = 0, end = row;
+    for (size_t o = 0; o < outer; o++, x += x_row, out += out_row) {
+        if (row + o >= end) {
+            place = (row + o) / q->block_rows * q->scale_row;
+            end = ((row + o) / q->block_rows + 1) * q->block_rows;
+        }
+        const float *scales = q->scales + place + first, *folds = is_folded ? q->folds + place + first : 0;
+        for (size_t j = 0, part, stop = first_end; j < depth; j += part, stop += q->block_columns, scales++) {
+            part = smaller(stop - j, depth - j);
+            pairs_of_part(&f, is_folded, *scales, is_folded ? *folds++ : 1, part, x + j, out + j / 2);
         }
     }
 }
 
-static void pairs_along_row(const skein_quantizer *q, size_t row, size_t column, size_t count, const float *x,
-                            float *out) {
-    size_t place = row / q->block_rows * q->scale_row;
-    const float *scales = q->scales + place, *folds = q->folds ? q->folds + place : 0;
-    if (q->format.is_cut_float) {
-        if (folds) pairs_of_row(1, 1, q, scales, folds, column, count, x, out);
-        else pairs_of_row(1, 0, q, scales, folds, column, count, x, out);
-    } else {
-        if (folds) pairs_of_row(0, 1, q, scales, folds, column, count, x, out);
-        else pairs_of_row(0, 0, q, scales, folds, column, count, x, out);
-    }
+static void lines_along(const skein_quantizer *q, size_t outer, size_t depth, size_t row, size_t column,
+                        const float *x, size_t x_row, float *out, size_t out_row) {
+#define LINES(is_cut, is_folded) pairs_of_lines(is_cut, is_folded, q, outer, depth, row, column, x, x_row, out, out_row)
+    if (q->format.is_cut_float && q->folds) LINES(1, 1);
+    else if (q->format.is_cut_float) LINES(1, 0);
+    else if (q->folds) LINES(0, 1);
+    else LINES(0, 0);
+#undef LINES
 }
 
 // Rows of a tensor that run along the depth, at most DEPTH of it: words of row o at out + o * out_row.
 static void along(int path, size_t outer, size_t depth, const skein_quantizer *q, size_t row, size_t column,
                   const float *x, size_t x_row, float *out, size_t out_row) {
-    if (path != SKEIN_DOT_PORTABLE && shares_scales(q, column, depth)) {
-        for (size_t o = 0; o < outer; o++)
-            pairs_along_row(q, row + o, column, depth, x + o * x_row, out + o * out_row);
-        return;
-    }
+    if (path != SKEIN_DOT_PORTABLE && shares_scales(q, column, depth))
+        return lines_along(q, outer, depth, row, column, x, x_row, out, out_row);
     float line[DEPTH + 16] = {0};
     for (size_t o = 0; o < outer; o++) {
         skein_quantize_row(q, row + o, column, depth, x + o * x_row, line);
@@ -117,46 +128,63 @@ INLINE void words_across(int path, const float *even, const float *odd, float *o
     }
 }
 
-// The scales of OUTER neighbours of a row: sixteen that are the same, or as many as there are columns.
+// The scales of OUTER neighbours of a row: one, or as many as there are columns; and the row where they end.
 typedef struct {
     const float *scales, *folds;
-    size_t step;
-    float same[16], same_fold[16];
+    sixteen same, same_fold;
+    size_t end;
 } line_scales;
 
-INLINE void find_scales(line_scales *found, const skein_quantizer *q, size_t row, size_t column) {
-    size_t place = row / q->block_rows * q->scale_row + column / q->block_columns;
-    found->step = q->block_columns == 1 ? 16 : 0;
-    if (found->step) {
-        found->scales = q->scales + place;
-        found->folds = q->folds ? q->folds + place : 0;
-        return;
-    }
-    store16(found->same, (sixteen)q->scales[place]);
-    if (q->folds) store16(found->same_fold, (sixteen)q->folds[place]);
-    found->scales = found->same;
-    found->folds = q->folds ? found->same_fold : 0;
+INLINE void find_scales(line_scales *found, const int is_single, const skein_quantizer *q, size_t row, size_t column) {
+    if (row < found->end) return;
+    size_t block = row / q->block_rows, place = block * q->scale_row + (is_single ? column : column / q->block_columns);
+    found->end = (block + 1) * q->block_rows;
+    found->scales = q->scales + place;
+    found->folds = q->folds ? q->folds + place : 0;
+    found->same = (sixteen)*found->scales;
+    found->same_fold = (sixteen)(q->folds ? *found->folds : 1);
 }
 
-INLINE sixteen rounded_lane(const skein_format *f, const float *x, const line_scales *of, size_t j) {
-    sixteen y = round_nearest(f, load16(x + j) * load16(of->scales + j / 16 * of->step));
-    return of->folds ? y * load16(of->folds + j / 16 * of->step) : y;
+INLINE words rounded_lane(const skein_format *f, const int is_single, const int is_folded, const float *x,
+                          const line_scales *of, size_t j) {
+    sixteen y = round_nearest(f, load16(x + j) * (is_single ? load16(of->scales + j) : of->same));
+    if (is_folded) y *= is_single ? load16(of->folds + j) : of->same_fold;
+    return (words)y;
 }
 
-// Two rows of at most OUTER columns as pairs. Rows that lie pages apart are asked for ahead of time.
-INLINE void pairs_of_rows(const int is_cut, const skein_quantizer *q, size_t row, size_t column, size_t outer,
-                          const float *even, const float *odd, size_t x_row, float *out) {
+// Pairs of rows of at most OUTER columns, as far as the depth is even. Rows that lie pages apart are asked for ahead of
+// time.
+INLINE void pairs_of_rows(const int is_cut, const int is_single, const int is_folded, const skein_quantizer *q,
+                          size_t outer, size_t depth, size_t row, size_t column, const float *x, size_t x_row,
+                          float *out) {
     skein_format f = q->format;
     f.is_cut_float = is_cut;
-    line_scales of_even, of_odd;
-    find_scales(&of_even, q, row, column);
-    find_scales(&of_odd, q, row + 1, column);
-    for (size_t j = 0; j < outer; j += 16) {
-        __builtin_prefetch((const void *)((uintptr_t)(even + j) + 32 * x_row * sizeof *even));
-        __builtin_prefetch((const void *)((uintptr_t)(odd + j) + 32 * x_row * sizeof *odd));
-        words low = (words)rounded_lane(&f, even, &of_even, j), high = (words)rounded_lane(&f, odd, &of_odd, j);
-        store16(out + j, (sixteen)(low >> 16 | (high & 0xFFFF0000u)));
+    line_scales of_even = {.end = 0}, of_odd = {.end = 0};
+    for (size_t p = 0; p + 2 <= depth; p += 2, x += 2 * x_row, out += OUTER) {
+        find_scales(&of_even, is_single, q, row + p, column);
+        find_scales(&of_odd, is_single, q, row + p + 1, column);
+        for (size_t j = 0; j < outer; j += 16) {
+            __builtin_prefetch((const void *)((uintptr_t)(x + j) + 32 * x_row * sizeof *x));
+            __builtin_prefetch((const void *)((uintptr_t)(x + j) + 33 * x_row * sizeof *x));
+            words low = rounded_lane(&f, is_single, is_folded, x, &of_even, j);
+            words high = rounded_lane(&f, is_single, is_folded, x + x_row, &of_odd, j);
+            store16(out + j, (sixteen)(low >> 16 | (high & 0xFFFF0000u)));
+        }
     }
+}
+
+static void pairs_across(const skein_quantizer *q, size_t outer, size_t depth, size_t row, size_t column,
+                         const float *x, size_t x_row, float *out) {
+#define ROWS_OF(is_cut, is_single, is_folded) \
+    pairs_of_rows(is_cut, is_single, is_folded, q, outer, depth, row, column, x, x_row, out)
+    if (q->block_columns == 1) {
+        if (q->format.is_cut_float) { if (q->folds) ROWS_OF(1, 1, 1); else ROWS_OF(1, 1, 0); }
+        else { if (q->folds) ROWS_OF(0, 1, 1); else ROWS_OF(0, 1, 0); }
+    } else {
+        if (q->format.is_cut_float) { if (q->folds) ROWS_OF(1, 0, 1); else ROWS_OF(1, 0, 0); }
+        else { if (q->folds) ROWS_OF(0, 0, 1); else ROWS_OF(0, 0, 0); }
+    }
+#undef ROWS_OF
 }
 
 // Whether `outer` columns, whole vectors of them, share a scale, or have one each.
@@ -171,15 +199,14 @@ static void across(int path, size_t outer, size_t depth, const skein_quantizer *
     float even[OUTER] = {0}, odd[OUTER] = {0};
     size_t p = 0, whole = outer / 16 * 16;
     if (may_be_pairs(path, q, column, whole)) {
+        pairs_across(q, whole, depth, row, column, x, x_row, out);
+        // The last few columns, and zeros after them.
         for (; p + 2 <= depth; p += 2) {
-            const float *from = x + p * x_row;
-            float *to = out + p / 2 * OUTER;
-            if (q->format.is_cut_float) pairs_of_rows(1, q, row + p, column, whole, from, from + x_row, x_row, to);
-            else pairs_of_rows(0, q, row + p, column, whole, from, from + x_row, x_row, to);
             if (whole == OUTER) continue;
-            // The last few columns, and zeros after them.
-            skein_quantize_row(q, row + p, column + whole, outer - whole, from + whole, even + whole);
-            skein_quantize_row(q, row + p + 1, column + whole, outer - whole, from + x_row + whole, odd + whole);
+            const float *from = x + p * x_row + whole;
+            float *to = out + p / 2 * OUTER;
+            skein_quantize_row(q, row + p, column + whole, outer - whole, from, even + whole);
+            skein_quantize_row(q, row + p + 1, column + whole, outer - whole, from + x_row, odd + whole);
             for (size_t j = whole; j < OUTER; j += 16)
                 store16(to + j, (sixteen)((words)load16(even + j) >> 16 | ((words)load16(odd + j) & 0xFFFF0000u)));
         }
