@@ -52,7 +52,7 @@ void skein_dot_pack_left(int path, size_t rows, size_t k, const skein_quantizer 
                          const float *x, size_t x_row, int transposed, float *out);
 
 /// Quantises and packs `depth` steps from `first` on of B[k, n], stored [k, n], or [n, k] where `transposed`; `b` and
-/// (row, column) are those of step 0. `first` is even, and `depth` too unless it ends at k. Writes nothing that belongs
+/// (row, column) are those of step 0. `first` is even, and `depth` too but for the last steps. Writes nothing that belongs
 /// to other steps, so several threads may pack one B; n counts from a multiple of 64 columns of the whole.
 void skein_dot_pack_right(int path, size_t n, size_t k, size_t first, size_t depth, const skein_quantizer *quantizer,
                           size_t row, size_t column, const float *b, size_t b_row, int transposed, float *out);
