@@ -37,8 +37,8 @@ static void words_along(int path, size_t depth, const float *line, float *out) {
     memcpy(out + j, rest, (count - j) * sizeof *out);
 }
 
-// Where a quantiser rounds to nearest, and 32 neighbours from `column` on share a scale, rows become pairs of bf16 in one
-// pass, without a line of floats in between: most operands of most recipes.
+// Where a quantiser rounds to nearest, and 32 neighbours from `column` on share a scale, rows become pairs of bf16 in
+// one pass, without a line of floats in between: most operands of most recipes.
 INLINE int shares_scales(const skein_quantizer *q, size_t column, size_t count) {
     if (q->is_stochastic) return 0;
     return column / q->block_columns == (column + count - 1) / q->block_columns

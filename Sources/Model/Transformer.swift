@@ -67,7 +67,8 @@ public final class Transformer {
     private var views: (saved: Saved, scratch: Scratch)
 
     /// Memory for tasks of up to `maxTokens` tokens in rows of up to `sequence`. `formats`: of the linear layers; nil:
-    /// fp32. `seed` draws the numbers of stochastic rounding. `keepsWeights`: quantised weights stay packed within a step. `attention` replaces the local strategy.
+    /// fp32. `seed` draws the numbers of stochastic rounding. `keepsWeights`: quantised weights stay packed within a
+    /// step. `attention` replaces the local strategy.
     public init(_ table: ParameterTable, maxTokens: Int, sequence: Int, pool: Pool,
                 recomputation: Recipe.Recomputation = .none, matmul: Recipe.Matmul = .own,
                 formats: LinearFormats? = nil, seed: Int = 0, keepsWeights: Bool = false,
@@ -91,7 +92,8 @@ public final class Transformer {
             + (attention == nil
                 ? LocalAttention.floats(shape: attentionShape, longest: sequence, threads: pool.threads) : 0)
             + HeadLayer.floats(slots.head, dim: shape.dim, threads: pool.threads)
-            + (formats?.setting.floats(shape, tokens: maxTokens, threads: pool.threads, keepsWeights: keepsWeights) ?? 0))
+            + (formats?.setting.floats(shape, tokens: maxTokens, threads: pool.threads,
+                                       keepsWeights: keepsWeights) ?? 0))
         workspace = Workspace(slots, shape: shape, memory: arena)
         views = workspace.whole
         let rotaryTable = RotaryTable(arena, positions: sequence, headDim: shape.headDim, theta: shape.ropeTheta,

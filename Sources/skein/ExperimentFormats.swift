@@ -14,7 +14,8 @@ extension Experiment {
                 arms of one seed have the same weights at first and the same rows. With --operand-format, as many arms \
                 more as there are operands, each of which has one operand in that format and the others in bf16. --law \
                 takes E1M2, E2M1, E3M1, E2M3 and E4M3, in blocks of 32 and by channel, for the three operands of \
-                arXiv 2501.02423 and then for all six, and prints what its law predicts beside them. After the texts, values of the recipe can be given as flags, for example --model.dim 256.
+                arXiv 2501.02423 and then for all six, and prints what its law predicts beside them. After the texts, \
+                values of the recipe can be given as flags, for example --model.dim 256.
                 """)
 
         @Option(help: "The folder of the runs.")

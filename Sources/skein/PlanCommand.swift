@@ -82,8 +82,8 @@ struct Plan: ParsableCommand {
         }
         let shards = try ShardPlan(ParameterTable(recipe.model, vocabulary: setting.vocabulary), recipe: recipe,
                                    worldSize: ranks)
-        let report = PlanReport(planned: planned, step: step, threads: threads, peak: peak, exactPeak: exactPeak, ranks: ranks,
-                                hasContext: context != nil, linkGbit: linkGbit, shards: shards, traffic: traffic,
+        let report = PlanReport(planned: planned, step: step, threads: threads, peak: peak, exactPeak: exactPeak,
+                                ranks: ranks, hasContext: context != nil, linkGbit: linkGbit, shards: shards, traffic: traffic,
                                 hasSlots: slots)
         print(json ? report.json : report.text)
         try planned.requireRoom()
@@ -227,7 +227,8 @@ private struct PlanReport {
             ("slots", object(components.flatMap(\.slots).map { ($0.name, $0.bytes) })),
             ("parameters", "\(step.parameters)"), ("tokens", "\(step.tokens)"), ("context", "\(step.context)"),
             ("flops", "\(step.modelFlops)"), ("recomputed_flops", "\(step.recomputedFlops)"),
-            ("peak_gflops", "\(peak)"), ("exact_peak_gflops", number(exactPeak)), ("compute_seconds", "\(computeSeconds)"), ("wire_bytes", "\(wireBytes)"),
+            ("peak_gflops", "\(peak)"), ("exact_peak_gflops", number(exactPeak)),
+            ("compute_seconds", "\(computeSeconds)"), ("wire_bytes", "\(wireBytes)"),
             ("context_parallel_degree", recipe.plansSequences ? "\"auto\"" : "\(recipe.contextDegree)"),
             ("context_parallel_method", recipe.contextDegree > 1 ? "\"\(recipe.contextMethod.rawValue)\"" : "null"),
             ("sequence_bytes", "\(sequenceBytes)"), ("link_gbit", number(linkGbit)),

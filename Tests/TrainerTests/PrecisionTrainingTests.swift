@@ -21,7 +21,8 @@ import Trainer
         -> (bits: [UInt32], losses: [Double]) {
         let pool = Pool(threads: resolved.recipe.training.threads)
         defer { pool.close() }
-        let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe), pool: pool, path: path)
+        let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe), pool: pool,
+                                    path: path)
         runner.state.weights.initialize(seed: resolved.recipe.debug.seed)
         let losses = try (0..<steps).map { try runner.run(step: $0).loss }
         return (runner.state.weights.flat.array.map(\.bitPattern), losses)

@@ -5,7 +5,7 @@ import Tensor
 /// them: B quantised and packed once, A in tiles of 64 rows that are quantised, packed and multiplied. Beside them our
 /// fp32 products of the same shape, timed in turn (`sgemm_ratio`: their time over ours), and the share of the time that
 /// quantising and packing take, of both operands and of A alone. `ceiling_gflops` is what the unit does on registers
-/// alone in the same rounds, `of_ceiling` the product's share of it with A's packing, `multiply_of_ceiling` without any.
+/// alone in the same rounds, `of_ceiling` the product's share of it with A's packing, `multiply_of_ceiling` without.
 public func benchDotGemm(m: Int, n: Int, k: Int, threads: Int, rounds: Int) throws -> BenchLine {
     let pool = Pool(threads: threads)
     defer { pool.close() }

@@ -107,7 +107,8 @@ extension PrecisionSetting {
     public func keptWeights(_ shape: Recipe.ModelShape) -> [KeptWeight] {
         let dim = shape.dim, heads = shape.heads * shape.headDim
         let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
-        return [(dim, fused), (heads, dim), (dim, 2 * shape.hiddenDim), (shape.hiddenDim, dim)].flatMap { input, output in
+        let layers = [(dim, fused), (heads, dim), (dim, 2 * shape.hiddenDim), (shape.hiddenDim, dim)]
+        return layers.flatMap { input, output in
             [KeptWeight(depth: input, columns: output, operands.forwardWeight),
              KeptWeight(depth: output, columns: input, operands.inputGradientWeight)]
         }
@@ -128,9 +129,9 @@ public struct KeptWeight: Sendable, Equatable {
 }
 
 extension Recipe {
-    /// Whether weights, which do not change within a step, stay packed from one micro-batch to the next: where there are
-    /// several, of so few tokens that packing is a hundredth of the work or more. Not where ranks share weights out to
-    /// save memory.
+    /// Whether weights, which do not change within a step, stay packed from one micro-batch to the next: where there
+    /// are several, of so few tokens that packing is a hundredth of the work or more. Not where ranks share weights out
+    /// to save memory.
     public func keepsPackedWeights(worldSize: Int) -> Bool {
         let isPlanned = plansSequences && worldSize > 1, groups = groups(worldSize: worldSize)
         let share = (rowsPerStep(worldSize: worldSize) + groups - 1) / groups

@@ -121,8 +121,8 @@ struct BackwardHead {
             addToQueries(from..<(from + strip.count), block: block, keys: strip.upperBound)
         }
         for strip in strips {
-            addToKeys(first + strip.lowerBound, columns: strip, rows: (rows.lowerBound + strip.lowerBound)..<rows.upperBound,
-                      accumulate: !isFirst)
+            addToKeys(first + strip.lowerBound, columns: strip,
+                      rows: (rows.lowerBound + strip.lowerBound)..<rows.upperBound, accumulate: !isFirst)
         }
     }
 

@@ -1,7 +1,7 @@
 import CKernels
 
-/// Attention's products where their operands are bf16: on the same dot products, with the same promise of bits, as those
-/// of linear layers (`DotGemm`). Operands are rounded while they are packed.
+/// Attention's products where their operands are bf16: on the same dot products, with the same promise of bits, as
+/// those of linear layers (`DotGemm`). Operands are rounded while they are packed.
 ///
 /// Keys and values are packed once for a head, queries and the gradient of the output once for a block of 128 queries,
 /// weights and their gradient for each block of 64 keys that these meet. A product adds the sum of its own depth to

@@ -32,8 +32,8 @@ public struct Scales: Sendable {
         return 2 * Arena.padded(gridRows * gridColumns) + Arena.padded(1)
     }
 
-    /// All scales are 1. Uses the first `floats` of `memory`. `foldable`: only powers of two will be set. `keeping`: scales
-    /// of such a tensor lie there already, and stay.
+    /// All scales are 1. Uses the first `floats` of `memory`. `foldable`: only powers of two will be set. `keeping`:
+    /// scales of such a tensor lie there already, and stay.
     public init(_ granularity: Granularity, rows: Int, columns: Int, foldable: Bool, memory: Row,
                 keeping: Bool = false) {
         self.granularity = granularity
