@@ -83,8 +83,8 @@ struct Plan: ParsableCommand {
         let shards = try ShardPlan(ParameterTable(recipe.model, vocabulary: setting.vocabulary), recipe: recipe,
                                    worldSize: ranks)
         let report = PlanReport(planned: planned, step: step, threads: threads, peak: peak, exactPeak: exactPeak,
-                                ranks: ranks, hasContext: context != nil, linkGbit: linkGbit, shards: shards, traffic: traffic,
-                                hasSlots: slots)
+                                ranks: ranks, hasContext: context != nil, linkGbit: linkGbit, shards: shards,
+                                traffic: traffic, hasSlots: slots)
         print(json ? report.json : report.text)
         try planned.requireRoom()
     }
