@@ -62,7 +62,7 @@ struct WeightGradient: Sendable {
         quantised.look(dY, ofOutput.quantizer(outputScales), .weightGradientOutput, pool: pool)
         quantised.look(x, ofInput.quantizer(inputScales), .weightGradientInput, pool: pool)
         let (dW, dY, workers) = (dW, dY, quantised.workers), rows = Self.tileRows(dW.rows)
-        let left = ofOutput.quantizer(outputScales), most = ActivationSlots.quantisedTokens
+        let left = ofOutput.quantizer(outputScales), most = ActivationSlots.quantisedTokens(width: x.columns)
         let packing = memory.take(DotRight.floats(depth: min(most, x.rows), columns: x.columns))
         for start in stride(from: 0, to: x.rows, by: most) {
             let count = min(most, x.rows - start)

@@ -11,9 +11,6 @@ struct QuantisedSlots {
         self.tokens = tokens
     }
 
-    /// Tokens whose share of a weight's gradient is summed at a time.
-    static let depth = 1_024
-
     private var dim: Int { shape.dim }
     private var heads: Int { shape.heads * shape.headDim }
     private var fused: Int { (shape.heads + 2 * shape.keyHeads) * shape.headDim }
@@ -45,7 +42,7 @@ struct QuantisedSlots {
     var input: Int {
         let layers = [(dim, fused), (heads, dim), (dim, 2 * hidden), (hidden, dim)]
         return layers.map { input, output in
-            dotFloats(min(tokens, Self.depth), input)
+            dotFloats(min(tokens, ActivationSlots.quantisedTokens(width: input)), input)
                 + max(setting.operands.weightGradientInput.scaleFloats(outer: input, depth: tokens), smoothScales)
                 + setting.operands.weightGradientOutput.scaleFloats(outer: output, depth: tokens)
         }.max() ?? 0
@@ -71,7 +68,7 @@ extension Recipe.ModelShape {
     /// tensor, or some outputs over as many tokens as a weight's gradient takes at a time.
     public func quantisedTileFloats(tokens: Int) -> Int {
         let widths = [dim, heads * headDim, (heads + 2 * keyHeads) * headDim, 2 * hiddenDim]
-        let depth = min(tokens, ActivationSlots.quantisedTokens)
+        let depth = min(tokens, ActivationSlots.mostQuantisedTokens)
         return max(ActivationSlots.tileRows * dotRowFloats(widths.max() ?? 0), 96 * dotRowFloats(depth))
     }
 
@@ -141,8 +138,11 @@ extension Recipe {
 }
 
 extension ActivationSlots {
-    /// Tokens whose share of a weight's gradient is summed at a time, where operands are quantised.
-    public static let quantisedTokens = QuantisedSlots.depth
+    static let mostQuantisedTokens = 1_024
+
+    /// Tokens whose share of a weight's gradient is summed at a time, where operands are quantised, for an input of so
+    /// many columns: as in fp32, but the gradient's packed tile has to stay in a core's cache.
+    public static func quantisedTokens(width: Int) -> Int { min(mostQuantisedTokens, packedTokens(width: width)) }
 }
 
 /// From one row of a packed left operand to the next.
