@@ -51,10 +51,13 @@ INLINE void finish_row(size_t n, const float *sums, float factor, const float *c
     }
 }
 
+// Sums of a strip for `rows` rows, of which the columns go to C out of registers as far as they fill whole ones.
 static void strip_sums(int path, size_t rows, size_t n, size_t words, const float *left, size_t left_row,
-                       const float *strip, float *sums) {
+                       const float *strip, float *sums, dot_end end) {
     size_t width = strip_width(path), lane = path == SKEIN_DOT_PORTABLE ? WIDTH : 16;
     size_t vectors = (n + lane - 1) / lane;
+    dot_end nowhere = {0};
+    int is_direct = path != SKEIN_DOT_PORTABLE && n % lane == 0 && words > 0;
     if (words == 0) memset(sums, 0, rows * width * sizeof *sums);
     for (size_t p = 0, steps; p < words; p += steps) {
         steps = smaller(STEPS, words - p);
@@ -62,25 +65,44 @@ static void strip_sums(int path, size_t rows, size_t n, size_t words, const floa
             skein_tile_gemm(rows, vectors * lane, steps, left + p, left_row, 1, strip + p * width, width, sums, width,
                             p > 0);
         else
-            skein_dot_pairs(path, rows, (int)vectors, steps, left + p, left_row, strip + p * width, sums, p > 0);
+            skein_dot_pairs(path, rows, (int)vectors, steps, left + p, left_row, strip + p * width, sums, p > 0,
+                            is_direct && p + steps == words ? &end : &nowhere);
     }
+    if (is_direct) return;
+    for (size_t r = 0; r < rows; r++)
+        finish_row(n, sums + r * width, end.row_factors ? end.factor * end.row_factors[r] : end.factor,
+                   end.column_factors, end.c + r * end.c_row, end.beta);
+}
+
+// `left_words`, `right_words`: what one row, one column has of the depth that was packed; the product takes `words` of
+// them, of the right operand those from `strip` on.
+static void product(int path, size_t m, size_t n, size_t words, const float *left, size_t left_words,
+                    const float *right, size_t right_words, dot_end all) {
+    _Alignas(64) float sums[ROWS * PAIR_STRIP];
+    size_t stride = left_row(left_words), width = strip_width(path);
+    uint32_t mode = skein_flush_denormals();
+    for (size_t i = 0; i < m; i += ROWS)
+        for (size_t j = 0; j < n; j += width) {
+            dot_end end = all;
+            end.c += i * all.c_row + j;
+            if (all.row_factors) end.row_factors += i;
+            if (all.column_factors) end.column_factors += j;
+            strip_sums(path, smaller(ROWS, m - i), smaller(width, n - j), words, left + i * stride, stride,
+                       right + j * right_words, sums, end);
+        }
+    skein_restore_denormals(mode);
 }
 
 void skein_dot_gemm(int path, size_t m, size_t n, size_t k, const float *left, const float *right, float factor,
                     const float *row_factors, const float *column_factors, float *c, size_t c_row, int beta) {
-    _Alignas(64) float sums[ROWS * PAIR_STRIP];
-    size_t words = words_of(path, k), stride = left_row(words), width = strip_width(path);
-    uint32_t mode = skein_flush_denormals();
-    for (size_t i = 0; i < m; i += ROWS)
-        for (size_t j = 0; j < n; j += width) {
-            size_t rows = smaller(ROWS, m - i), columns = smaller(width, n - j);
-            strip_sums(path, rows, columns, words, left + i * stride, stride, right + j * words, sums);
-            for (size_t r = 0; r < rows; r++) {
-                float *row = c + (i + r) * c_row + j;
-                const float *of_columns = column_factors ? column_factors + j : 0;
-                finish_row(columns, sums + r * width, row_factors ? factor * row_factors[i + r] : factor, of_columns,
-                           row, beta);
-            }
-        }
-    skein_restore_denormals(mode);
+    size_t words = words_of(path, k);
+    dot_end end = {c, c_row, factor, row_factors, column_factors, beta};
+    product(path, m, n, words, left, words, right, words, end);
+}
+
+void skein_dot_part(int path, size_t m, size_t n, size_t k, const float *left, size_t left_depth, const float *right,
+                    size_t right_depth, size_t first, float *c, size_t c_row, int beta) {
+    dot_end end = {c, c_row, 1, 0, 0, beta};
+    product(path, m, n, words_of(path, k), left, words_of(path, left_depth),
+            right + words_of(path, first) * strip_width(path), words_of(path, right_depth), end);
 }

@@ -35,14 +35,33 @@ static int has_instruction(void) {
 }
 #else
 #define instruction_strip model_strip
+#define instruction_ceiling model_ceiling
 
 static int has_instruction(void) { return 0; }
 #endif
 
 void skein_dot_pairs(int path, size_t rows, int vectors, size_t steps, const float *left, size_t left_row,
-                     const float *strip, float *sums, int beta) {
-    if (path == SKEIN_DOT_AVX512) instruction_strip(rows, vectors, steps, left, left_row, strip, sums, beta);
-    else model_strip(rows, vectors, steps, left, left_row, strip, sums, beta);
+                     const float *strip, float *sums, int beta, const dot_end *end) {
+    if (path == SKEIN_DOT_AVX512) instruction_strip(rows, vectors, steps, left, left_row, strip, sums, beta, end);
+    else model_strip(rows, vectors, steps, left, left_row, strip, sums, beta, end);
+}
+
+static float exact_ceiling(size_t rounds) {
+    lanes sum[WIDTH == 16 ? 24 : 12] = {0}, x = 1e-3f, y = 0.5f, all = 0;
+    for (size_t p = 0; p < rounds; p++)
+#pragma clang loop unroll(full)
+        for (size_t i = 0; i < sizeof sum / sizeof *sum; i++) sum[i] = SKEIN_MULTIPLY_ADD(x, y, sum[i]);
+    for (size_t i = 0; i < sizeof sum / sizeof *sum; i++) all += sum[i];
+    return all[0];
+}
+
+size_t skein_dot_ceiling_flops(int path) {
+    return path == SKEIN_DOT_PORTABLE ? (WIDTH == 16 ? 24 : 12) * 2 * WIDTH : 24 * 64;
+}
+
+float skein_dot_ceiling(int path, size_t rounds) {
+    if (path == SKEIN_DOT_PORTABLE) return exact_ceiling(rounds);
+    return path == SKEIN_DOT_AVX512 ? instruction_ceiling(rounds) : model_ceiling(rounds);
 }
 
 // Both numbers of each pair, or a float, with exponents from `lowest` on.
@@ -81,6 +100,7 @@ static void operands(uint32_t kind, uint32_t round, words *a, words *b, words *b
 
 skein_dot_report skein_dot_check(void) {
     skein_dot_report report = {.has_instruction = has_instruction()};
+    dot_end nowhere = {0};
     for (uint32_t round = 0; report.has_instruction && round < 200000 / 16; round++) {
         words a, b, before;
         operands(round % 5, round, &a, &b, &before);
@@ -90,9 +110,9 @@ skein_dot_report skein_dot_check(void) {
         store16(right, (sixteen)b);
         store16(got, (sixteen)before);
         store16(want, (sixteen)before);
-        instruction_strip(1, 1, 1, left, 1, right, got, 1);
+        instruction_strip(1, 1, 1, left, 1, right, got, 1, &nowhere);
         uint32_t mode = skein_flush_denormals();
-        model_strip(1, 1, 1, left, 1, right, want, 1);
+        model_strip(1, 1, 1, left, 1, right, want, 1, &nowhere);
         skein_restore_denormals(mode);
         for (int i = 0; i < 16; i++) {
             if (memcmp(got + i, want + i, sizeof *got) == 0 || (got[i] != got[i] && want[i] != want[i])) continue;

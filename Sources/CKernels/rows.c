@@ -9,19 +9,6 @@ void skein_scale_rows(size_t rows, size_t columns, const float *x, size_t x_row,
         for (size_t j = 0; j < columns; j++) out[i * out_row + j] = x[i * x_row + j] * factor;
 }
 
-// A not-a-number keeps its upper bits, of which one is set more, lest rounding carry it over into another number.
-void skein_round_rows_bf16(size_t rows, size_t columns, float *x, size_t x_row) {
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < columns; j++) {
-            uint32_t bits;
-            memcpy(&bits, x + i * x_row + j, sizeof bits);
-            uint32_t nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-            uint32_t near = (bits + 0x7FFFu + (bits >> 16 & 1u)) & 0xFFFF0000u;
-            bits = nan ? (bits & 0xFFFF0000u) | 0x00400000u : near;
-            memcpy(x + i * x_row + j, &bits, sizeof bits);
-        }
-}
-
 void skein_copy_with_dots(size_t rows, size_t columns, const float *x, size_t x_row, const float *y, size_t y_row,
                           float *restrict copy, size_t copy_row, float *restrict dots) {
     for (size_t i = 0; i < rows; i++) {

@@ -67,10 +67,11 @@ public final class Transformer {
     private var views: (saved: Saved, scratch: Scratch)
 
     /// Memory for tasks of up to `maxTokens` tokens in rows of up to `sequence`. `formats`: of the linear layers; nil:
-    /// fp32. `seed` draws the numbers of stochastic rounding. `attention` replaces the local strategy.
+    /// fp32. `seed` draws the numbers of stochastic rounding. `keepsWeights`: quantised weights stay packed within a
+    /// step. `attention` replaces the local strategy.
     public init(_ table: ParameterTable, maxTokens: Int, sequence: Int, pool: Pool,
                 recomputation: Recipe.Recomputation = .none, matmul: Recipe.Matmul = .own,
-                formats: LinearFormats? = nil, seed: Int = 0,
+                formats: LinearFormats? = nil, seed: Int = 0, keepsWeights: Bool = false,
                 attention: (any AttentionStrategy)? = nil) throws(OutOfMemory) {
         self.table = table
         self.maxTokens = maxTokens
@@ -84,20 +85,23 @@ public final class Transformer {
                                     recomputation: recomputation, exchanged: attention?.keptFloats ?? 0,
                                     precision: formats?.setting)
         let attentionShape = AttentionShape(heads: shape.heads, keyHeads: shape.keyHeads, headDim: shape.headDim,
-                                            isRounded: formats?.setting.roundsAttention ?? false)
+                                            isRounded: formats?.setting.roundsAttention ?? false,
+                                            path: formats?.path ?? .best)
         arena = try Arena(name: "activations", capacity: slots.totalFloats
             + RotaryTable.floats(positions: sequence, headDim: shape.headDim)
             + (attention == nil
                 ? LocalAttention.floats(shape: attentionShape, longest: sequence, threads: pool.threads) : 0)
             + HeadLayer.floats(slots.head, dim: shape.dim, threads: pool.threads)
-            + (formats?.setting.floats(shape, tokens: maxTokens, threads: pool.threads) ?? 0))
+            + (formats?.setting.floats(shape, tokens: maxTokens, threads: pool.threads,
+                                       keepsWeights: keepsWeights) ?? 0))
         workspace = Workspace(slots, shape: shape, memory: arena)
         views = workspace.whole
         let rotaryTable = RotaryTable(arena, positions: sequence, headDim: shape.headDim, theta: shape.ropeTheta,
                                       scaling: shape.rotaryScaling)
         let epsilon = Float(shape.normEpsilon), memory = arena
         quantisation = formats.map {
-            Quantisation($0, shape: shape, tokens: maxTokens, threads: pool.threads, seed: UInt64(seed), memory: memory)
+            Quantisation($0, shape: shape, tokens: maxTokens, threads: pool.threads, seed: UInt64(seed),
+                         keepsWeights: keepsWeights, memory: memory)
         }
         let linears = Linears(matmul: matmul, quantisation: quantisation)
         attentionLayer = AttentionLayer(

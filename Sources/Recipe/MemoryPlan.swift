@@ -83,6 +83,7 @@ public struct MemoryPlan: Sendable, Equatable {
         let table = ParameterTable(recipe.model, vocabulary: setting.vocabulary)
         let rows = recipe.rowsPerTask, sequence = recipe.training.sequenceLength
         let shared = recipe.sequenceMemory(worldSize: setting.ranks), precision = recipe.precision.checked
+        let isRounded = precision?.roundsAttention ?? false
         let slots = ActivationSlots(recipe.model, vocabulary: setting.vocabulary, tokens: recipe.tokensPerRank,
                                     recomputation: recipe.activationCheckpoint.mode, exchanged: shared?.kept ?? 0,
                                     precision: precision)
@@ -110,11 +111,13 @@ public struct MemoryPlan: Sendable, Equatable {
             Component(name: "activations", bytes: activations.reduce(0) { $0 + $1.bytes }, slots: activations),
             component("logits", 4 * padded(slots.floats("logits"))),
             component("attention scratch", 4 * (shared == nil
-                ? Self.attentionFloats(recipe.model, sequence, threads: threads) : 0)),
-            component("sequence exchange", 4 * (shared?.floats(recipe.model, threads: threads) ?? 0)),
+                ? Self.attentionFloats(recipe.model, sequence, threads: threads, isRounded: isRounded) : 0)),
+            component("sequence exchange",
+                      4 * (shared?.floats(recipe.model, threads: threads, isRounded: isRounded) ?? 0)),
             component("head scratch", 4 * padded(threads * slots.head.packed(dim: recipe.model.dim))),
             component("quantisation",
-                      4 * (precision?.floats(recipe.model, tokens: rows * sequence, threads: threads) ?? 0)),
+                      4 * (precision?.floats(recipe.model, tokens: rows * sequence, threads: threads,
+                                            keepsWeights: recipe.keepsPackedWeights(worldSize: setting.ranks)) ?? 0)),
             component("rotary tables", 4 * Self.rotaryFloats(recipe.model, sequence)),
             component("data", data.held),
             component("row tables", index),
@@ -174,11 +177,18 @@ public struct MemoryPlan: Sendable, Equatable {
     private static let tokenizerBytesPerToken = 320
 
     /// Of all workers together: each packs one key head of the longest row, and some blocks of 64.
-    public static func attentionFloats(_ shape: Recipe.ModelShape, _ sequence: Int, threads: Int) -> Int {
+    /// `isRounded`: its operands are bf16 (`precision.attention`).
+    public static func attentionFloats(_ shape: Recipe.ModelShape, _ sequence: Int, threads: Int,
+                                       isRounded: Bool) -> Int {
         let block = 64, queries = 128, head = shape.headDim
-        let blocks = (sequence + block - 1) / block
-        return padded(threads * (5 * padded(blocks * block * head) + 3 * padded(queries * head)
-            + 2 * queries * block + 17 * queries))
+        let blocks = (sequence + block - 1) / block, tokens = padded(blocks * block * head)
+        let each = 3 * padded(queries * head) + 2 * queries * block + 17 * queries
+        guard isRounded else { return padded(threads * (5 * tokens + each)) }
+        // Keys and values as columns, one of them as rows; queries and their gradients as both; weights.
+        let packed = 2 * padded(blocks * dotFloats(head, block)) + padded(blocks * dotFloats(block, head))
+            + 2 * padded(queries * dotRowFloats(head)) + 2 * padded(dotFloats(queries, head))
+            + padded(max(queries * dotRowFloats(block), block * dotRowFloats(queries)))
+        return padded(threads * (2 * tokens + each + packed))
     }
 
     /// Cosines and sines of every position.

@@ -113,8 +113,14 @@ public struct ParameterTable: Sendable, Equatable {
     /// Floating-point operations of forward and backward for one token that looks back at `context` tokens in the
     /// mean: 6 a multiplied parameter, and 12 layers x width x context for attention's two products.
     public func flopsPerToken(context: Double) -> Double {
-        6 * Double(multipliedCount) + 12 * Double(shape.layers * shape.heads * shape.headDim) * context
+        6 * Double(multipliedCount) + attentionFlopsPerToken(context: context)
     }
+
+    /// Attention's part of it, and the head's.
+    func attentionFlopsPerToken(context: Double) -> Double {
+        12 * Double(shape.layers * shape.heads * shape.headDim) * context
+    }
+    func headFlopsPerToken(vocabulary: Int) -> Double { 6 * Double(vocabulary * shape.dim) }
 
     /// The same in causal rows of `sequence` tokens, whose mean context is half of that.
     public func flopsPerToken(sequence: Int) -> Double { flopsPerToken(context: Double(sequence) / 2) }

@@ -71,9 +71,11 @@ public struct SequenceMemory: Sendable, Equatable {
         degree == 1 ? tokens : (tokens + 2 * degree - 1) / (2 * degree) * 2
     }
 
-    /// Floats of one rank's part in all, the kernels' scratch memory for `threads` threads included.
-    public func floats(_ shape: Recipe.ModelShape, threads: Int) -> Int {
-        buffers.reduce(0) { $0 + padded($1) } + MemoryPlan.attentionFloats(shape, longest, threads: threads)
+    /// Floats of one rank's part in all, the kernels' scratch memory for `threads` threads included. `isRounded`: the
+    /// operands of attention's products are bf16.
+    public func floats(_ shape: Recipe.ModelShape, threads: Int, isRounded: Bool = false) -> Int {
+        buffers.reduce(0) { $0 + padded($1) }
+            + MemoryPlan.attentionFloats(shape, longest, threads: threads, isRounded: isRounded)
     }
 }
 

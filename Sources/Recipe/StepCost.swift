@@ -14,6 +14,9 @@ public struct StepCost: Sendable, Equatable {
     public let modelFlops: Double
     /// What activation recomputation adds to the time.
     public let recomputedFlops: Double
+    /// What of the model's runs on fp32 multiply-adds where linear layers are quantised: the head, and attention unless
+    /// its operands are bf16.
+    public let exactFlops: Double
 
     /// `context`: of the data's rows; without it, of rows of `training.seq_len` that are one causal segment each.
     public init(_ recipe: Recipe, vocabulary: Int, ranks: Int = 1, context: Double? = nil) {
@@ -31,13 +34,18 @@ public struct StepCost: Sendable, Equatable {
         lastTask = own(((share - 1) % recipe.rowsPerTask + 1) * sequence)
         self.context = context ?? Double(sequence) / 2
         modelFlops = Double(tokens) * table.flopsPerToken(context: self.context)
+        let precision = recipe.precision.checked
+        let attention = precision?.roundsAttention ?? false ? 0 : table.attentionFlopsPerToken(context: self.context)
+        exactFlops = precision == nil ? modelFlops
+            : Double(tokens) * (table.headFlopsPerToken(vocabulary: vocabulary) + attention)
         recomputedFlops = Double(tokens)
             * table.recomputedFlopsPerToken(context: self.context, recipe.activationCheckpoint.mode)
     }
 
     /// The time of a step on the rank with the largest share, were every operation to run at `rate`: a bound from
-    /// below.
-    public func seconds(atGflops rate: Double) -> Double {
-        (modelFlops + recomputedFlops) * Double(largestShare) / Double(max(tokens, 1)) / rate / 1e9
+    /// below. `exact`: the rate of what is not quantised, where that is another.
+    public func seconds(atGflops rate: Double, exact: Double? = nil) -> Double {
+        let share = Double(largestShare) / Double(max(tokens, 1)) / 1e9
+        return ((modelFlops + recomputedFlops - exactFlops) / rate + exactFlops / (exact ?? rate)) * share
     }
 }

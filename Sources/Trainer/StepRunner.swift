@@ -75,7 +75,8 @@ public final class StepRunner {
         }
     }
 
-    public init(recipe: Recipe, corpus: Corpus, pool: Pool, world: World = World()) throws {
+    /// `path`: whose arithmetic products of quantised operands run on; all give the same bits.
+    public init(recipe: Recipe, corpus: Corpus, pool: Pool, world: World = World(), path: DotPath = .best) throws {
         self.recipe = recipe
         self.corpus = corpus
         self.pool = pool
@@ -93,7 +94,8 @@ public final class StepRunner {
         sequences = try SequenceParallel(recipe, pool: pool, communicator: world.communicator)
         model = try Transformer(table, maxTokens: recipe.tokensPerRank, sequence: sequence, pool: pool,
                                 recomputation: recipe.activationCheckpoint.mode, matmul: recipe.training.matmul,
-                                formats: LinearFormats.of(recipe), seed: recipe.debug.seed,
+                                formats: LinearFormats.of(recipe, path: path), seed: recipe.debug.seed,
+                                keepsWeights: recipe.keepsPackedWeights(worldSize: world.size),
                                 attention: sequences?.attention)
         model.source = sharded.source
         // What the rank with the largest share needs: of shorter rows this one may have it. They come in tasks of as

@@ -12,8 +12,10 @@ extension Experiment {
             discussion: """
                 Each run is in OUT/ARM-seedN. Ctrl-C saves and ends; the same command goes on. Seeds are paired: the \
                 arms of one seed have the same weights at first and the same rows. With --operand-format, as many arms \
-                more as there are operands, each of which has one operand in that format and the others in bf16. After \
-                the texts, values of the recipe can be given as flags, for example --model.dim 256.
+                more as there are operands, each of which has one operand in that format and the others in bf16. --law \
+                takes E1M2, E2M1, E3M1, E2M3 and E4M3, in blocks of 32 and by channel, for the three operands of \
+                arXiv 2501.02423 and then for all six, and prints what its law predicts beside them. After the texts, \
+                values of the recipe can be given as flags, for example --model.dim 256.
                 """)
 
         @Option(help: "The folder of the runs.")
@@ -22,6 +24,8 @@ extension Experiment {
         var recipes = "fp32,bf16,fp8-hybrid,fp8-block,mxfp8,fp8-paper"
         @Option(help: "A format and its scaling, for one operand at a time: \"E2M1 row\".")
         var operandFormat: String?
+        @Flag(help: "The formats of the quantisation law, against bf16, instead of recipes.")
+        var law = false
         @Option(help: "Seeds, with commas; several give a spread.")
         var seeds = "0"
         @Argument(parsing: .captureForPassthrough,
@@ -30,7 +34,7 @@ extension Experiment {
 
         func run() throws {
             let sources = try Experiment.sources(texts)
-            var arms = try FormatsExperiment.Arm.recipes(recipes)
+            var arms = law ? FormatsExperiment.Arm.law : try FormatsExperiment.Arm.recipes(recipes)
             if let operandFormat {
                 _ = try OperandSetting(operandFormat, key: "--operand-format")
                 arms += Operand.allCases.map { FormatsExperiment.Arm($0, operandFormat) }

@@ -71,6 +71,8 @@ struct Plan: ParsableCommand {
         let pool = Pool(threads: min(threads, Machine.cores()))
         defer { pool.close() }
         let peak = try flops ?? Machine.gemmPeak(pool: pool, recipe: recipe)
+        // What a quantised step leaves in fp32 is as fast as that.
+        let exactPeak = try flops != nil || recipe.precision.recipe == .fp32 ? nil : Machine.gemmPeak(pool: pool)
         // What cannot run needs no look at its data.
         let context = planned.hasRoom ? try meanContext(recipe, textBytes: setting.textBytes) : nil
         let step = StepCost(recipe, vocabulary: setting.vocabulary, ranks: ranks, context: context)
@@ -80,9 +82,9 @@ struct Plan: ParsableCommand {
         }
         let shards = try ShardPlan(ParameterTable(recipe.model, vocabulary: setting.vocabulary), recipe: recipe,
                                    worldSize: ranks)
-        let report = PlanReport(planned: planned, step: step, threads: threads, peak: peak, ranks: ranks,
-                                hasContext: context != nil, linkGbit: linkGbit, shards: shards, traffic: traffic,
-                                hasSlots: slots)
+        let report = PlanReport(planned: planned, step: step, threads: threads, peak: peak, exactPeak: exactPeak,
+                                ranks: ranks, hasContext: context != nil, linkGbit: linkGbit, shards: shards,
+                                traffic: traffic, hasSlots: slots)
         print(json ? report.json : report.text)
         try planned.requireRoom()
     }
@@ -110,6 +112,8 @@ private struct PlanReport {
     let step: StepCost
     let threads: Int
     let peak: Double
+    /// Of fp32 products beside quantised ones.
+    let exactPeak: Double?
     let ranks: Int
     /// Whether `step.context` is the data's.
     let hasContext: Bool
@@ -118,7 +122,7 @@ private struct PlanReport {
     let traffic: PlannedTraffic?
     let hasSlots: Bool
 
-    private var computeSeconds: Double { step.seconds(atGflops: peak) }
+    private var computeSeconds: Double { step.seconds(atGflops: peak, exact: exactPeak) }
     private var seconds: Double { computeSeconds + (traffic?.visibleSeconds ?? 0) + (sequenceSeconds ?? 0) }
     private var wire: ShardTraffic { PlannedTraffic.traffic(shards, planned.recipe, step) }
     private var wireBytes: Int { wire.bytes }
@@ -167,7 +171,10 @@ private struct PlanReport {
         rows.append(("model FLOPs a step", Units.count(step.modelFlops)))
         if step.recomputedFlops > 0 { rows.append(("computed again", Units.count(step.recomputedFlops))) }
         let names = "\(threads) thread\(threads == 1 ? "" : "s")"
-        rows.append(("GEMM peak, \(names)", "\(Units.fixed(peak, 0)) GFLOP/s"))
+        rows.append(("GEMM peak, \(names)", "\(Units.fixed(peak, 0)) GFLOP/s" + (exactPeak.map {
+            " in \(recipe.precision.recipe.rawValue), \(Units.fixed($0, 0)) of fp32 for "
+                + "\(Units.fixed(step.exactFlops / step.modelFlops * 100, 0)) % of the work"
+        } ?? "")))
         rows.append(("a step at that peak", Units.duration(computeSeconds)))
         return rows
     }
@@ -220,7 +227,8 @@ private struct PlanReport {
             ("slots", object(components.flatMap(\.slots).map { ($0.name, $0.bytes) })),
             ("parameters", "\(step.parameters)"), ("tokens", "\(step.tokens)"), ("context", "\(step.context)"),
             ("flops", "\(step.modelFlops)"), ("recomputed_flops", "\(step.recomputedFlops)"),
-            ("peak_gflops", "\(peak)"), ("compute_seconds", "\(computeSeconds)"), ("wire_bytes", "\(wireBytes)"),
+            ("peak_gflops", "\(peak)"), ("exact_peak_gflops", number(exactPeak)),
+            ("compute_seconds", "\(computeSeconds)"), ("wire_bytes", "\(wireBytes)"),
             ("context_parallel_degree", recipe.plansSequences ? "\"auto\"" : "\(recipe.contextDegree)"),
             ("context_parallel_method", recipe.contextDegree > 1 ? "\"\(recipe.contextMethod.rawValue)\"" : "null"),
             ("sequence_bytes", "\(sequenceBytes)"), ("link_gbit", number(linkGbit)),

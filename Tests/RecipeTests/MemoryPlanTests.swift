@@ -144,6 +144,17 @@ import Testing
         #expect(abs(none.seconds(atGflops: 100) - none.modelFlops / 1e11) < 1e-12)
     }
 
+    /// A quantised step leaves the head in fp32, and attention where its operands are not bf16: that runs at another
+    /// rate.
+    @Test(arguments: [("fp32", 0, 0), ("bf16", 1, 0), ("fp8-hybrid", 1, 0), ("fp8-paper", 1, 1), ("mxfp8", 1, 1)])
+    func theCostInFewBits(name: String, head: Int, attention: Int) throws {
+        let cost = StepCost(try recipe("--precision.recipe", name), vocabulary: 257), tokens = Double(cost.tokens)
+        let exact = tokens * Double(head * 6 * 257 * 192 + attention * 12 * 4 * 192 * 128)
+        #expect(cost.exactFlops == (name == "fp32" ? cost.modelFlops : exact))
+        let seconds = (cost.modelFlops - cost.exactFlops) / 4e11 + cost.exactFlops / 2e11
+        #expect(abs(cost.seconds(atGflops: 400, exact: 200) - seconds) < 1e-12)
+    }
+
     /// Ranks bring rows of their own or share what there is; the largest share takes the time. Attention costs what
     /// tokens look back at: 12 operations a layer, a channel and a token.
     @Test func theCostForRanksAndContexts() throws {

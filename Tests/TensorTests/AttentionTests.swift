@@ -14,8 +14,9 @@ struct AttentionCase: Sendable, CustomStringConvertible {
 
     var tokens: Int { starts[starts.count - 1] }
     var isRounded = false
+    var path = DotPath.best
     var shape: AttentionShape {
-        AttentionShape(heads: heads, keyHeads: keyHeads, headDim: headDim, isRounded: isRounded)
+        AttentionShape(heads: heads, keyHeads: keyHeads, headDim: headDim, isRounded: isRounded, path: path)
     }
     var longest: Int { zip(starts, starts.dropFirst()).map { $1 - $0 }.reduce(0, max) }
     var qkv: [Float] { normals(tokens * shape.fusedColumns, seed: tokens, size: 1.5) }

@@ -33,6 +33,18 @@ import TestSupport
         #expect(several.out == one.out && several.dQKV == one.dQKV && several.logSum == one.logSum)
     }
 
+    /// Queries, keys and values that are no whole blocks, heads that are no whole strips: every path has the same bits.
+    @Test(arguments: cases) func pathsHaveTheSameBits(_ each: AttentionCase) {
+        var other = each
+        other.path = .portable
+        let portable = other.run()
+        for path in [DotPath.model, .best] {
+            other.path = path
+            let got = other.run()
+            #expect(got.out == portable.out && got.dQKV == portable.dQKV && got.logSum == portable.logSum, "\(path)")
+        }
+    }
+
     /// Where every operand is a bf16 number already, nothing is lost: one token attends to itself with weight 1.
     @Test func whatFitsStays() {
         let memory = FencedMemory(), shape = AttentionShape(heads: 1, keyHeads: 1, headDim: 4, isRounded: true)

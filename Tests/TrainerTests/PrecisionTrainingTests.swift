@@ -17,10 +17,12 @@ import Trainer
 
     private func flags(_ recipe: [String]) -> [String] { ["--precision.recipe"] + recipe }
 
-    private func weights(_ resolved: ResolvedRecipe, steps: Int) throws -> (bits: [UInt32], losses: [Double]) {
+    private func weights(_ resolved: ResolvedRecipe, steps: Int, path: DotPath = .best) throws
+        -> (bits: [UInt32], losses: [Double]) {
         let pool = Pool(threads: resolved.recipe.training.threads)
         defer { pool.close() }
-        let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe), pool: pool)
+        let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe), pool: pool,
+                                    path: path)
         runner.state.weights.initialize(seed: resolved.recipe.debug.seed)
         let losses = try (0..<steps).map { try runner.run(step: $0).loss }
         return (runner.state.weights.flat.array.map(\.bitPattern), losses)
@@ -38,6 +40,45 @@ import Trainer
         #expect(exact.bits != one.bits)
         #expect(abs(exact.losses[9] - one.losses[9]) < 0.05, "\(one.losses[9]) for \(exact.losses[9])")
         #expect(one.losses[9] < one.losses[0] - 0.5)
+    }
+
+    /// Ranks with and without AVX512_BF16 may train together: the portable path has the bits of the instruction, or,
+    /// where this CPU has none, of its model; 20 steps, attention included.
+    @Test(arguments: recipes) func pathsGiveTheSameWeights(recipe: [String]) throws {
+        let sandbox = try Sandbox(), resolved = try sandbox.recipe(flags(recipe))
+        let own = try weights(resolved, steps: 20)
+        let other = try weights(resolved, steps: 20, path: DotPath.best == .portable ? .model : .portable)
+        #expect(other.bits == own.bits && other.losses == own.losses)
+    }
+
+    /// Weights that stay packed over the micro-batches of a step are those that are packed for each: every path but the
+    /// portable one keeps them.
+    @Test(arguments: recipes) func keptWeightsAreThePackedOnes(recipe: [String]) throws {
+        let sandbox = try Sandbox()
+        let resolved = try sandbox.recipe(flags(recipe) + ["--training.local_batch_size", "2",
+                                                           "--training.global_batch_size", "8"])
+        #expect(resolved.recipe.keepsPackedWeights(worldSize: 1))
+        let packed = try weights(resolved, steps: 6, path: .portable)
+        let kept = try weights(resolved, steps: 6, path: DotPath.best == .portable ? .model : .best)
+        #expect(kept.bits == packed.bits && kept.losses == packed.losses)
+    }
+
+    /// From the third step on none asks the system for memory. In a process of its own, since allocations are counted
+    /// for all threads.
+    @Test func stepsAllocateNothing() async {
+        await #expect(processExitsWith: .success) {
+            let sandbox = try Sandbox()
+            for recipe in PrecisionTrainingTests.recipes {
+                let resolved = try sandbox.recipe(["--precision.recipe"] + recipe)
+                let pool = Pool(threads: 1)
+                defer { pool.close() }
+                let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe), pool: pool)
+                runner.state.weights.initialize(seed: 1)
+                for step in 0..<3 { _ = try runner.run(step: step) }
+                let calls = try countAllocations { _ = try runner.run(step: 3) }
+                precondition((calls ?? 0) == 0, "\(recipe): \(calls ?? 0) allocations")
+            }
+        }
     }
 
     /// Stopped, resumed and finished in another process's memory: the same files to the byte. The stop lies within the

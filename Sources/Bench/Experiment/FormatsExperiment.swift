@@ -25,11 +25,18 @@ public struct FormatsExperiment {
         public let name: String
         public let title: String
         public let flags: [String]
+        /// What its format is predicted to cost.
+        public let law: FormatLaw?
+
+        init(name: String, title: String, flags: [String], law: FormatLaw?) {
+            (self.name, self.title, self.flags, self.law) = (name, title, flags, law)
+        }
 
         public init(_ recipe: Recipe.PrecisionRecipe) {
             name = recipe.rawValue
             title = recipe.rawValue
             flags = ["--precision.recipe", recipe.rawValue]
+            law = nil
         }
 
         /// `setting`: of the operand, as the key's value.
@@ -37,6 +44,7 @@ public struct FormatsExperiment {
             name = ([operand.rawValue] + setting.split(separator: " ").map(String.init)).joined(separator: "-")
             title = "\(operand.rawValue) = \(setting)"
             flags = ["--precision.recipe", "custom", "--precision.\(operand.rawValue)", setting]
+            law = nil
         }
 
         /// Recipes by their names, with commas.
@@ -102,9 +110,19 @@ public struct FormatsExperiment {
                 announce("run \(results.count + 1) of \(runs.count): \(run.arm.title), seed \(run.seed)")
             }
             guard let log else { return nil }
-            results.append(FormatsResult(arm: run.arm, seed: run.seed, log: log))
+            var result = FormatsResult(arm: run.arm, seed: run.seed, log: log)
+            result.predicted = try run.arm.law.map { try predicted($0, run.resolved.recipe) }
+            results.append(result)
         }
         return results
+    }
+
+    /// Of a run's parameters and tokens.
+    private func predicted(_ law: FormatLaw, _ recipe: Recipe) throws -> Double {
+        let vocabulary = try recipe.vocabulary(ofTokens: openTokenizer(recipe).vocabularySize)
+        let table = ParameterTable(recipe.model, vocabulary: vocabulary)
+        let tokens = recipe.training.steps * recipe.rowsPerStep(worldSize: 1) * recipe.training.sequenceLength
+        return law.gap(parameters: Double(table.parameterCount), tokens: Double(tokens))
     }
 }
 
@@ -117,6 +135,8 @@ public struct FormatsResult: Sendable {
     public let loss: Double
     public let worstDecibels: Double
     public let tokensPerSecond: Double
+    /// What a law says the arm costs over the first one, in nats.
+    public var predicted: Double?
 
     public init(arm: FormatsExperiment.Arm, seed: Int, log: [[String: Double]]) {
         self.arm = arm
@@ -129,10 +149,13 @@ public struct FormatsResult: Sendable {
 }
 
 /// The experiment's table, in Markdown: means over seeds, and half their spread where there are several. Differences
-/// are those from the first arm under the same seed, so that what a seed does to all arms falls out.
+/// are those from the first arm under the same seed, so that what a seed does to all arms falls out. Predictions have a
+/// column where there are any.
 public func formatsTable(_ results: [FormatsResult]) -> String {
-    var lines = ["| Operands | held-out nats | over the first arm | worst SQNR, dB | tokens/s |",
-                 "|---|---|---|---|---|"]
+    let isPredicted = results.contains { $0.predicted != nil }
+    var columns = ["Operands", "held-out nats", "over the first arm", "worst SQNR, dB", "tokens/s"]
+    if isPredicted { columns.insert("the law's", at: 3) }
+    var lines = ["| " + columns.joined(separator: " | ") + " |", "|" + columns.map { _ in "---|" }.joined()]
     var arms: [FormatsExperiment.Arm] = []
     for result in results where !arms.contains(result.arm) { arms.append(result.arm) }
     for arm in arms {
@@ -142,9 +165,10 @@ public func formatsTable(_ results: [FormatsResult]) -> String {
             results.first { $0.arm == arms[0] && $0.seed == run.seed }.map { run.loss - $0.loss }
         }
         let decibels = runs.map(\.worstDecibels).filter(\.isFinite)
-        lines.append("| " + [arm.title, cell(runs.map(\.loss), 4), cell(differences, 4),
-                             decibels.isEmpty ? "" : cell(decibels, 1), cell(runs.map(\.tokensPerSecond), 0)]
-            .joined(separator: " | ") + " |")
+        var cells = [arm.title, cell(runs.map(\.loss), 4), cell(differences, 4),
+                     decibels.isEmpty ? "" : cell(decibels, 1), cell(runs.map(\.tokensPerSecond), 0)]
+        if isPredicted { cells.insert(runs[0].predicted.map { Units.fixed($0, 4) } ?? "", at: 3) }
+        lines.append("| " + cells.joined(separator: " | ") + " |")
     }
     return lines.joined(separator: "\n")
 }

@@ -29,6 +29,9 @@ public struct OutlierExperiment {
         case channel = "smooth by channel, scale with it"
         case token = "smooth by token, scale with it"
         case stale = "smooth by channel, scale delayed"
+        case staleToken = "smooth by token, scale delayed"
+        case channelBlocks = "smooth by channel, then 1x32"
+        case tokenBlocks = "smooth by token, then 1x32"
     }
 
     public struct Line: Sendable {
@@ -48,7 +51,7 @@ public struct OutlierExperiment {
 
     public func run() throws -> [Line] {
         let longest = max(tokens, channels), blocks = Granularity.block(rows: 1, columns: 32)
-        let floats = 7 * tokens * channels + 4 * tokens * dim + 3 * channels * dim + 2 * dim + 8 * longest
+        let floats = 8 * tokens * channels + 4 * tokens * dim + 3 * channels * dim + 2 * dim + 8 * longest
             + Scales.floats(blocks, rows: tokens, columns: channels)
         let memory = try Arena(name: "outlier", capacity: floats + 4_096)
         defer { withExtendedLifetime(memory) {} }
@@ -123,7 +126,7 @@ private struct Branches {
 private struct Bench {
     let own: OutlierExperiment
     let weights: Weights
-    let rounded, want, got: Matrix
+    let rounded, smoothed, want, got: Matrix
     let scales, smoothing: Row
     let pool = Pool(threads: 1)
 
@@ -131,6 +134,7 @@ private struct Bench {
         self.own = own
         self.weights = weights
         rounded = memory.take(rows: own.tokens, columns: own.channels)
+        smoothed = memory.take(rows: own.tokens, columns: own.channels)
         want = memory.take(rows: own.tokens, columns: own.dim)
         got = memory.take(rows: own.tokens, columns: own.dim)
         let blocks = Granularity.block(rows: 1, columns: 32)
@@ -142,8 +146,11 @@ private struct Bench {
     /// `before`: what a delayed scale was made from.
     func quality(_ scheme: OutlierExperiment.Scheme, of now: Branches, before: Branches)
         -> OutlierExperiment.Quality {
-        let quantizer = Quantizer(own.format, scales(scheme, now, before))
-        quantizer.roundTrip(rounded, now.hidden)
+        switch scheme {
+        case .channelBlocks: roundInBlocks(now, .channel)
+        case .tokenBlocks: roundInBlocks(now, .token)
+        default: Quantizer(own.format, scales(scheme, now, before)).roundTrip(rounded, now.hidden)
+        }
         var (zeros, count) = (0, 0)
         for t in 0..<own.tokens {
             let x = now.hidden.row(t), y = rounded.row(t)
@@ -156,6 +163,25 @@ private struct Bench {
         for t in 0..<own.tokens { rounded.row(t)[own.outlier] = now.hidden.row(t)[own.outlier] }
         return OutlierExperiment.Quality(all: all, others: decibels(now.hidden, without: own.outlier),
                                          flushed: Double(zeros) / Double(max(count, 1)))
+    }
+
+    /// rounded = what is left of the hidden numbers where they are smoothed first and blocks of them scaled after.
+    private func roundInBlocks(_ now: Branches, _ axis: Smoothing.Axis) {
+        let smooth = Smoothing(axis, count: axis == .channel ? own.channels : own.tokens, memory: smoothing)
+        smooth.measure(now.hidden, up: now.up, pool: pool, scratch: rounded)
+        func factor(_ t: Int, _ i: Int) -> Float { smooth.factors[axis == .channel ? i : t] }
+        for t in 0..<own.tokens {
+            let x = now.hidden.row(t), y = smoothed.row(t)
+            for i in 0..<own.channels { y[i] = x[i] * factor(t, i) }
+        }
+        let scales = Scales(.block(rows: 1, columns: 32), rows: own.tokens, columns: own.channels, foldable: true,
+                            memory: scales)
+        scales.measure(smoothed, .powerOfTwo, format: own.format)
+        Quantizer(own.format, scales).roundTrip(rounded, smoothed)
+        for t in 0..<own.tokens {
+            let y = rounded.row(t)
+            for i in 0..<own.channels { y[i] /= factor(t, i) }
+        }
     }
 
     private func scales(_ scheme: OutlierExperiment.Scheme, _ now: Branches, _ before: Branches) -> Scales {
@@ -180,8 +206,11 @@ private struct Bench {
             return scales
         case .channel: return smooth(.channel)
         case .token: return smooth(.token)
-        case .stale:
-            let factors = Smoothing(.channel, count: own.channels, memory: smoothing), scales = make(.column)
+        case .channelBlocks, .tokenBlocks: preconditionFailure("scaled after smoothing: see roundInBlocks")
+        case .stale, .staleToken:
+            let axis = scheme == .stale ? Smoothing.Axis.channel : .token
+            let factors = Smoothing(axis, count: axis == .channel ? own.channels : own.tokens, memory: smoothing)
+            let scales = make(factors.granularity)
             factors.measure(before.hidden, up: before.up, pool: pool, scratch: rounded)
             let peak = factors.peakMagnitude
             factors.measure(now.hidden, up: now.up, pool: pool, scratch: rounded)

@@ -4,7 +4,8 @@ import Tensor
 /// Products of operands in E4M3 on bf16 dot products, C[m, n] = A[m, k] B[n, k]^T on each thread, as training makes
 /// them: B quantised and packed once, A in tiles of 64 rows that are quantised, packed and multiplied. Beside them our
 /// fp32 products of the same shape, timed in turn (`sgemm_ratio`: their time over ours), and the share of the time that
-/// quantising and packing take, of both operands and of A alone.
+/// quantising and packing take, of both operands and of A alone. `ceiling_gflops` is what the unit does on registers
+/// alone in the same rounds, `of_ceiling` the product's share of it with A's packing, `multiply_of_ceiling` without.
 public func benchDotGemm(m: Int, n: Int, k: Int, threads: Int, rounds: Int) throws -> BenchLine {
     let pool = Pool(threads: threads)
     defer { pool.close() }
@@ -16,9 +17,13 @@ public func benchDotGemm(m: Int, n: Int, k: Int, threads: Int, rounds: Int) thro
     let packing = each { work.product($0, packsRight: true, packsLeft: true, multiplies: false) }
     let leftAlone = each { work.product($0, packsRight: false, packsLeft: true, multiplies: false) }
     let sgemm = each { work.single($0) }
+    let multiplying = each { work.product($0, packsRight: false, packsLeft: false, multiplies: true) }
+    let tiled = each { work.product($0, packsRight: false, packsLeft: true, multiplies: true) }
+    let own = 2 * Double(m) * Double(n) * Double(k)
+    let ceiling = each { _ in _ = DotPath.best.runCeiling(flops: own) }
     let seconds = medianSeconds(rounds: rounds) { _ in whole() }
-    let ratios = medianRatios(rounds: rounds, to: whole, [sgemm, packing, leftAlone])
-    let flops = 2 * Double(m) * Double(n) * Double(k) * Double(threads)
+    let ratios = medianRatios(rounds: rounds, to: whole, [sgemm, packing, leftAlone, ceiling, multiplying, tiled])
+    let flops = own * Double(threads)
     var line = BenchLine(bench: "gemm", threads: threads, seconds: seconds)
     line.add("kind", "bf16dot")
     line.add("m", m)
@@ -30,6 +35,9 @@ public func benchDotGemm(m: Int, n: Int, k: Int, threads: Int, rounds: Int) thro
     line.add("sgemm_ratio", ratios[0])
     line.add("packing_share", ratios[1])
     line.add("left_share", ratios[2])
+    line.add("ceiling_gflops", flops / (seconds * ratios[3]) / 1e9)
+    line.add("multiply_of_ceiling", ratios[3] / ratios[4])
+    line.add("of_ceiling", ratios[3] / ratios[5])
     line.note = DotPath.reason
     return line
 }
@@ -78,11 +86,12 @@ private struct DotWork: Sendable {
     func product(_ thread: Int, packsRight: Bool, packsLeft: Bool, multiplies: Bool) {
         let b = DotRight(right, transposed: true, rightQuantizer, memory: rightMemory[thread])
         if packsRight { b.pack() }
-        guard packsLeft else { return }
+        guard packsLeft || multiplies else { return }
         for start in stride(from: 0, to: m, by: Self.tileRows) {
             let first = thread * m + start, count = min(Self.tileRows, m - start)
+            // Without packing, what the first tile left is multiplied again and again.
             let a = DotLeft(left.rows(first, count), row: first, transposed: false, leftQuantizer,
-                            memory: leftMemory[thread])
+                            memory: leftMemory[thread], isPacked: !packsLeft)
             if multiplies { DotGemm.times(out.rows(first, count), a, b) }
         }
     }

@@ -73,9 +73,6 @@ void skein_vector_packed(size_t n, size_t k, const float *x, const float *packed
 /// out[j, i] = x[i, j] for rows x columns of x; rows of x and out begin x_row and out_row floats apart.
 void skein_transpose(size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row);
 
-/// x[i, j] = the nearest bf16 number, ties to even; infinities and not-a-numbers stay what they are.
-void skein_round_rows_bf16(size_t rows, size_t columns, float *x, size_t x_row);
-
 /// out[i, j] = x[i, j] * factor; the two do not overlap.
 void skein_scale_rows(size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row,
                       float factor);

@@ -52,8 +52,8 @@ void skein_dot_pack_left(int path, size_t rows, size_t k, const skein_quantizer 
                          const float *x, size_t x_row, int transposed, float *out);
 
 /// Quantises and packs `depth` steps from `first` on of B[k, n], stored [k, n], or [n, k] where `transposed`; `b` and
-/// (row, column) are those of step 0. `first` is even, and `depth` too unless it ends at k. Writes nothing that belongs
-/// to other steps, so several threads may pack one B; n counts from a multiple of 64 columns of the whole.
+/// (row, column) are those of step 0. `first` is even, and `depth` too but for the last steps. Writes nothing that
+/// belongs to other steps, so several threads may pack one B; n counts from a multiple of 64 columns of the whole.
 void skein_dot_pack_right(int path, size_t n, size_t k, size_t first, size_t depth, const skein_quantizer *quantizer,
                           size_t row, size_t column, const float *b, size_t b_row, int transposed, float *out);
 
@@ -61,5 +61,18 @@ void skein_dot_pack_right(int path, size_t n, size_t k, size_t first, size_t dep
 /// null stands for ones. C overlaps nothing; without `beta` it is not read.
 void skein_dot_gemm(int path, size_t m, size_t n, size_t k, const float *left, const float *right, float factor,
                     const float *row_factors, const float *column_factors, float *c, size_t c_row, int beta);
+
+/// The same without factors for a part of the depth: k steps, of A the first ones of `left_depth` that were packed, of
+/// B those from `first`, an even number, on of `right_depth`.
+void skein_dot_part(int path, size_t m, size_t n, size_t k, const float *left, size_t left_depth, const float *right,
+                    size_t right_depth, size_t first, float *c, size_t c_row, int beta);
+
+/// A path's multiply-adds on registers alone, `rounds` times as many operations as the function below says: the ceiling
+/// of what a product may reach. Returns what keeps a compiler from leaving it out. The portable path's is fp32's.
+float skein_dot_ceiling(int path, size_t rounds);
+size_t skein_dot_ceiling_flops(int path);
+
+/// Rounds to bf16 without a scale: operands that are nothing else.
+extern const skein_quantizer skein_to_bf16;
 
 #endif

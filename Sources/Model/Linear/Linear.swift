@@ -8,7 +8,7 @@ import Tensor
 /// cut changes a bit (`Gemm`). Several named parameters that lie side by side are one weight: queries, keys, values.
 ///
 /// Where its operands are quantised, a product's bits also depend on their scales and on nothing else (`DotGemm`); sums
-/// of a weight's gradient are then made for 1,024 tokens at a time and added up.
+/// of a weight's gradient are then made for at most 1,024 tokens at a time and added up.
 struct Linear: Sendable {
     let weight: Matrix           // [out, in]
     let matmul: Recipe.Matmul

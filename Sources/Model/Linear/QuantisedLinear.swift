@@ -11,6 +11,9 @@ struct QuantisedLinear: Sendable {
     let place: Int
     /// Where the micro-batch's health is noted; nil: nowhere, as a rule.
     let health: HealthNotes?
+    let path: DotPath
+    /// Where the weight stays packed within a step: for the forward, and for the input's gradient. Nil: it does not.
+    let kept: (forward: KeptSlot, backward: KeptSlot)?
 
     /// Looks at an operand whose scales are set.
     func look(_ x: Matrix, _ quantizer: Quantizer, _ operand: Operand, pool: Pool) {
@@ -24,6 +27,20 @@ struct QuantisedLinear: Sendable {
     }
 }
 
+/// Memory of a weight that stays packed until it changes.
+struct KeptSlot: Sendable {
+    /// One number: 1 where it is packed.
+    let isPacked: Row
+    let scales: Row
+    let packed: Row
+
+    init(_ sizes: KeptWeight, _ memory: Arena) {
+        isPacked = memory.take(1)
+        scales = memory.take(sizes.scales)
+        packed = memory.take(sizes.packed)
+    }
+}
+
 /// One operand in one step.
 struct QuantisedOperand: Sendable {
     let format: OperandFormat
@@ -32,11 +49,13 @@ struct QuantisedOperand: Sendable {
     let rounding: Rounding
 
     /// Scales for a tensor of that shape, set as far as they are known.
+    /// `keeping`: those that lie there already.
     func scales(rows: Int, columns: Int, depthAlongColumns: Bool, by smoothing: Smoothing? = nil,
-                _ memory: inout PackingMemory) -> Scales {
+                keeping: Bool = false, _ memory: inout PackingMemory) -> Scales {
         let granularity = smoothing?.granularity ?? format.granularity(depthAlongColumns: depthAlongColumns)
         let scales = Scales(granularity, rows: rows, columns: columns, foldable: !format.setting.isFree,
-                            memory: memory.take(Scales.floats(granularity, rows: rows, columns: columns)))
+                            memory: memory.take(Scales.floats(granularity, rows: rows, columns: columns)),
+                            keeping: keeping)
         if smoothing == nil, let factor { scales.set(factor) }
         return scales
     }
@@ -59,6 +78,8 @@ struct QuantisedProduct: Sendable {
     private let leftScales: Scales
     private let right: DotRight
     private let smoothing: Smoothing?
+    /// Whether an earlier micro-batch of this step has packed the weight.
+    private let isPacked: Bool
 
     /// `memory` tells the tokens to come. Scales that come from the weight itself are measured here, on all threads.
     init(_ linear: QuantisedLinear, weight: Matrix, isForward: Bool, smoothing: Smoothing?,
@@ -69,19 +90,27 @@ struct QuantisedProduct: Sendable {
         left = isForward ? linear.operands.forwardInput : linear.operands.inputGradientOutput
         let operand = isForward ? linear.operands.forwardWeight : linear.operands.inputGradientWeight
         let (depth, width) = isForward ? (weight.columns, weight.rows) : (weight.rows, weight.columns)
-        let scales = operand.scales(rows: weight.rows, columns: weight.columns, depthAlongColumns: isForward, &memory)
+        let kept = isForward ? linear.kept?.forward : linear.kept?.backward
+        isPacked = kept.map { $0.isPacked[0] == 1 } ?? false
+        var own = kept.map { PackingMemory($0.scales) } ?? memory
+        let scales = operand.scales(rows: weight.rows, columns: weight.columns, depthAlongColumns: isForward,
+                                    keeping: isPacked, &own)
+        if kept == nil { memory = own }
         if let pool = memory.pool {
-            operand.measure(weight, scales, pool: pool, scratch: linear.workers)
+            if !isPacked { operand.measure(weight, scales, pool: pool, scratch: linear.workers) }
             linear.look(weight, operand.quantizer(scales), isForward ? .forwardWeight : .inputGradientWeight,
                         pool: pool)
         }
         right = DotRight(weight, transposed: isForward, operand.quantizer(scales),
-                         memory: memory.take(DotRight.floats(depth: depth, columns: width)))
+                         memory: kept?.packed ?? memory.take(DotRight.floats(depth: depth, columns: width)),
+                         path: linear.path)
+        // Whoever makes a product packs it next.
+        kept?.isPacked[0] = 1
         leftScales = left.scales(rows: memory.tokens, columns: depth, depthAlongColumns: true, by: self.smoothing,
                                  &memory)
     }
 
-    var packingTiles: Int { right.packingTiles }
+    var packingTiles: Int { isPacked ? 0 : right.packingTiles }
 
     func pack(_ tile: Int, worker: Int) {
         if isForward { linear.note(right.source(tile), .weight, worker: worker) }
@@ -106,7 +135,7 @@ struct QuantisedProduct: Sendable {
     func multiply(_ out: Matrix, _ x: Matrix, at start: Int, worker: Int, accumulate: Bool) {
         if smoothing == nil { linear.note(x, isForward ? .input : .outputGradient, worker: worker) }
         let packed = DotLeft(x, row: start, transposed: false, left.quantizer(leftScales),
-                             memory: linear.workers.row(worker))
+                             memory: linear.workers.row(worker), path: linear.path)
         DotGemm.times(out, packed, right, accumulate: accumulate)
     }
 }

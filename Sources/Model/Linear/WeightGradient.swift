@@ -62,18 +62,18 @@ struct WeightGradient: Sendable {
         quantised.look(dY, ofOutput.quantizer(outputScales), .weightGradientOutput, pool: pool)
         quantised.look(x, ofInput.quantizer(inputScales), .weightGradientInput, pool: pool)
         let (dW, dY, workers) = (dW, dY, quantised.workers), rows = Self.tileRows(dW.rows)
-        let left = ofOutput.quantizer(outputScales), most = ActivationSlots.quantisedTokens
+        let left = ofOutput.quantizer(outputScales), most = ActivationSlots.quantisedTokens(width: x.columns)
         let packing = memory.take(DotRight.floats(depth: min(most, x.rows), columns: x.columns))
         for start in stride(from: 0, to: x.rows, by: most) {
             let count = min(most, x.rows - start)
             let right = DotRight(x.rows(start, count), row: start, transposed: false, ofInput.quantizer(inputScales),
-                                 memory: packing)
+                                 memory: packing, path: quantised.path)
             pool.run(right.packingTiles, stage: "pack inputs") { tile, _ in right.pack(tile) }
             pool.run((dW.rows + rows - 1) / rows, stage: stage,
                      flops: 2 * count * dW.rows * dW.columns) { tile, worker in
                 let first = tile * rows, own = min(rows, dW.rows - first)
                 let packed = DotLeft(dY.rows(start, count).columns(first, own), row: start, column: first,
-                                     transposed: true, left, memory: workers.row(worker))
+                                     transposed: true, left, memory: workers.row(worker), path: quantised.path)
                 DotGemm.times(dW.rows(first, own), packed, right, accumulate: true)
             }
         }

@@ -21,9 +21,12 @@ struct OperandFormat: Sendable {
 public struct LinearFormats: Sendable {
     public let setting: PrecisionSetting
     let operands: Operands<OperandFormat>
+    /// Whose arithmetic products run on. All give the same bits.
+    let path: DotPath
 
-    public init(_ setting: PrecisionSetting) throws(BadInput) {
+    public init(_ setting: PrecisionSetting, path: DotPath = .best) throws(BadInput) {
         self.setting = setting
+        self.path = path
         operands = try Operands { (operand: Operand) throws(BadInput) -> OperandFormat in
             let own = setting.operands[operand], key = "precision.\(operand.rawValue)"
             let format: NumberFormat
@@ -41,8 +44,8 @@ public struct LinearFormats: Sendable {
     }
 
     /// Those of a recipe; nil for fp32.
-    public static func of(_ recipe: Recipe) throws(BadInput) -> LinearFormats? {
+    public static func of(_ recipe: Recipe, path: DotPath = .best) throws(BadInput) -> LinearFormats? {
         guard let setting = try recipe.precision.setting() else { return nil }
-        return try LinearFormats(setting)
+        return try LinearFormats(setting, path: path)
     }
 }

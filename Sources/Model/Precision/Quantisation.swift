@@ -46,7 +46,11 @@ public final class Quantisation {
     /// Where the micro-batch's first token lies among those of all ranks in this step.
     var firstRow = 0
 
-    init(_ formats: LinearFormats, shape: Recipe.ModelShape, tokens: Int, threads: Int, seed: UInt64, memory: Arena) {
+    /// Of each linear layer's forward and input gradient, where its packed weight stays for the rest of a step.
+    private var kept: [KeptSlot] = []
+
+    init(_ formats: LinearFormats, shape: Recipe.ModelShape, tokens: Int, threads: Int, seed: UInt64,
+         keepsWeights: Bool, memory: Arena) {
         let setting = formats.setting
         self.formats = formats
         self.seed = seed
@@ -60,6 +64,8 @@ public final class Quantisation {
         let count = setting.delayedScales(shape)
         scales = (0..<count).map { _ in DelayedScale(length: setting.history) }
         self.memory = memory.take(count * setting.scaleStateFloats)
+        guard keepsWeights else { return }
+        for _ in 0..<shape.layers { kept += setting.keptWeights(shape).map { KeptSlot($0, memory) } }
     }
 
     /// What linear layer `kind` of block `layer` is quantised by, in this step.
@@ -67,7 +73,8 @@ public final class Quantisation {
         let number = layer * LinearKind.allCases.count + kind.rawValue
         return QuantisedLinear(
             operands: Operands { operand($0, of: number) }, workers: workers, peaks: peaks,
-            place: PrecisionSetting.tensors * number, health: notes)
+            place: PrecisionSetting.tensors * number, health: notes, path: formats.path,
+            kept: formats.path == .portable || kept.isEmpty ? nil : (kept[2 * number], kept[2 * number + 1]))
     }
 
     private func operand(_ operand: Operand, of linear: Int) -> QuantisedOperand {
@@ -90,10 +97,12 @@ public final class Quantisation {
     public func begin(step: Int) {
         self.step = step
         peaks.fill(0)
+        forgetWeights()
     }
 
     /// After the backwards of a step: `exchange` makes the numbers the largest of all ranks', not-a-numbers above all.
     public func finish<Failure>(_ exchange: (Row) throws(Failure) -> Void) throws(Failure) {
+        forgetWeights()
         for index in 0..<amaxes.count {
             amaxes[index] = (0..<peaks.rows).reduce(0) { largerMagnitude($0, peaks.row($1)[index]) }
         }
@@ -107,6 +116,9 @@ public final class Quantisation {
             }
         }
     }
+
+    /// Weights are about to change, or have.
+    private func forgetWeights() { for slot in kept { slot.isPacked[0] = 0 } }
 
     /// Notes what quantising does to each operand of the micro-batch in `body`: forward and backward. It costs a pass
     /// over every operand, and changes none.

@@ -37,7 +37,8 @@ public final class SequenceParallel {
     public init?(_ recipe: Recipe, pool: Pool, communicator: Communicator?) throws(OutOfMemory) {
         guard let communicator, let sizes = recipe.sequenceMemory(worldSize: communicator.worldSize) else { return nil }
         self.communicator = communicator
-        memory = try Arena(name: "sequence exchange", capacity: sizes.floats(recipe.model, threads: pool.threads))
+        memory = try Arena(name: "sequence exchange", capacity: sizes.floats(
+            recipe.model, threads: pool.threads, isRounded: recipe.precision.checked?.roundsAttention ?? false))
         if recipe.plansSequences {
             (group, method) = (nil, .auto)
         } else {

@@ -11,9 +11,6 @@ struct QuantisedSlots {
         self.tokens = tokens
     }
 
-    /// Tokens whose share of a weight's gradient is summed at a time.
-    static let depth = 1_024
-
     private var dim: Int { shape.dim }
     private var heads: Int { shape.heads * shape.headDim }
     private var fused: Int { (shape.heads + 2 * shape.keyHeads) * shape.headDim }
@@ -45,7 +42,7 @@ struct QuantisedSlots {
     var input: Int {
         let layers = [(dim, fused), (heads, dim), (dim, 2 * hidden), (hidden, dim)]
         return layers.map { input, output in
-            dotFloats(min(tokens, Self.depth), input)
+            dotFloats(min(tokens, ActivationSlots.quantisedTokens(width: input)), input)
                 + max(setting.operands.weightGradientInput.scaleFloats(outer: input, depth: tokens), smoothScales)
                 + setting.operands.weightGradientOutput.scaleFloats(outer: output, depth: tokens)
         }.max() ?? 0
@@ -64,15 +61,15 @@ struct QuantisedSlots {
 }
 
 /// A right operand of dot products: pairs of rows, strips of 64 columns.
-private func dotFloats(_ rows: Int, _ columns: Int) -> Int { packedFloats((rows + 1) / 2 * 2, columns) }
+func dotFloats(_ rows: Int, _ columns: Int) -> Int { packedFloats((rows + 1) / 2 * 2, columns) }
 
 extension Recipe.ModelShape {
     /// Floats that one thread packs a left operand into, where operands are quantised: some tokens of the widest
     /// tensor, or some outputs over as many tokens as a weight's gradient takes at a time.
     public func quantisedTileFloats(tokens: Int) -> Int {
         let widths = [dim, heads * headDim, (heads + 2 * keyHeads) * headDim, 2 * hiddenDim]
-        let depth = min(tokens, ActivationSlots.quantisedTokens)
-        return max(ActivationSlots.tileRows * rowFloats(widths.max() ?? 0), 96 * rowFloats(depth))
+        let depth = min(tokens, ActivationSlots.mostQuantisedTokens)
+        return max(ActivationSlots.tileRows * dotRowFloats(widths.max() ?? 0), 96 * dotRowFloats(depth))
     }
 
     /// Linear layers whose operands are rounded: four in each block.
@@ -93,18 +90,60 @@ extension PrecisionSetting {
     public var scaleStateFloats: Int { history + 3 }
 
     /// What quantisation takes beside the activations' slots: for each thread a packed tile and the largest magnitudes
-    /// that it has seen, those of all threads, and the delayed scales as a checkpoint has them.
-    public func floats(_ shape: Recipe.ModelShape, tokens: Int, threads: Int) -> Int {
+    /// that it has seen, those of all threads, the delayed scales as a checkpoint has them, and the weights that stay
+    /// packed.
+    public func floats(_ shape: Recipe.ModelShape, tokens: Int, threads: Int, keepsWeights: Bool) -> Int {
         let noted = Self.tensors * shape.linearLayers
         return padded(threads * shape.quantisedTileFloats(tokens: tokens)) + padded(threads * padded(noted))
             + padded(noted) + padded(delayedScales(shape) * scaleStateFloats)
+            + (keepsWeights ? shape.layers * keptWeights(shape).reduce(0) { $0 + $1.floats } : 0)
+    }
+
+    /// What stays packed of a block's weights, in two bytes a number: of each linear layer, in the order of a forward,
+    /// the operand of its forward and that of its input's gradient.
+    public func keptWeights(_ shape: Recipe.ModelShape) -> [KeptWeight] {
+        let dim = shape.dim, heads = shape.heads * shape.headDim
+        let fused = (shape.heads + 2 * shape.keyHeads) * shape.headDim
+        let layers = [(dim, fused), (heads, dim), (dim, 2 * shape.hiddenDim), (shape.hiddenDim, dim)]
+        return layers.flatMap { input, output in
+            [KeptWeight(depth: input, columns: output, operands.forwardWeight),
+             KeptWeight(depth: output, columns: input, operands.inputGradientWeight)]
+        }
+    }
+}
+
+/// Memory of a packed weight that later micro-batches of the step find again.
+public struct KeptWeight: Sendable, Equatable {
+    public let scales: Int
+    public let packed: Int
+    /// A line that says whether it is packed, its scales, and itself.
+    public var floats: Int { padded(1) + scales + padded(packed) }
+
+    init(depth: Int, columns: Int, _ operand: OperandSetting) {
+        scales = operand.scaleFloats(outer: columns, depth: depth)
+        packed = dotFloats(depth, columns) / 2
+    }
+}
+
+extension Recipe {
+    /// Whether weights, which do not change within a step, stay packed from one micro-batch to the next: where there
+    /// are several, of so few tokens that packing is a hundredth of the work or more. Not where ranks share weights out
+    /// to save memory.
+    public func keepsPackedWeights(worldSize: Int) -> Bool {
+        let isPlanned = plansSequences && worldSize > 1, groups = groups(worldSize: worldSize)
+        let share = (rowsPerStep(worldSize: worldSize) + groups - 1) / groups
+        return precision.recipe != .fp32 && !isPlanned && share > rowsPerTask && tokensPerRank <= 1_024
+            && parallelism.zero < 3
     }
 }
 
 extension ActivationSlots {
-    /// Tokens whose share of a weight's gradient is summed at a time, where operands are quantised.
-    public static let quantisedTokens = QuantisedSlots.depth
+    static let mostQuantisedTokens = 1_024
+
+    /// Tokens whose share of a weight's gradient is summed at a time, where operands are quantised, for an input of so
+    /// many columns: as in fp32, but the gradient's packed tile has to stay in a core's cache.
+    public static func quantisedTokens(width: Int) -> Int { min(mostQuantisedTokens, packedTokens(width: width)) }
 }
 
 /// From one row of a packed left operand to the next.
-private func rowFloats(_ depth: Int) -> Int { ((depth + 1) / 2 * 2 + 15) / 16 * 16 + 16 }
+func dotRowFloats(_ depth: Int) -> Int { ((depth + 1) / 2 * 2 + 15) / 16 * 16 + 16 }

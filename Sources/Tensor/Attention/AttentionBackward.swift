@@ -36,6 +36,7 @@ public func attentionBackward(_ dQKV_TC: Matrix, dOut dOut_TH: Matrix, out out_T
 
 struct BackwardHead {
     let shape: AttentionShape
+    let keyCount: Int
     let keysTransposed: Matrix     // [blocks * headDim, 64]
     let valuesTransposed: Matrix   // [blocks * headDim, 64]
     let keys: Matrix               // [n, headDim]
@@ -47,19 +48,26 @@ struct BackwardHead {
     let weight: Matrix             // [128, 64]
     let dScore: Matrix             // [128, 64]
     let delta: Row                 // [128]
+    /// Where products have bf16 operands: then there are no keys and values of its own.
+    let tiles: RoundedTiles?
 
     /// keys, values: [n, headDim], columns of wider rows.
     init(shape: AttentionShape, keys: Matrix, values: Matrix, memory: inout AttentionScratch) {
         let size = AttentionShape.queryBlock
         self.shape = shape
-        keysTransposed = packTransposed(keys, &memory)
-        valuesTransposed = packTransposed(values, &memory)
-        self.keys = memory.matrix(keys.rows, shape.headDim)
-        scaleRows(self.keys, keys, by: 1)
-        if shape.isRounded {
-            roundToBF16(keysTransposed)
-            roundToBF16(valuesTransposed)
-            roundToBF16(self.keys)
+        keyCount = keys.rows
+        tiles = shape.isRounded ? RoundedTiles(shape, keys: keys.rows, memory: &memory) : nil
+        if let tiles {
+            tiles.packColumns(keys: keys)
+            tiles.packColumns(values: values)
+            tiles.packRows(keys)
+            (keysTransposed, valuesTransposed) = (memory.matrix(0, 0), memory.matrix(0, 0))
+            self.keys = memory.matrix(0, 0)
+        } else {
+            keysTransposed = packTransposed(keys, &memory)
+            valuesTransposed = packTransposed(values, &memory)
+            self.keys = memory.matrix(keys.rows, shape.headDim)
+            scaleRows(self.keys, keys, by: 1)
         }
         dKeys = memory.matrix(keys.rows, shape.headDim)
         dValues = memory.matrix(keys.rows, shape.headDim)
@@ -78,10 +86,7 @@ struct BackwardHead {
             let rows = min(size, queries.rows - start), first = start / AttentionShape.block
             scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.binaryTemperature)
             copyWithDots(dOutBlock.rows(0, rows), delta.slice(0, rows), dOut.rows(start, rows), out.rows(start, rows))
-            if shape.isRounded {
-                roundToBF16(query.rows(0, rows))
-                roundToBF16(dOutBlock.rows(0, rows))
-            }
+            packQueries(rows)
             prefetch(queries, block: start + size)
             prefetch(dOut, block: start + size)
             prefetch(out, block: start + size)
@@ -100,11 +105,8 @@ struct BackwardHead {
     private func visit(block: Int, rows: Range<Int>, logSum: Row) {
         let size = AttentionShape.block, first = block * size
         makeSlopes(block: block, rows: rows, keys: size, logSum: logSum)
-        func part(_ x: Matrix) -> Matrix { x.rows(rows.lowerBound, rows.count) }
-        let dS = part(dScore)
-        tileGemm(dValues.rows(first, size), part(weight), transposed: true, part(dOutBlock), accumulate: true)
-        tileGemm(dKeys.rows(first, size), dS, transposed: true, part(query), accumulate: true)
-        tileGemm(part(dQueryBlock), dS, keys.rows(first, size), accumulate: block > 0)
+        addToKeys(first, columns: 0..<size, rows: rows, accumulate: true)
+        addToQueries(rows, block: block, keys: size)
     }
 
     /// Queries meet the keys of the same tokens: strip by strip, past the corner that lies in the future. Strip j of
@@ -116,17 +118,43 @@ struct BackwardHead {
             let from = rows.lowerBound + strip.lowerBound
             makeSlopes(block: block, rows: from..<(from + strip.count), keys: strip.lowerBound + AttentionShape.strip,
                        logSum: logSum, own: rows.lowerBound)
-            let dS = dScore.rows(from, strip.count).columns(0, strip.upperBound)
-            tileGemm(dQueryBlock.rows(from, strip.count), dS, keys.rows(first, strip.upperBound), accumulate: block > 0)
+            addToQueries(from..<(from + strip.count), block: block, keys: strip.upperBound)
         }
         for strip in strips {
-            let from = rows.lowerBound + strip.lowerBound, key = first + strip.lowerBound
-            func later(_ x: Matrix) -> Matrix { x.rows(from, rows.upperBound - from) }
-            func seen(_ x: Matrix) -> Matrix { later(x).columns(strip.lowerBound, strip.count) }
-            tileGemm(dValues.rows(key, strip.count), seen(weight), transposed: true, later(dOutBlock),
-                     accumulate: !isFirst)
-            tileGemm(dKeys.rows(key, strip.count), seen(dScore), transposed: true, later(query), accumulate: !isFirst)
+            addToKeys(first + strip.lowerBound, columns: strip,
+                      rows: (rows.lowerBound + strip.lowerBound)..<rows.upperBound, accumulate: !isFirst)
         }
+    }
+
+    /// Queries and the output's gradient, `rows` of them, are where they are multiplied.
+    func packQueries(_ rows: Int) {
+        guard let tiles else { return }
+        tiles.pack(queries: query.rows(0, rows))
+        tiles.pack(dOut: dOutBlock.rows(0, rows))
+        tiles.packRows(queries: query.rows(0, rows), dOut: dOutBlock.rows(0, rows))
+    }
+
+    /// dValues and dKeys from `key` on, `columns` of the block's weights, receive what `rows` give them.
+    func addToKeys(_ key: Int, columns: Range<Int>, rows: Range<Int>, accumulate: Bool) {
+        func own(_ x: Matrix) -> Matrix {
+            x.rows(rows.lowerBound, rows.count).columns(columns.lowerBound, columns.count)
+        }
+        let dValues = dValues.rows(key, columns.count), dKeys = dKeys.rows(key, columns.count)
+        if let tiles {
+            tiles.addValues(dValues, weights: own(weight), from: rows.lowerBound, accumulate: accumulate)
+            return tiles.addKeys(dKeys, dScores: own(dScore), from: rows.lowerBound, accumulate: accumulate)
+        }
+        tileGemm(dValues, own(weight), transposed: true, dOutBlock.rows(rows.lowerBound, rows.count),
+                 accumulate: accumulate)
+        tileGemm(dKeys, own(dScore), transposed: true, query.rows(rows.lowerBound, rows.count), accumulate: accumulate)
+    }
+
+    /// What the first `count` keys of a block give to the gradient of `rows`; the first block begins it.
+    func addToQueries(_ rows: Range<Int>, block: Int, keys count: Int) {
+        let dQuery = dQueryBlock.rows(rows.lowerBound, rows.count)
+        let dS = dScore.rows(rows.lowerBound, rows.count).columns(0, count)
+        if let tiles { return tiles.sum(dQuery, weights: dS, block: block, accumulate: block > 0) }
+        tileGemm(dQuery, dS, keys.rows(block * AttentionShape.block, count), accumulate: block > 0)
     }
 
     /// weight = P and dScore = dS of `rows` and the block's first `width` keys. `own`: the query whose token is the
@@ -135,8 +163,13 @@ struct BackwardHead {
         let head = shape.headDim
         func part(_ x: Matrix) -> Matrix { x.rows(rows.lowerBound, rows.count) }
         func packed(_ x: Matrix) -> Matrix { x.rows(block * head, head).columns(0, width) }
-        tileGemm(part(weight).columns(0, width), part(query), packed(keysTransposed), accumulate: false)
-        tileGemm(part(dScore).columns(0, width), part(dOutBlock), packed(valuesTransposed), accumulate: false)
+        if let tiles {
+            tiles.scores(part(weight).columns(0, width), queries: rows, block: block)
+            tiles.slopes(part(dScore).columns(0, width), queries: rows, block: block)
+        } else {
+            tileGemm(part(weight).columns(0, width), part(query), packed(keysTransposed), accumulate: false)
+            tileGemm(part(dScore).columns(0, width), part(dOutBlock), packed(valuesTransposed), accumulate: false)
+        }
         for row in rows {
             let weights = weight.row(row).slice(0, width), dScores = dScore.row(row).slice(0, width)
             if let own { maskFuture(weights, after: row - own) }
@@ -146,10 +179,6 @@ struct BackwardHead {
                 weights[lanes: i] = p
                 dScores[lanes: i] = p * (dScores[lanes: i] - pull)
             }
-        }
-        if shape.isRounded {
-            roundToBF16(part(weight).columns(0, width))
-            roundToBF16(part(dScore).columns(0, width))
         }
     }
 }

@@ -74,18 +74,23 @@ struct ForwardHead {
     let score: Matrix             // [128, 64]
     let peak: Row                 // [128] what the scores are shifted by, near the running maximum
     let denominator: Matrix       // [128, 16] running sum, lane by lane
+    /// Where products have bf16 operands: then there are no keys and values of its own.
+    let tiles: RoundedTiles?
 
     /// keys, values: [keyCount, headDim], columns of wider rows.
     init(shape: AttentionShape, keys: Matrix, values: Matrix, memory: inout AttentionScratch) {
         let size = AttentionShape.queryBlock
         self.shape = shape
         keyCount = keys.rows
-        keysTransposed = packTransposed(keys, &memory)
-        self.values = memory.matrix(keyCount, shape.headDim)
-        scaleRows(self.values, values, by: 1)
-        if shape.isRounded {
-            roundToBF16(keysTransposed)
-            roundToBF16(self.values)
+        tiles = shape.isRounded ? RoundedTiles(shape, keys: keys.rows, memory: &memory) : nil
+        if let tiles {
+            tiles.packColumns(keys: keys)
+            tiles.packRows(values)
+            (keysTransposed, self.values) = (memory.matrix(0, 0), memory.matrix(0, 0))
+        } else {
+            keysTransposed = packTransposed(keys, &memory)
+            self.values = memory.matrix(keyCount, shape.headDim)
+            scaleRows(self.values, values, by: 1)
         }
         query = memory.matrix(size, shape.headDim)
         sum = memory.matrix(size, shape.headDim)
@@ -99,7 +104,7 @@ struct ForwardHead {
         for start in Swift.stride(from: first, to: queries.rows, by: size) {
             let rows = min(size, queries.rows - start)
             scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.binaryTemperature)
-            if shape.isRounded { roundToBF16(query.rows(0, rows)) }
+            tiles?.pack(queries: query.rows(0, rows))
             prefetch(queries, block: start + size)
             for key in 0..<(start / AttentionShape.block) { visit(block: key, rows: 0..<rows) }
             for own in AttentionShape.Parts(of: rows, by: AttentionShape.block) {
@@ -140,16 +145,18 @@ struct ForwardHead {
     }
 
     func makeScores(block: Int, rows: Range<Int>, keys: Int) {
+        let scores = score.rows(rows.lowerBound, rows.count).columns(0, keys)
+        if let tiles { return tiles.scores(scores, queries: rows, block: block) }
         let packed = keysTransposed.rows(block * shape.headDim, shape.headDim).columns(0, keys)
-        tileGemm(score.rows(rows.lowerBound, rows.count).columns(0, keys), query.rows(rows.lowerBound, rows.count),
-                 packed, accumulate: false)
+        tileGemm(scores, query.rows(rows.lowerBound, rows.count), packed, accumulate: false)
     }
 
     func addValues(block: Int, rows: Range<Int>, keys: Int) {
-        // The denominators have the weights as they were.
-        if shape.isRounded { roundToBF16(score.rows(rows.lowerBound, rows.count).columns(0, keys)) }
-        tileGemm(sum.rows(rows.lowerBound, rows.count), score.rows(rows.lowerBound, rows.count).columns(0, keys),
-                 values.rows(block * AttentionShape.block, keys), accumulate: block > 0)
+        let sum = sum.rows(rows.lowerBound, rows.count)
+        let weights = score.rows(rows.lowerBound, rows.count).columns(0, keys)
+        // The denominators have the weights as they were before they were rounded.
+        if let tiles { return tiles.sum(sum, weights: weights, block: block, accumulate: block > 0) }
+        tileGemm(sum, weights, values.rows(block * AttentionShape.block, keys), accumulate: block > 0)
     }
 
     /// Turns one row of scores into weights.

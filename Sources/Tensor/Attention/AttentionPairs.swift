@@ -107,7 +107,7 @@ extension ForwardHead {
         for start in Swift.stride(from: 0, to: queries.rows, by: size) {
             let rows = min(size, queries.rows - start)
             scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.binaryTemperature)
-            if shape.isRounded { roundToBF16(query.rows(0, rows)) }
+            tiles?.pack(queries: query.rows(0, rows))
             for key in 0..<whole { visit(block: key, rows: 0..<rows) }
             if rest > 0 { visitRest(block: whole, rows: rows, keys: rest) }
             for row in 0..<rows { merge(row, into: out.row(start + row), logSum: logSum, at: start + row) }
@@ -148,20 +148,12 @@ extension BackwardHead {
             let rows = min(size, queries.rows - start), isBegun = !isFirst || start > 0
             scaleRows(query.rows(0, rows), queries.rows(start, rows), by: shape.binaryTemperature)
             copyWithDots(dOutBlock.rows(0, rows), delta.slice(0, rows), dOut.rows(start, rows), out.rows(start, rows))
-            if shape.isRounded {
-                roundToBF16(query.rows(0, rows))
-                roundToBF16(dOutBlock.rows(0, rows))
-            }
+            packQueries(rows)
             let logSums = logSum.slice(start, rows)
-            for seen in AttentionShape.Parts(of: keys.rows, by: width) {
+            for seen in AttentionShape.Parts(of: keyCount, by: width) {
                 makeSlopes(block: seen.lowerBound / width, rows: 0..<rows, keys: seen.count, logSum: logSums)
-                func part(_ x: Matrix) -> Matrix { x.rows(0, rows).columns(0, seen.count) }
-                tileGemm(dValues.rows(seen.lowerBound, seen.count), part(weight), transposed: true,
-                         dOutBlock.rows(0, rows), accumulate: isBegun)
-                tileGemm(dKeys.rows(seen.lowerBound, seen.count), part(dScore), transposed: true,
-                         query.rows(0, rows), accumulate: isBegun)
-                tileGemm(dQueryBlock.rows(0, rows), part(dScore), keys.rows(seen.lowerBound, seen.count),
-                         accumulate: seen.lowerBound > 0)
+                addToKeys(seen.lowerBound, columns: 0..<seen.count, rows: 0..<rows, accumulate: isBegun)
+                addToQueries(0..<rows, block: seen.lowerBound / width, keys: seen.count)
             }
             for row in 0..<rows { addScaled(dQuery.row(start + row), dQueryBlock.row(row), shape.temperature) }
         }

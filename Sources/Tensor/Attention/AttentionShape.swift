@@ -10,10 +10,13 @@ public struct AttentionShape: Sendable, Equatable {
     /// Whether the operands of its products are rounded to bf16: queries (scaled), keys, values, weights, and their
     /// gradients. Products of such are exact in fp32; softmax, sums and what a softmax's backward subtracts are fp32.
     public let isRounded: Bool
+    /// What products of such run on.
+    let path: DotPath
 
-    public init(heads: Int, keyHeads: Int, headDim: Int, isRounded: Bool = false) {
+    public init(heads: Int, keyHeads: Int, headDim: Int, isRounded: Bool = false, path: DotPath = .best) {
         precondition(heads % keyHeads == 0 && headDim % 2 == 0, "heads must divide by key heads, headDim by 2")
         self.isRounded = isRounded
+        self.path = path
         self.heads = heads
         self.keyHeads = keyHeads
         self.headDim = headDim
@@ -74,8 +77,10 @@ public struct AttentionShape: Sendable, Equatable {
     public func scratchFloats(segment: Int) -> Int {
         let blocks = (segment + Self.block - 1) / Self.block
         let tokens = blocks * Self.block * headDim
-        return 5 * Arena.padded(tokens) + 3 * Arena.padded(Self.queryBlock * headDim)
-            + 2 * Arena.padded(Self.queryBlock * Self.block) + 17 * Self.queryBlock
+        let each = 3 * Arena.padded(Self.queryBlock * headDim) + 2 * Arena.padded(Self.queryBlock * Self.block)
+            + 17 * Self.queryBlock
+        guard isRounded else { return 5 * Arena.padded(tokens) + each }
+        return 2 * Arena.padded(tokens) + each + RoundedTiles.floats(blocks: blocks, headDim: headDim)
     }
 }
 

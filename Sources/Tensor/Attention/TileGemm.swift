@@ -24,12 +24,6 @@ func scaleRows(_ out: Matrix, _ x: Matrix, by factor: Float) {
     unsafe skein_scale_rows(x.rows, x.columns, x.all.pointer, x.stride, out.all.pointer, out.stride, factor)
 }
 
-/// Rounds x to bf16, in place: the operands of a product that is to be one of bf16 numbers.
-func roundToBF16(_ x: Matrix) {
-    guard x.rows > 0 else { return }
-    unsafe skein_round_rows_bf16(x.rows, x.columns, x.all.pointer, x.stride)
-}
-
 /// copy = x, and dots[i] = x[i] . y[i], the sum of sixteen chains as `dot` has it, in one pass.
 func copyWithDots(_ copy: Matrix, _ dots: Row, _ x: Matrix, _ y: Matrix) {
     precondition(copy.rows == x.rows && copy.columns == x.columns && y.rows == x.rows && y.columns == x.columns

@@ -72,9 +72,10 @@ public struct DotLeft: Sendable {
     public static func floats(rows: Int, depth: Int) -> Int { rows * skein_dot_left_row(0, depth) }
 
     /// A[rows, k] = x, or x^T where x is [k, rows]. `x` is the part of the tensor that begins at (row, column) of what
-    /// the quantiser's scales and random numbers count. Uses the first `floats` of `memory`.
+    /// the quantiser's scales and random numbers count. Uses the first `floats` of `memory`. `isPacked`: an operand of
+    /// this shape lies there already.
     public init(_ x: Matrix, row: Int = 0, column: Int = 0, transposed: Bool, _ quantizer: Quantizer, memory: Row,
-                path: DotPath = .best) {
+                path: DotPath = .best, isPacked: Bool = false) {
         rows = transposed ? x.columns : x.rows
         depth = transposed ? x.rows : x.columns
         self.path = path
@@ -82,6 +83,7 @@ public struct DotLeft: Sendable {
         quantizer.requireInside(x, row, column)
         let first = transposed ? column : row
         scaling = OperandScaling(quantizer, depthAlongColumns: !transposed, outer: first..<(first + rows))
+        guard !isPacked else { return }
         unsafe withUnsafePointer(to: quantizer.loops(folded: scaling.isFolded)) { loops in
             unsafe skein_dot_pack_left(path.number, rows, depth, loops, row, column, x.all.pointer, x.stride,
                                        transposed ? 1 : 0, self.memory.pointer)
@@ -110,6 +112,10 @@ public struct DotRight: Sendable {
 
     /// Memory that depth x columns takes on any path.
     public static func floats(depth: Int, columns: Int) -> Int { skein_dot_right_floats(columns, depth) }
+    /// What it takes of it on one.
+    static func floats(depth: Int, columns: Int, on path: DotPath) -> Int {
+        skein_dot_words(path.number, depth) * ((columns + tile - 1) / tile * tile)
+    }
 
     /// B = x, or x^T where x is [n, k]; nothing is packed yet. The scales have their values by now. The rest as in
     /// `DotLeft`.
@@ -118,7 +124,7 @@ public struct DotRight: Sendable {
         depth = transposed ? x.columns : x.rows
         columns = transposed ? x.rows : x.columns
         self.path = path
-        self.memory = memory.slice(0, Self.floats(depth: depth, columns: columns))
+        self.memory = memory.slice(0, Self.floats(depth: depth, columns: columns, on: path))
         quantizer.requireInside(x, row, column)
         let first = transposed ? row : column
         scaling = OperandScaling(quantizer, depthAlongColumns: transposed, outer: first..<(first + columns))

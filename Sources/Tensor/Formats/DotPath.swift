@@ -34,6 +34,13 @@ public enum DotPath: Sendable, Equatable {
             + "\(hex(report.model))"
     }()
 
+    /// Runs about `flops` operations of this path on registers alone: what any product stays below. Returns how many.
+    public func runCeiling(flops: Double) -> Double {
+        let each = Double(skein_dot_ceiling_flops(number)), rounds = max(1, (flops / each).rounded())
+        let sum = skein_dot_ceiling(number, Int(rounds))
+        return sum.isNaN ? 0 : rounds * each
+    }
+
     var number: Int32 {
         switch self {
         case .portable: Int32(SKEIN_DOT_PORTABLE)

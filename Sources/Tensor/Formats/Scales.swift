@@ -32,8 +32,10 @@ public struct Scales: Sendable {
         return 2 * Arena.padded(gridRows * gridColumns) + Arena.padded(1)
     }
 
-    /// All scales are 1. Uses the first `floats` of `memory`. `foldable`: only powers of two will be set.
-    public init(_ granularity: Granularity, rows: Int, columns: Int, foldable: Bool, memory: Row) {
+    /// All scales are 1. Uses the first `floats` of `memory`. `foldable`: only powers of two will be set. `keeping`:
+    /// scales of such a tensor lie there already, and stay.
+    public init(_ granularity: Granularity, rows: Int, columns: Int, foldable: Bool, memory: Row,
+                keeping: Bool = false) {
         self.granularity = granularity
         self.rows = rows
         self.columns = columns
@@ -45,6 +47,7 @@ public struct Scales: Sendable {
         inverses = Matrix(memory.slice(padded, count), rows: gridRows, columns: gridColumns)
         tensor = memory.slice(2 * padded, 1)
         isFoldable = foldable
+        guard !keeping else { return }
         factors.fill(1)
         inverses.fill(1)
         tensor[0] = 1
