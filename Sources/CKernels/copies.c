@@ -67,7 +67,6 @@ DOOR(void, skein_vector_packed, (size_t n, size_t k, const float *x, const float
 DOOR(void, skein_transpose, (size_t rows, size_t columns, const float *x, size_t x_row, float *out,
                              size_t out_row),
      (rows, columns, x, x_row, out, out_row))
-DOOR(void, skein_round_rows_bf16, (size_t rows, size_t columns, float *x, size_t x_row), (rows, columns, x, x_row))
 DOOR(void, skein_scale_rows, (size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row,
                               float factor),
      (rows, columns, x, x_row, out, out_row, factor))
@@ -109,3 +108,14 @@ DOOR(void, skein_dot_gemm, (int path, size_t m, size_t n, size_t k, const float 
                             float factor, const float *row_factors, const float *column_factors, float *c,
                             size_t c_row, int beta),
      (path, m, n, k, left, right, factor, row_factors, column_factors, c, c_row, beta))
+DOOR(void, skein_dot_part, (int path, size_t m, size_t n, size_t k, const float *left, size_t left_depth,
+                            const float *right, size_t right_depth, size_t first, float *c, size_t c_row, int beta),
+     (path, m, n, k, left, left_depth, right, right_depth, first, c, c_row, beta))
+DOOR(float, skein_dot_ceiling, (int path, size_t rounds), (path, rounds))
+DOOR(size_t, skein_dot_ceiling_flops, (int path), (path))
+
+static const float one = 1;
+const skein_quantizer skein_to_bf16 = {
+    .format = {.largest = 0x1.FEp127f, .smallest_normal = 1u << 23, .mantissa = 7, .is_cut_float = 1},
+    .scales = &one, .block_rows = SIZE_MAX, .block_columns = SIZE_MAX, .scale_row = 1,
+};

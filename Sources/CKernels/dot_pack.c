@@ -219,13 +219,6 @@ static void across(int path, size_t outer, size_t depth, const skein_quantizer *
     }
 }
 
-static const float one = 1;
-
-const skein_quantizer skein_to_bf16 = {
-    .format = {.largest = 0x1.FEp127f, .smallest_normal = 1u << 23, .mantissa = 7, .is_cut_float = 1},
-    .scales = &one, .block_rows = SIZE_MAX, .block_columns = SIZE_MAX, .scale_row = 1,
-};
-
 size_t skein_dot_words(int path, size_t k) { return words_of(path, k); }
 
 size_t skein_dot_left_row(int path, size_t k) { return left_row(words_of(path, k)); }
