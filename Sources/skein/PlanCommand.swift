@@ -173,7 +173,7 @@ private struct PlanReport {
         let names = "\(threads) thread\(threads == 1 ? "" : "s")"
         rows.append(("GEMM peak, \(names)", "\(Units.fixed(peak, 0)) GFLOP/s" + (exactPeak.map {
             " in \(recipe.precision.recipe.rawValue), \(Units.fixed($0, 0)) of fp32 for "
-                + "\(Units.fixed(step.exactFlops / step.modelFlops * 100, 0)) % of the work"
+                + "\(Units.fixed(step.exactFlops / step.modelFlops * 100, 1)) % of the work"
         } ?? "")))
         rows.append(("a step at that peak", Units.duration(computeSeconds)))
         return rows
