@@ -1,5 +1,4 @@
 // What Wire uses of C: libuv's loops, timers, asyncs and TCP streams, and memory without a name.
-#define _GNU_SOURCE
 #include <uv.h>
 #include <malloc.h>
 #include <unistd.h>

@@ -27,8 +27,9 @@ public struct RemoteShell: Sendable, Equatable {
         let assignments = pairs.map { "\($0.key)=\(quoted($0.value))" }.joined(separator: " ")
         let words = ([program] + arguments).map(quoted).joined(separator: " ")
         let script = """
-            umask 077; f=$(mktemp "${TMPDIR:-/tmp}/skein-secret-XXXXXX") || exit 1; read -r s; printf '%s\\n' "$s" >"$f"
-            cd \(quoted(folder)) || { rm -f "$f"; exit 2; }; umask 022; exec 3<&0
+            u=$(umask); umask 077; f=$(mktemp "${TMPDIR:-/tmp}/skein-secret-XXXXXX") || exit 1
+            read -r s; printf '%s\\n' "$s" >"$f"
+            cd \(quoted(folder)) || { rm -f "$f"; exit 2; }; umask "$u"; exec 3<&0
             \(assignments) SKEIN_SECRET_FILE="$f" \(words) </dev/null 3<&- & p=$!
             { while read -r s <&3; do kill -s "$s" $p; done; rm -f "$f"; kill -9 $p; } >/dev/null 2>&1 & w=$!
             exec 3<&-; wait $p; c=$?; kill $w 2>/dev/null; rm -f "$f"; exit $c

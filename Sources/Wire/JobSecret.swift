@@ -66,7 +66,8 @@ public struct JobSecret: Sendable, Equatable, CustomStringConvertible {
         let got = unsafe content.withUnsafeMutableBytes { unsafe read(descriptor, $0.baseAddress, $0.count) }
         guard got >= 0 else { throw .secret(path: path, problem: errorText(errno)) }
         guard let bytes = parse(Array(content[..<got])) else {
-            throw .secret(path: path, problem: "is not 64 hexadecimal digits or 32 bytes (\(got) bytes read)")
+            throw .secret(path: path, problem: "is not 64 hexadecimal digits or 32 bytes (\(got) bytes read); make one "
+                + "by skein secret new")
         }
         return JobSecret(bytes: bytes)
     }

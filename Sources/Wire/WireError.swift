@@ -22,6 +22,8 @@ public enum WireError: Fault, Equatable {
     case missing(ranks: [Int], seconds: Double, strangers: Int)
     /// A rank that is part of the job cannot be connected to.
     case unreachable(rank: Int, address: String, problem: String)
+    /// A rank that is part of the job, and should connect to this one, which listens at `address`, has not.
+    case notReached(by: Int, host: String, address: String, seconds: Double)
     /// Shared memory was asked for, and this rank has none with a peer.
     case noSharedMemory(rank: Int, host: String)
     /// Another rank gave up while starting, for the reason told.
@@ -29,7 +31,7 @@ public enum WireError: Fault, Equatable {
 
     public var kind: FaultKind {
         switch self {
-        case .noMaster, .missing, .unreachable: .running
+        case .noMaster, .missing, .unreachable, .notReached: .running
         case .startFailed(_, let kind): kind
         default: .badInput
         }
@@ -44,9 +46,13 @@ public enum WireError: Fault, Equatable {
         case .cannotResolve(let host, let problem):
             "cannot find host \(host): \(problem)"
         case .cannotListen(let address, let problem):
-            "cannot listen on \(address): \(problem); choose another port or end the other program"
+            problem == Self.noSuchAddress
+                ? "cannot listen on \(address): this machine has no such address; give one that it has (MASTER_ADDR on "
+                    + "rank 0, comm.bind)"
+                : "cannot listen on \(address): \(problem); choose another port or end the other program"
         case .noMaster(let address, let seconds, let problem):
-            "rank 0 did not answer at \(address) within \(Units.duration(seconds)) (\(problem))"
+            "rank 0 did not answer at \(address) within \(Units.duration(seconds)) (\(problem)); start it, or let that "
+                + "port through its machine's firewall"
         case .wrongSecret(let address):
             "whoever listens at \(address) has another secret, or is no rank 0; every rank needs the same secret file, "
                 + "and rank 0 its port"
@@ -59,7 +65,10 @@ public enum WireError: Fault, Equatable {
         case .missing(let ranks, let seconds, let strangers):
             Self.missingText(ranks, seconds, strangers)
         case .unreachable(let rank, let address, let problem):
-            "cannot reach rank \(rank) at \(address) (\(problem))"
+            "cannot reach rank \(rank) at \(address) (\(problem)); \(Self.openPorts) its machine's firewall"
+        case .notReached(let rank, let host, let address, let seconds):
+            "rank \(rank) (\(host)) has not reached this rank at \(address) within \(Units.duration(seconds)); "
+                + "\(Self.openPorts) this machine's firewall"
         case .noSharedMemory(let rank, let host):
             "no memory can be shared with rank \(rank) (\(host)): it runs on another machine, for another user or in "
                 + "another container; use transport auto or tcp"
@@ -68,11 +77,15 @@ public enum WireError: Fault, Equatable {
         }
     }
 
+    /// As libuv says it.
+    private static let noSuchAddress = "address not available"
+    private static let openPorts = "let the job's ports (comm.port_range, or all) through"
+
     private static func missingText(_ ranks: [Int], _ seconds: Double, _ strangers: Int) -> String {
         let shown = ranks.prefix(8).map(String.init).joined(separator: ", ")
         let more = ranks.count > 8 ? " and \(ranks.count - 8) more" : ""
         let subject = (ranks.count == 1 ? "rank " : "ranks ") + shown + more
-        let hint = strangers == 0 ? ""
+        let hint = strangers == 0 ? "; not started, failed, or kept from this rank's port by a firewall"
             : "; \(strangers) connection\(strangers == 1 ? "" : "s") did not know the job secret"
         return "\(subject) never came within \(Units.duration(seconds))\(hint)"
     }

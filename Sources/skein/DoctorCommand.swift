@@ -21,38 +21,41 @@ struct Doctor: ParsableCommand {
     @OptionGroup var remote: RemoteOptions
     @Option(help: "Where runs would be saved: a folder that exists.")
     var folder = "."
+    @Option(name: .customLong("port-range"), help: "Ports that ranks other than 0 may take, as comm.port_range.")
+    var portRange = ""
     @Flag(help: "One JSON object.")
     var json = false
     @Flag(help: .hidden)
     var join = false
 
     func run() throws {
-        let hosts = try remote.hosts(), slots = hosts.reduce(0) { $0 + $1.slots }
-        if join { return try joinOthers() }
-        guard let ranks = ranks ?? (hosts.isEmpty ? nil : slots), ranks > 1 else {
+        let recipe = try recipe()
+        if join { return try joinOthers(recipe) }
+        let arguments = ["doctor", "--join", "--folder", folder, "--port-range", portRange] + (json ? ["--json"] : [])
+        guard let job = try remote.job(ranks: ranks, arguments: arguments) else {
             return try show(JobFacts(hosts: [try HostFacts(rank: 0, localRanks: 1, folder: folder)]))
         }
-        try Job.require(ranks: ranks)
-        guard hosts.isEmpty || ranks == slots else {
-            throw BadInput("-n \(ranks), but \(remote.hostfile ?? "") has \(slots) slots; leave out -n")
-        }
-        let arguments = ["doctor", "--join", "--folder", folder] + (json ? ["--json"] : [])
-        let job = try remote.place(
-            Job(ranks: ranks, command: [ProcessEnvironment.program()] + arguments,
-                environment: ProcessEnvironment.current()), hosts)
         StopRequests.install()
         let code = try Launcher(job) { path in try JobSecret.create(at: path) }.run()
         if code != 0 { throw ExitCode(code) }
     }
 
-    /// As one rank of a job that the doctor has started.
-    private func joinOthers() throws {
-        guard let setting = try rankSetting() else {
-            throw BadInput("--join is for the ranks that doctor starts itself")
-        }
+    private func recipe() throws(BadInput) -> Recipe {
         var recipe = Recipe()
         recipe.job.name = "doctor"
         recipe.communication.startSeconds = 30
+        recipe.communication.portRange = portRange
+        guard portRange.isEmpty || recipe.communication.ports != nil else {
+            throw BadInput("--port-range \(portRange) is no range of ports; write for example 29400-29500")
+        }
+        return recipe
+    }
+
+    /// As one rank of a job that the doctor has started.
+    private func joinOthers(_ recipe: Recipe) throws {
+        guard let setting = try rankSetting() else {
+            throw BadInput("--join is for the ranks that doctor starts itself")
+        }
         let world = try World(joining: setting, recipe: recipe, dataFingerprint: "none", threads: 1)
         // All at once, as they will train: ranks of one machine share what it has.
         try world.barrier()
@@ -90,7 +93,7 @@ struct Doctor: ParsableCommand {
                 "\(host.rank)", host.host, "\(host.cores) of \(host.machineCores)", Units.fixed(host.allThreads, 0),
                 Units.fixed(host.oneThread, 0), Units.bytes(host.memory), "\(host.files)",
                 Units.duration(host.syncSeconds), Units.fixed(host.writeRate / 1e6, 0),
-                (offset >= 0 ? "+" : "") + Units.fixed(offset * 1e3, 1) + " ms"])
+                (offset < 0 ? "-" : "+") + Units.duration(abs(offset))])
         }
         printAligned(rows, left: [1])
         let first = facts.hosts[0]

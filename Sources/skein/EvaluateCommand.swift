@@ -1,9 +1,12 @@
 import ArgumentParser
 import Base
 import Corpus
+import Foundation
+import Launch
 import Recipe
 import Tensor
 import Trainer
+import Wire
 
 struct Evaluate: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -12,7 +15,8 @@ struct Evaluate: ParsableCommand {
             Texts give perplexity, and bits a byte by how much of a text stood before: those can be compared between \
             tokenizers. Questions are JSON lines in lm-evaluation-harness' fields, {"context": "...", "choices": \
             ["...", "..."], "gold": 0}: the choice with the highest probability is the answer (acc), or with the \
-            highest for each of its characters (acc_norm).
+            highest for each of its characters (acc_norm). With -n RANKS, --hostfile FILE, or started as a rank by \
+            srun or mpirun, texts and questions are shared out.
             """)
 
     @Argument(help: "A checkpoint's folder (step-N), or a run's folder for its latest.")
@@ -31,6 +35,11 @@ struct Evaluate: ParsableCommand {
     var stride = 0
     @Option(help: "Compute threads; 0: the cores this process may use.")
     var threads = 0
+    @Option(name: .customShort("n"), help: ArgumentHelp("Ranks that share the work.", valueName: "ranks"))
+    var ranks: Int?
+    @OptionGroup var remote: RemoteOptions
+    @Flag(help: "For each question a JSON object with its choices' scores and the answers, before the rest.")
+    var each = false
     @Flag(help: "One JSON object a line.")
     var json = false
 
@@ -42,22 +51,43 @@ struct Evaluate: ParsableCommand {
     }
 
     func run() throws {
+        let setting = try rankSetting()
+        if setting == nil, let job = try remote.job(ranks: ranks, arguments: Array(CommandLine.arguments.dropFirst())) {
+            StopRequests.install()
+            let code = try Launcher(job) { path in try JobSecret.create(at: path) }.run()
+            if code != 0 { throw ExitCode(code) }
+            return
+        }
         let model = try LoadedModel(path: checkpoint)
         let window = sequence == 0 ? model.recipe.training.sequenceLength : sequence
         guard stride <= window else { throw BadInput("--stride \(stride) leaves tokens out; it is at most \(window)") }
         let questions = try tasks.map { try ChoiceQuestion.read(readText($0), path: $0) }
         let texts = data.isEmpty ? []
             : try readTexts(data, part: part, separator: model.recipe.data.separator)
-        let cores = Machine.cores()
-        let pool = Pool(threads: threads == 0 ? cores : threads, spin: threads <= cores)
+        let cores = Machine.cores(), local = setting?.localWorldSize ?? 1
+        let count = threads == 0 ? max(1, cores / local) : threads
+        let pool = Pool(threads: count, spin: count * local <= cores)
         defer { pool.close() }
+        let stride = stride == 0 ? window : stride
+        let world = try setting.map { setting in
+            var recipe = Recipe()
+            recipe.job.name = "eval"
+            let bytes = texts.reduce(0) { $0 + $1.count }
+            let work = "\(model.checkpoint.step) steps, \(texts.count) texts of \(bytes) bytes, "
+                + "\(questions?.count ?? 0) questions, windows of \(window) each \(stride)"
+            return try World(joining: setting, recipe: recipe, dataFingerprint: work, threads: count)
+        }
         if !data.isEmpty {
-            show(try model.evaluate(texts: texts, window: window, stride: stride == 0 ? window : stride, pool: pool),
-                 model)
+            let own = world?.dealt(from: texts) ?? texts
+            let found = try model.evaluate(texts: own, window: window, stride: stride, pool: pool)
+            if let all = try world == nil ? found : world?.together(found) { show(all, model) }
         }
         if let questions {
-            show(try model.evaluate(questions, delimiter: delimiter, window: window, pool: pool), model)
+            let own = world?.dealt(from: questions) ?? questions
+            let found = try model.evaluate(own, delimiter: delimiter, window: window, pool: pool)
+            if let all = try world == nil ? found : world?.together(found) { show(all, model) }
         }
+        try world?.leave()
     }
 
     private struct BandReport: Encodable {
@@ -122,7 +152,24 @@ struct Evaluate: ParsableCommand {
         let acc_norm_stderr: Double
     }
 
+    private struct Answer: Encodable {
+        let question: Int
+        let log_probabilities: [Double]
+        let answer: Int
+        let answer_norm: Int
+        let gold: Int
+    }
+
     private func show(_ result: ChoiceEvaluation, _ model: LoadedModel) {
+        let (answers, normalized) = (result.answers, result.normalizedAnswers)
+        for place in result.questions.indices where each {
+            printJSON(Answer(question: place, log_probabilities: result.logProbabilities[place], answer: answers[place],
+                             answer_norm: normalized[place], gold: result.questions[place].gold))
+        }
+        show(shares: result, model)
+    }
+
+    private func show(shares result: ChoiceEvaluation, _ model: LoadedModel) {
         let (plain, normalized) = (result.accuracy, result.normalizedAccuracy)
         let report = ChoiceReport(
             checkpoint: model.checkpoint.path, step: model.checkpoint.step, tasks: tasks ?? "",

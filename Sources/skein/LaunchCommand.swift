@@ -90,6 +90,19 @@ struct RemoteOptions: ParsableArguments {
         return try readHostFile(readText(hostfile), path: hostfile)
     }
 
+    /// A job whose ranks run this program with `arguments`, here or on the hostfile's machines; nil where one process
+    /// is enough. asked: -n.
+    func job(ranks asked: Int?, arguments: [String]) throws -> Job? {
+        let hosts = try hosts(), slots = hosts.reduce(0) { $0 + $1.slots }
+        guard let ranks = asked ?? (hosts.isEmpty ? nil : slots), ranks > 1 else { return nil }
+        try Job.require(ranks: ranks)
+        guard hosts.isEmpty || ranks == slots else {
+            throw BadInput("-n \(ranks), but \(hostfile ?? "") has \(slots) slots; leave out -n")
+        }
+        return try place(Job(ranks: ranks, command: [ProcessEnvironment.program()] + arguments,
+                             environment: ProcessEnvironment.current()), hosts)
+    }
+
     func place(_ job: Job, _ hosts: [JobHost]) throws -> Job {
         guard let first = hosts.first else { return job }
         let variables = Dictionary(env.map { pair in

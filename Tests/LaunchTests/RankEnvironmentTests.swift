@@ -1,4 +1,5 @@
 import Base
+import Foundation
 import Launch
 import Testing
 
@@ -178,6 +179,32 @@ private func refusal(_ environment: [String: String], _ flags: RankEnvironment.F
         var slurm = Self.ways[3].variables
         slurm["SLURM_JOB_NODELIST"] = nil
         #expect(refusal(slurm)?.hasPrefix("MASTER_ADDR is not set") == true)
+    }
+
+    /// launch/k8s/jobset.yaml: each pod's variables, with the index that Kubernetes adds, make it the rank of that index;
+    /// and rank 0 is looked for under the name that JobSet gives its pod.
+    @Test func theManifestOfKubernetes() throws {
+        let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("launch/k8s/jobset.yaml")
+        let text = try String(contentsOf: path, encoding: .utf8)
+        var variables: [String: String] = [:]
+        for found in text.matches(of: /- name: ([A-Z_]+)\n\s*value: "?([^"\n]+)"?\n/) {
+            variables[String(found.1)] = String(found.2)
+        }
+        #expect(Set(variables.keys) == ["SKEIN_SECRET_FILE", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"])
+        func value(_ pattern: Regex<(Substring, Substring)>) throws -> String {
+            String(try #require(text.firstMatch(of: pattern)).1)
+        }
+        let pods = try value(/completions: (\d+)/), set = try value(/metadata:\n  name: (\S+)/)
+        let job = try value(/replicatedJobs:\n    - name: (\S+)/)
+        #expect(try value(/parallelism: (\d+)/) == pods && variables["WORLD_SIZE"] == pods)
+        #expect(try value(/containerPort: (\d+)/) == variables["MASTER_PORT"])
+        for rank in 0..<(Int(pods) ?? 0) {
+            variables["JOB_COMPLETION_INDEX"] = "\(rank)"
+            let place = try #require(try RankEnvironment.resolve(variables))
+            #expect(place.rank == rank && place.worldSize == Int(pods) && place.localRank == 0)
+            #expect(place.localWorldSize == 1 && place.masterAddress == "\(set)-\(job)-0-0.\(set)")
+        }
     }
 
     @Test func theSecretsLineSaysWhatToDo() {

@@ -43,6 +43,15 @@ import Wire
         }
     }
 
+    /// What ranks write has the rights that their user's files have there; only the secret is closer.
+    @Test func filesHaveTheUsersRights() throws {
+        let trial = try Trial()
+        try run(trial, Self.two, "umask; stat -c %a \"$SKEIN_SECRET_FILE\"",
+                ssh: "umask 027; exec /bin/sh -c \"$2\"")
+        #expect(trial.code == 0 && Set(trial.output.map { $0.suffix(4) }) == ["0027", "600", " 600"],
+                "\(trial.output)")
+    }
+
     /// A rank's exit code, and the signal that killed it, come through the other machine's shell.
     @Test func endsComeThrough() throws {
         for (end, code, line) in [("echo 'skein: no data' >&2; exit 2", 2, "rank 2: no data"),

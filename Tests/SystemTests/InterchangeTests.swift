@@ -80,6 +80,44 @@ import Testing
         }
     }
 
+    /// Ranks share texts and questions, and find what one finds; `--each` has every question's scores.
+    @Test func evaluationByRanks() throws {
+        let place = try Workplace()
+        #expect(try place.run("train", "run.toml").code == 0)
+        for number in 0..<5 {
+            try place.write("texts/\(number).txt", String(repeating: "text \(number). ", count: 3 + 9 * number))
+            let line = #"{"context": "text", "choices": ["\#(number)", "of", "zz"], "gold": \#(number % 3)}"# + "\n"
+            let before = number == 0 ? "" : try String(contentsOfFile: place.path + "/tasks.jsonl", encoding: .utf8)
+            try place.write("tasks.jsonl", before + line)
+        }
+        struct Answer: Decodable, Equatable {
+            let question, answer, answer_norm, gold: Int
+            let log_probabilities: [Double]
+        }
+        struct Band: Decodable, Equatable { let first, last, tokens, bytes: Int; let accuracy: Double }
+        struct Texts: Decodable { let documents, tokens: Int; let loss: Double; let bands: [Band] }
+        struct Shares: Decodable, Equatable { let acc, acc_norm, acc_stderr: Double }
+        func found(_ flags: String...) throws -> (texts: Texts, answers: [Answer], shares: Shares) {
+            let run = try Program.run(["eval", "outputs/tiny", "--data", "texts", "--tasks", "tasks.jsonl", "--json",
+                                       "--each", "--threads", "1"] + flags, in: place.path)
+            #expect(run.code == 0 && run.error.isEmpty, "\(run.error)")
+            let lines = run.out.split(separator: "\n").map { Data($0.utf8) }, decoder = JSONDecoder()
+            try #require(lines.count == 7, "\(run.out)")
+            return (try decoder.decode(Texts.self, from: lines[0]),
+                    try lines[1...5].map { try decoder.decode(Answer.self, from: $0) },
+                    try decoder.decode(Shares.self, from: lines[6]))
+        }
+        let one = try found(), three = try found("-n", "3")
+        #expect(one.answers == three.answers && one.shares == three.shares && one.texts.bands == three.texts.bands)
+        #expect(one.answers.map(\.question) == [0, 1, 2, 3, 4])
+        for answer in one.answers {
+            let scores = answer.log_probabilities
+            #expect(scores.count == 3 && scores[answer.answer] == scores.max())
+        }
+        #expect(three.texts.documents == 5 && three.texts.tokens == one.texts.tokens)
+        #expect(abs(three.texts.loss - one.texts.loss) < 1e-12)
+    }
+
     /// A text ends before the first of its stops, and the next prompt's goes on.
     @Test func stops() throws {
         let place = try Workplace()

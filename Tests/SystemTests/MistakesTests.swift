@@ -1,18 +1,30 @@
 import Foundation
 import Testing
 
-/// Thirty mistakes that people make, each with what they typed. Every one of them is one line that names the thing and
-/// says what to do, ends with exit code 2, prints nothing else, and leaves nothing behind.
+/// Mistakes that people make, each with what they typed and what a launcher has set. Every one of them is one line that
+/// names the thing and says what to do, ends with exit code 2, prints nothing else, and leaves nothing behind.
 @Suite struct MistakesTests {
     struct Mistake: Sendable, CustomStringConvertible {
         let arguments: [String]
         /// What the line must say: the thing, and the way out.
         let words: [String]
+        /// Beside those of the test itself.
+        var variables: [String: String] = [:]
         var description: String { "skein " + arguments.joined(separator: " ") }
 
         init(_ line: String, _ words: String...) {
             arguments = line.split(separator: " ").map(String.init)
             self.words = words
+        }
+
+        /// The same as a rank of two, and what else its launcher has set.
+        func asRank(_ rank: Int, _ more: [String: String] = [:]) -> Mistake {
+            var mistake = self
+            mistake.variables = [
+                "RANK": "\(rank)", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29461",
+                "SKEIN_SECRET_FILE": "job.secret",
+            ].merging(more) { $1 }
+            return mistake
         }
     }
 
@@ -51,12 +63,35 @@ import Testing
         Mistake("launch -n 2 run.toml --launch.max_restarts 1 --checkpoint.enable false", "launch.max_restarts",
                 "checkpoint.enable"),
         Mistake("launch --hostfile hosts run.toml", "hosts:1", "slots=2"),
+        Mistake("launch --hostfile gone run.toml", "gone: No such file"),
+        Mistake("launch --hostfile mixed run.toml", "mixed has this machine as localhost among others"),
+        Mistake("launch --hostfile machines -n 3 run.toml", "-n 3", "machines has 2 slots", "leave out -n"),
+        Mistake("launch --hostfile machines --ssh no-such-ssh run.toml", "no no-such-ssh here", "openssh-client"),
+        Mistake("launch -n 2 --logs text.txt/logs run.toml", "--logs", "text.txt/logs", "Not a directory"),
+        Mistake("doctor --port-range 80", "--port-range 80", "29400-29500"),
+        Mistake("eval outputs/tiny --hostfile gone --data text.txt", "gone: No such file"),
+        // Ports, addresses and secrets.
+        Mistake("launch --hostfile machines --master-port 70000 run.toml", "--master-port", "1 to 65535"),
+        Mistake("launch -n 2 run.toml --comm.port_range 80", "comm.port_range", "29400-29500"),
+        Mistake("train run.toml", "MASTER_PORT is 0", "1 to 65535").asRank(0, ["MASTER_PORT": "0"]),
+        Mistake("train run.toml", "RANK is 5", "WORLD_SIZE is 2").asRank(5),
+        Mistake("train run.toml --comm.bind 203.0.113.9", "203.0.113.9:29461", "no such address", "comm.bind")
+            .asRank(0),
+        Mistake("train run.toml --comm.interface eth77", "eth77", "there are").asRank(0),
+        Mistake("train run.toml", "SKEIN_SECRET_FILE is not set", "skein secret new").asRank(0, secret("")),
+        Mistake("train run.toml", "open.secret", "mode 644", "chmod 600").asRank(0, secret("open.secret")),
+        Mistake("train run.toml", "text.secret", "skein secret new").asRank(0, secret("text.secret")),
         // Checkpoints and models.
         Mistake("generate outputs/nothing", "outputs/nothing does not exist"),
         Mistake("train run.toml --checkpoint.load step-9", "step-9 does not exist"),
+        Mistake("train run.toml --job.dump_folder text.txt", "text.txt is no folder", "job.dump_folder"),
+        Mistake("export text.txt new", "text.txt is not a folder", "a run's folder"),
+        Mistake("import . --out new", "no config.json", "transformers"),
     ]
 
-    @Test func thereAreThirty() { #expect(Self.mistakes.count == 30) }
+    private static func secret(_ file: String) -> [String: String] { ["SKEIN_SECRET_FILE": file] }
+
+    @Test func thereAreThirtyAndMore() { #expect(Self.mistakes.count >= 45) }
 
     @Test(arguments: mistakes) func isOneLineThatHelps(_ mistake: Mistake) throws {
         let place = try Workplace()
@@ -66,8 +101,16 @@ import Testing
         try place.write("twice.toml", "[model]\ndim = 32\ndim = 64\n")
         try place.write("empty.txt", "")
         try place.write("hosts", "node1 2\n")
+        try place.write("machines", "node1 slots=2\n")
+        try place.write("mixed", "localhost\nnode2\n")
+        for (name, text, mode) in [("job.secret", String(repeating: "5a", count: 32), 0o600),
+                                   ("open.secret", String(repeating: "5a", count: 32), 0o644),
+                                   ("text.secret", "please", 0o600)] {
+            try place.write(name, text + "\n")
+            try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: place.path + "/" + name)
+        }
         let before = try place.contents()
-        let outcome = try Program.run(mistake.arguments, in: place.path)
+        let outcome = try Program.run(mistake.arguments, in: place.path, variables: mistake.variables)
         #expect(outcome.code == 2 && outcome.out.isEmpty, "\(outcome.code) \(outcome.out) \(outcome.error)")
         #expect(outcome.errorLines.count == 1 && outcome.error.hasPrefix("skein: "), "\(outcome.error)")
         for word in mistake.words { #expect(outcome.error.contains(word), "\(outcome.error)") }

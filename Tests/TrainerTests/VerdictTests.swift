@@ -52,6 +52,18 @@ import Testing
     @Test func theNetwork() {
         let slow = job([host(0), host(1), host(2)], slow: 1).findings
         #expect(slow.count == 2 && slow.allSatisfy { $0.text.hasPrefix("rank 1 (node1) to rank ") })
+        // Two machines have no third to be compared with, and ranks of one machine are not what is usual between two.
+        var two = job([host(0), host(1)])
+        for index in two.links.indices { two.links[index].rate = 1.2e7 }
+        #expect(two.findings.count == 1)
+        let both = "rank 0 (node0) to rank 1 (node1) and 1 other way: 12.0 MB/s, and a gigabit"
+        #expect(two.findings.first?.text.hasPrefix(both) == true)
+        let near = job([host(0), host(1) { $0.host = "node0" }, host(2) { $0.host = "node0" }, host(3)])
+        var mixed = near
+        for index in mixed.links.indices where mixed.links[index].from < 3 && mixed.links[index].to < 3 {
+            mixed.links[index].rate = 9e9
+        }
+        #expect(near.findings == [] && mixed.findings == [])
         let far = job([host(0), host(1), host(2)], far: 0).findings
         #expect(far.count == 2 && far.allSatisfy { $0.text.contains("to rank 0 (node0): a message takes 20 ms") })
         let clock = job([host(0), host(1)], clock: [0, -3.5]).findings

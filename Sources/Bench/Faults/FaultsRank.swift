@@ -68,7 +68,7 @@ public struct FaultsRank {
         switch error {
         case .startFailed(let fault, _): fault.culprit
         case .missing(let ranks, _, _): ranks.first
-        case .unreachable(let rank, _, _), .disagreement(let rank, _, _, _): rank
+        case .unreachable(let rank, _, _), .notReached(let rank, _, _, _), .disagreement(let rank, _, _, _): rank
         case .noMaster: 0
         default: nil
         }

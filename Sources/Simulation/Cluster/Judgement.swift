@@ -78,7 +78,7 @@ extension Cluster {
             switch error {
             case .startFailed(let fault, _): return fault.culprit
             case .missing(let ranks, _, _): return ranks[0]
-            case .unreachable(let rank, _, _): return rank
+            case .unreachable(let rank, _, _), .notReached(let rank, _, _, _): return rank
             case .noMaster, .wrongSecret, .otherVersion:
                 if case .startFailed? = processes[0].outcome { return nil }
                 if case .failed? = processes[0].outcome { return nil }

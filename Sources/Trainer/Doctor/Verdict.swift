@@ -13,7 +13,7 @@ public struct Finding: Codable, Sendable, Equatable {
 extension JobFacts {
     /// The gravest first. Empty where there is nothing to say.
     public var findings: [Finding] {
-        let all = hosts.flatMap(findings(of:)) + commonFindings + linkFindings
+        let all = hosts.flatMap(findings(of:)) + commonFindings + slowLinks + farLinks
         let order: [Finding.Weight] = [.fault, .warning, .note]
         return order.flatMap { weight in all.filter { $0.weight == weight } }
     }
@@ -79,26 +79,45 @@ extension JobFacts {
         }
         for (rank, offset) in clockOffsets.enumerated() where abs(offset) > 1 && rank < hosts.count {
             found.append(Finding(.note, "\(name(hosts[rank])): its clock is \(Units.duration(abs(offset))) "
-                + "\(offset > 0 ? "ahead of" : "behind") rank 0's; training does not mind, logs do (chrony, ntp)"))
+                + "\(offset > 0 ? "ahead of" : "behind") rank 0's; training does not mind, but times in logs and "
+                + "dashboards will not agree: set it by chrony or ntp"))
         }
         return found
     }
 
-    private var linkFindings: [Finding] {
-        var found: [Finding] = []
-        func ends(_ link: LinkFacts) -> String { "\(name(hosts[link.from])) to \(name(hosts[link.to]))" }
-        let rates = links.map(\.rate).sorted()
-        if !rates.isEmpty {
-            let usual: Double = rates[rates.count / 2]
-            for link in links where link.rate < 0.5 * usual {
-                found.append(Finding(.warning, "\(ends(link)): \(Units.fixed(link.rate / 1e6, 1)) MB/s, less than half "
-                    + "of the usual \(Units.fixed(usual / 1e6, 1)); look at its cable, port or driver"))
-            }
+    private func ends(_ link: LinkFacts) -> String { "\(name(hosts[link.from])) to \(name(hosts[link.to]))" }
+
+    /// Between machines, and within them, where messages go through memory: each against its own kind, since a few
+    /// links among many are compared with the usual one. Where all are slow there is no usual one; what a gigabit gives
+    /// is the least that machines which train together have.
+    private var slowLinks: [Finding] {
+        let isWithin = { (link: LinkFacts) in hosts[link.from].host == hosts[link.to].host }
+        let odd = [links.filter { !isWithin($0) }, links.filter(isWithin)].flatMap { kind in
+            let rates = kind.map(\.rate).sorted(), usual = rates.isEmpty ? 0 : rates[rates.count / 2]
+            return kind.filter { $0.rate < 0.5 * usual }.map { (link: $0, usual: usual) }
         }
-        for link in links where link.latency > 0.005 {
-            found.append(Finding(.warning, "\(ends(link)): a message takes \(Units.duration(link.latency)); every step "
-                + "waits for several one after the other"))
+        let found = odd.map { link, usual in
+            Finding(.warning, "\(ends(link)): \(Units.fixed(link.rate / 1e6, 1)) MB/s, less than half of the usual "
+                + "\(Units.fixed(usual / 1e6, 1)); look at its cable, port or driver, and who else sends there")
         }
-        return found
+        let slow = links.filter { link in
+            !isWithin(link) && link.rate < Self.leastRate && !odd.contains { $0.link == link }
+        }
+        guard let slowest = slow.min(by: { $0.rate < $1.rate }) else { return found }
+        let others = slow.count == 1 ? "" : " and \(slow.count - 1) other way\(slow.count == 2 ? "" : "s")"
+        let rate = Units.fixed(slowest.rate / 1e6, 1)
+        return found + [Finding(.warning, "\(ends(slowest))\(others): \(rate) MB/s, and a gigabit gives 118; see what "
+            + "the ports agreed on (ethtool), and whether something limits or shares them, or send less "
+            + "(comm.gradients = \"bf16\", a larger training.global_batch_size)")]
+    }
+
+    /// Bytes a second: half of a gigabit.
+    private static let leastRate = 6e7
+
+    private var farLinks: [Finding] {
+        links.filter { $0.latency > 0.005 }.map { link in
+            Finding(.warning, "\(ends(link)): a message takes \(Units.duration(link.latency)); every step waits for "
+                + "several one after the other")
+        }
     }
 }

@@ -4,7 +4,7 @@ import Model
 import Tensor
 
 /// A question with answers to choose from, in the fields that lm-evaluation-harness gives its documents.
-public struct ChoiceQuestion: Sendable, Equatable {
+public struct ChoiceQuestion: Sendable, Equatable, Codable {
     public var context: String
     public var choices: [String]
     /// The right one's place among them.
@@ -44,31 +44,36 @@ public struct ChoiceQuestion: Sendable, Equatable {
 }
 
 /// How often a model gives the right answer the highest probability.
-public struct ChoiceEvaluation: Sendable, Equatable {
+public struct ChoiceEvaluation: Sendable, Equatable, Codable {
     /// The logarithm of each choice's probability behind the context, in nats; a list for each question.
     public internal(set) var logProbabilities: [[Double]] = []
     public internal(set) var questions: [ChoiceQuestion] = []
 
     /// The share of questions whose right choice has the highest probability: lm-evaluation-harness' `acc`.
-    public var accuracy: Double {
-        share { question, scores in scores.firstIndex(of: scores.max() ?? 0) == question.gold }
-    }
+    public var accuracy: Double { share(answers) }
+
+    /// The choice with the highest probability, of each question.
+    public var answers: [Int] { logProbabilities.map(Self.largest) }
 
     /// The same by probability for each character of the choice: `acc_norm`. Without it short choices win.
-    public var normalizedAccuracy: Double {
-        share { question, scores in
-            let each = zip(scores, question.choices).map { $0 / Double($1.unicodeScalars.count) }
-            return each.firstIndex(of: each.max() ?? 0) == question.gold
+    public var normalizedAccuracy: Double { share(normalizedAnswers) }
+
+    public var normalizedAnswers: [Int] {
+        zip(questions, logProbabilities).map { question, scores in
+            Self.largest(zip(scores, question.choices).map { $0 / Double($1.unicodeScalars.count) })
         }
     }
+
+    /// The first of the largest; of numbers that are none, the first.
+    private static func largest(_ scores: [Double]) -> Int { scores.firstIndex(of: scores.max() ?? 0) ?? 0 }
 
     /// The standard error of a share of this many questions.
     public func standardError(_ share: Double) -> Double {
         questions.count < 2 ? 0 : (share * (1 - share) / Double(questions.count - 1)).squareRoot()
     }
 
-    private func share(_ isRight: (ChoiceQuestion, [Double]) -> Bool) -> Double {
-        let right = zip(questions, logProbabilities).count { isRight($0, $1) }
+    private func share(_ answers: [Int]) -> Double {
+        let right = zip(questions, answers).count { $0.gold == $1 }
         return Double(right) / Double(max(questions.count, 1))
     }
 }

@@ -4,12 +4,12 @@ import Model
 import Tensor
 
 /// How well a model foretells texts: losses summed over tokens, by how much of the text stood before them.
-public struct TextEvaluation: Sendable, Equatable {
+public struct TextEvaluation: Sendable, Equatable, Codable {
     /// Tokens at the positions `first...last` of their window: position n has n tokens of its own window before it,
     /// and the token that begins a document.
-    public struct Band: Sendable, Equatable {
+    public struct Band: Sendable, Equatable, Codable {
         public let first: Int
-        public let last: Int
+        public internal(set) var last: Int
         public internal(set) var tokens = 0
         /// Of text, that the tokens stand for.
         public internal(set) var bytes = 0

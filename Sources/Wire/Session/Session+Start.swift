@@ -174,6 +174,7 @@ extension Session {
         if let fault = watch.fault { say(.abort, ControlPayload.abort(fault, kind: faultKind), to: result.rank) }
         if greeting.target?.peer == 0 {
             masterAddress = greeting.address
+            lastLocal = greeting.local
             say(.hello, ControlPayload.hello(ownPlace(seenBy: greeting.local)), to: 0)
         }
         completeIfDone()
@@ -207,6 +208,10 @@ extension Session {
             return strangerMet ?? .noMaster(address: masterText, seconds: seconds, problem: lastProblem)
         }
         if let peer = roster.missing.first, let place = roster.places[peer] {
+            guard peer < options.rank else {
+                return .notReached(by: peer, host: place.hostName, address: ownPlace(seenBy: lastLocal)
+                    .address.description, seconds: seconds)
+            }
             return .unreachable(rank: peer, address: place.address.description, problem: lastProblem)
         }
         // Everybody is connected, and somebody has not said whether it shares memory.
@@ -225,7 +230,7 @@ extension Session {
     func fail(_ error: WireError) {
         guard stage == .starting, ownFailure == nil else { return }
         let culprit = switch error {
-        case .disagreement(let rank, _, _, _), .unreachable(let rank, _, _): rank
+        case .disagreement(let rank, _, _, _), .unreachable(let rank, _, _), .notReached(let rank, _, _, _): rank
         case .missing(let ranks, _, _): ranks.first ?? options.rank
         case .noMaster: 0
         default: options.rank

@@ -77,6 +77,8 @@ package final class Session {
     /// Where rank 0 was looked for last, and where it was found.
     var lastTried: SocketAddress?
     var masterAddress: SocketAddress?
+    /// This rank's own address on the way to rank 0.
+    var lastLocal: SocketAddress?
     /// Why this rank itself gives up the start, and the fault that the others are told of; and the kind of what they
     /// told.
     var ownFailure: (error: WireError, fault: LinkFault)?
@@ -152,6 +154,7 @@ package final class Session {
         self.now = now
         guard let greeting = greetings[connection] else { return }
         greeting.local = local
+        greeting.isConnected = true
         act(.send(connection, greeting.handshake.open()))
     }
 
@@ -209,7 +212,7 @@ package final class Session {
             }
         }
         let late = greetings.values.filter { $0.deadline <= now }.sorted { $0.connection < $1.connection }
-        for greeting in late { drop(greeting, because: Greeting.late) }
+        for greeting in late { drop(greeting, because: greeting.lateness) }
         if stage == .starting { startTick() }
         perform(watch.tick(now, operation: doing))
     }
@@ -249,6 +252,10 @@ final class Greeting {
     static let patience = UInt64(Handshake.seconds * 1e9)
     static let late = "no answer to the handshake within \(Int(Handshake.seconds)) s"
 
+    /// A system that has nobody at a port says so; only what drops packets stays silent.
+    static let silence = "no answer within \(Int(Handshake.seconds)) s, as where a firewall drops packets"
+    var lateness: String { target != nil && !isConnected ? Self.silence : Self.late }
+
     let connection: Int
     /// Where this rank is connecting to; nil for a connection that came in.
     let target: (peer: Int, stream: Int)?
@@ -257,8 +264,9 @@ final class Greeting {
     var deadline: UInt64
     /// What has come of the bytes that the handshake wants; at most that many.
     var bytes: [UInt8] = []
-    /// This end's address, once connected.
+    /// This end's address, once connected, where the system tells it.
     var local: SocketAddress?
+    var isConnected = false
     /// Who it has proven to be, for one that came in.
     var proven: (rank: Int, stream: Int)?
 
