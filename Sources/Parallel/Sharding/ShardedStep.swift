@@ -38,9 +38,9 @@ public final class ShardedStep {
                 state.weightSlots.map { SharedWeights(state, slots: $0, communicator: communicator, groups: groups) }
             }
         }
-        // Keys and values go while queries meet others.
-        let isRing = recipe.contextDegree > 1 && recipe.contextMethod == .ring
-        movesAlways = isRing || ranks > 1 && recipe.plansSequences || weights != nil || gradients.movesEarly
+        // Tokens of shared sequences, weights or gradients go while something else is computed.
+        let shares = recipe.contextDegree > 1 || ranks > 1 && recipe.plansSequences
+        movesAlways = shares || weights != nil || gradients.movesEarly
         update = try ShardUpdate(state, recipe: recipe, pool: pool, communicator: communicator, groups: groups)
     }
 
@@ -65,17 +65,6 @@ public final class ShardedStep {
     /// Whether every micro-batch of a rank exchanges something with every other rank's of the same number, so that all
     /// must have equally many.
     public var exchangesEach: Bool { weights != nil || gradients.movesEarly }
-
-    /// A last micro-batch `index` without tokens: sums go off with it and not under a backward before, of which ranks
-    /// may have different numbers.
-    public func passEmpty(_ index: Int) {
-        _ = beginBackward(index, of: index + 1)
-        for block in state.table.blocks.indices.reversed() {
-            gradients.begin(block)
-            gradients.ready(block)
-        }
-        endBackward(index, of: index + 1)
-    }
 
     /// Returns when the gradient is summed over all ranks.
     public func finish() throws(CollectiveFault) {
