@@ -52,8 +52,8 @@ import Trainer
     /// Groups of any ranks, as each step's plan says: the losses are one rank's all the same, for ranks that share
     /// everything, something or nothing, and also where rows are longer than a rank holds. Slow ranks share
     /// nearly all, fast ones what they must. At every stage of ZeRO: from 2 on ranks meet in each round of tasks.
-    @Test(arguments: ["0.5", "50"], ["0", "1", "2", "3"]) func plannedStepsAreThoseOfOneRank(gflops: String, stage: String)
-        throws {
+    @Test(arguments: ["0.5", "50"], ["0", "1", "2", "3"])
+    func plannedStepsAreThoseOfOneRank(gflops: String, stage: String) throws {
         let sandbox = try Sandbox()
         let flags = ["--data.paths", sandbox.documents, "--training.seq_len", "120", "--parallelism.zero", stage,
                      "--planner.gflops", gflops]
