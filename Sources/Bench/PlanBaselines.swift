@@ -39,6 +39,15 @@ struct PlanBaselines {
         })
     }
 
+    /// Everything on rank 0, packed best-fit decreasing; nil where a sequence does not fit.
+    func alone() -> StepPlan? {
+        guard (problem.lengths.max() ?? 0) <= problem.tokenCap else { return nil }
+        let packed = staticBestFit(degree: 1)
+        return StepPlan(rankCount: problem.rates.count, tasks: packed.tasks.map { own in
+            PlannerTask(sequences: own.sequences, ranks: [0], mode: .local)
+        })
+    }
+
     /// One degree for all, as the planner balances it.
     func balanced(degree: Int) -> StepPlan? {
         guard let same = try? PlanProblem(lengths: problem.lengths, rates: problem.rates, tokenCap: problem.tokenCap,
@@ -62,19 +71,29 @@ struct PlanBaselines {
 struct FlexSP {
     let problem: PlanProblem
 
+    /// A step in lock-step: its seconds, and its tasks with the micro-batch of each.
+    struct Step {
+        var seconds = 0.0
+        var tasks: [PlannerTask] = []
+        var microBatches: [Int] = []
+    }
+
     /// Seconds of the step, in lock-step; nil: no number of micro-batches has room.
-    func seconds() -> Double? {
+    func seconds() -> Double? { step()?.seconds }
+
+    func step() -> Step? {
         let order = problem.lengths.indices.sorted { (problem.lengths[$1], $0) < (problem.lengths[$0], $1) }
         let layouts = Self.layouts(problem.rates.count)
         let least = (problem.lengths.reduce(0, +) - 1) / (problem.tokenCap * problem.rates.count) + 1
-        var best: Double?, tried = 0, count = least
+        var best: Step?, tried = 0, count = least
         // Packing may need more than the tokens say.
         while tried < 4, count <= order.count {
             let micro = chunks(order, count: count).map { chunk in
-                layouts.compactMap { seconds(chunk, $0) }.min()
+                layouts.compactMap { assigned(chunk, $0) }.min { $0.seconds < $1.seconds }
             }
             if !micro.contains(where: { $0 == nil }) {
-                best = min(best ?? .infinity, micro.reduce(0) { $0 + ($1 ?? 0) })
+                let step = joined(micro.compactMap { $0 })
+                if step.seconds < best?.seconds ?? .infinity { best = step }
                 tried += 1
             } else if best != nil {
                 tried += 1
@@ -82,6 +101,26 @@ struct FlexSP {
             count += 1
         }
         return best
+    }
+
+    /// Micro-batches one after the other; their groups have neighbouring ranks, wider ones first.
+    private func joined(_ micro: [Assigned]) -> Step {
+        var step = Step()
+        for (number, one) in micro.enumerated() {
+            step.seconds += one.seconds
+            var rank = 0
+            for (degree, sequences) in zip(one.layout, one.sequences) {
+                let ranks = Array(rank..<rank + degree), tokens = sequences.reduce(0) { $0 + problem.lengths[$1] }
+                rank += degree
+                guard !sequences.isEmpty else { continue }
+                let ways = self.ways[degree] ?? []
+                let mode = ways.min { $0.curve($0.bytesPerToken * Double(tokens))
+                    < $1.curve($1.bytesPerToken * Double(tokens)) }?.mode ?? .local
+                step.tasks.append(PlannerTask(sequences: sequences.sorted(), ranks: ranks, mode: mode))
+                step.microBatches.append(number)
+            }
+        }
+        return step
     }
 
     /// Multisets of powers of two with this sum, each descending.
@@ -117,10 +156,17 @@ struct FlexSP {
         return cut(high)
     }
 
-    /// Of a micro-batch on groups of these degrees, one task each; nil where a group has no room.
-    private func seconds(_ chunk: [Int], _ layout: [Int]) -> Double? {
+    private struct Assigned {
+        let seconds: Double
+        let layout: [Int]
+        let sequences: [[Int]]
+    }
+
+    /// A micro-batch on groups of these degrees, one task each; nil where a group has no room.
+    private func assigned(_ chunk: [Int], _ layout: [Int]) -> Assigned? {
         guard layout.allSatisfy({ $0 == 1 || !(ways[$0] ?? []).isEmpty }) else { return nil }
         var tokens = [Int](repeating: 0, count: layout.count), work = [Double](repeating: 0, count: layout.count)
+        var sequences = [[Int]](repeating: [], count: layout.count)
         for sequence in chunk {
             let length = problem.lengths[sequence], own = compute[sequence]
             var best = (end: Double.infinity, group: -1)
@@ -131,8 +177,10 @@ struct FlexSP {
             guard best.group >= 0 else { return nil }
             tokens[best.group] += length
             work[best.group] += own
+            sequences[best.group].append(sequence)
         }
-        return layout.indices.map { tokens[$0] == 0 ? 0 : self.seconds(tokens[$0], work[$0], layout[$0]) }.max()
+        let seconds = layout.indices.map { tokens[$0] == 0 ? 0 : self.seconds(tokens[$0], work[$0], layout[$0]) }.max()
+        return Assigned(seconds: seconds ?? 0, layout: layout, sequences: sequences)
     }
 
     private func seconds(_ tokens: Int, _ work: Double, _ degree: Int) -> Double {

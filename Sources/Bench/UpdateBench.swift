@@ -89,7 +89,7 @@ public struct UpdateBench {
 
     /// What a backward leaves to do when its last block is ready. The gradient is whatever the last round left.
     private func reduce(_ step: ShardedStep) throws {
-        step.beginForward(0, of: 1, tokens: nil, uses: [])
+        step.beginForward(0, of: 1, tokens: .unknown, uses: [])
         _ = step.beginBackward(0, of: 1)
         for block in step.state.table.blocks.indices.reversed() {
             step.gradients.begin(block)

@@ -7,6 +7,9 @@ public struct CommunicationStatistics: Sendable, Equatable {
     public var bytesReceived: Int
     /// The part of them that arrived while the caller was waiting for a ticket.
     public var bytesReceivedInWaits: Int
+    /// The same of all-to-alls alone, which tokens and keys of shared sequences travel by.
+    public var exchangedBytes: Int
+    public var exchangedInWaits: Int
     /// Time the caller spent waiting for tickets.
     public var waitSeconds: Double
 
@@ -15,12 +18,19 @@ public struct CommunicationStatistics: Sendable, Equatable {
         bytesReceived == 0 ? 0 : 1 - Double(bytesReceivedInWaits) / Double(bytesReceived)
     }
 
+    /// The share of what all-to-alls received that arrived while the caller did something else; 1 without any.
+    public var hiddenExchangeShare: Double {
+        exchangedBytes == 0 ? 1 : 1 - Double(exchangedInWaits) / Double(exchangedBytes)
+    }
+
     /// What was added since `earlier`.
     public func since(_ earlier: CommunicationStatistics) -> CommunicationStatistics {
         CommunicationStatistics(
             operations: operations - earlier.operations, bytesSent: bytesSent - earlier.bytesSent,
             bytesReceived: bytesReceived - earlier.bytesReceived,
             bytesReceivedInWaits: bytesReceivedInWaits - earlier.bytesReceivedInWaits,
+            exchangedBytes: exchangedBytes - earlier.exchangedBytes,
+            exchangedInWaits: exchangedInWaits - earlier.exchangedInWaits,
             waitSeconds: waitSeconds - earlier.waitSeconds)
     }
 }

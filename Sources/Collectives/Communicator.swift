@@ -21,6 +21,7 @@ import Wire
     private var pairs: [UInt32: GroupIdentity] = [:]
     private var waitNanoseconds: UInt64 = 0
     private var bytesReceivedInWaits = 0
+    private var bytesExchangedInWaits = 0
     /// Set while nothing is in flight. Nil costs a branch for each collective.
     public var observer: (any CollectiveObserver)? {
         didSet { driver.withExecutor { $0.observer = observer } }
@@ -136,8 +137,11 @@ import Wire
             observer?.waited(for: operation.program.request, from: begin, to: end)
         }
         try driver.withExecutor { executor throws(CollectiveFault) in
-            let before = executor.bytesReceived
-            defer { bytesReceivedInWaits += executor.bytesReceived - before }
+            let before = (executor.bytesReceived, executor.bytesExchanged)
+            defer {
+                bytesReceivedInWaits += executor.bytesReceived - before.0
+                bytesExchangedInWaits += executor.bytesExchanged - before.1
+            }
             while !operation.isDone {
                 if let fault = executor.fault { throw fault }
                 executor.pass(until: executor.deadline(since: begin))
@@ -193,6 +197,7 @@ import Wire
             CommunicationStatistics(
                 operations: executor.operationsFinished, bytesSent: executor.bytesSent,
                 bytesReceived: executor.bytesReceived, bytesReceivedInWaits: bytesReceivedInWaits,
+                exchangedBytes: executor.bytesExchanged, exchangedInWaits: bytesExchangedInWaits,
                 waitSeconds: Double(waitNanoseconds) * 1e-9)
         }
     }

@@ -45,6 +45,8 @@ import Wire
     var excusedAt: UInt64 = 0
     package private(set) var bytesSent = 0
     package private(set) var bytesReceived = 0
+    /// Of all-to-alls alone.
+    private(set) var bytesExchanged = 0
     package private(set) var operationsFinished = 0
 
     package init(link: any Link, options: CommunicatorOptions) {
@@ -162,6 +164,7 @@ import Wire
     private func received(_ message: Int, of operation: Operation) {
         let place = operation.program.messages[message]
         bytesReceived += place.wireLength
+        if operation.program.request.kind == .allToAll { bytesExchanged += place.wireLength }
         guard isStaged(place, of: operation) else { return finish(message, of: operation) }
         operation.states[message] = .arrived
         if operation.blockers[message] == 0 { absorb(message, of: operation) }

@@ -1,18 +1,68 @@
+import Recipe
 import Tensor
 
 /// Who computes attention over the tokens of a micro-batch: this rank alone, or several that share sequences. Called
 /// once a layer, so an existential costs nothing that could be measured.
+///
+/// A strategy that exchanges something has it under way while the layer multiplies: it is told of rows as they are
+/// made, part by part, and says when rows have come. Who exchanges nothing needs `forward` and `backward` alone.
 public protocol AttentionStrategy: AnyObject {
     /// Floats that a layer's forward leaves for its backward besides what both are given.
     var keptFloats: Int { get }
 
-    /// out: [T, H * headDim], overwritten. logSum: [H, T], for the backward, and `kept`, of `keptFloats` floats: left
-    /// as the strategy likes. qkv: [T, C] in `AttentionShape`'s layout, rotated.
+    /// In how many parts (`rowPart`) the rows of this micro-batch are made and wanted.
+    var parts: Int { get }
+
+    /// Part `part` of `qkv` is made, and the parts before it: what `forward` is going to be given.
+    func made(_ part: Int, qkv: Matrix, kept: Row)
+
+    /// out: [T, H * headDim], overwritten; it is there when `arrived` has been asked for all parts. logSum: [H, T], for
+    /// the backward, and `kept`, of `keptFloats` floats: left as the strategy likes. qkv: [T, C] in `AttentionShape`'s
+    /// layout, rotated.
     func forward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape, segments: Segments)
 
-    /// dQKV: [T, C], overwritten. The rest as the forward had and left them.
+    /// Returns when part `part` of `out` is there. Asked for in ascending order.
+    func arrived(_ part: Int, out: Matrix)
+
+    /// Part `part` of `dOut` is made, and the parts before it: what `backward` is going to be given.
+    func made(_ part: Int, dOut: Matrix)
+
+    /// dQKV: [T, C], overwritten; it is there after `finish`. The rest as the forward had and left them.
     func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix,
                   shape: AttentionShape, segments: Segments)
+
+    /// Returns when `dQKV` is there.
+    func finish(_ dQKV: Matrix)
+}
+
+extension AttentionStrategy {
+    public var parts: Int { 1 }
+    public func made(_ part: Int, qkv: Matrix, kept: Row) {}
+    public func arrived(_ part: Int, out: Matrix) {}
+    public func made(_ part: Int, dOut: Matrix) {}
+    public func finish(_ dQKV: Matrix) {}
+
+    /// A forward with nothing to do meanwhile.
+    package func wholeForward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape,
+                              segments: Segments) {
+        for part in 0..<parts { made(part, qkv: qkv, kept: kept) }
+        forward(out, logSum: logSum, kept: kept, qkv: qkv, shape: shape, segments: segments)
+        for part in 0..<parts { arrived(part, out: out) }
+    }
+
+    /// The same of a backward.
+    package func wholeBackward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix,
+                               shape: AttentionShape, segments: Segments) {
+        for part in 0..<parts { made(part, dOut: dOut) }
+        backward(dQKV, dOut: dOut, out: out, logSum: logSum, kept: kept, qkv: qkv, shape: shape, segments: segments)
+        finish(dQKV)
+    }
+}
+
+/// Rows of part `part` of `parts`: whole tiles.
+public func rowPart(_ part: Int, of parts: Int, rows: Int) -> Range<Int> {
+    let tiles = Tiles(tokens: rows).part(part, of: parts), size = ActivationSlots.tileRows
+    return min(rows, tiles.lowerBound * size)..<min(rows, tiles.upperBound * size)
 }
 
 /// Whoever reduces gradients over ranks, or nobody. Blocks are those of `ParameterTable`.

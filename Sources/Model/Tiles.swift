@@ -12,6 +12,9 @@ struct Tiles: Sendable {
         let start = tile * ActivationSlots.tileRows
         return (start, min(ActivationSlots.tileRows, tokens - start))
     }
+
+    /// Tiles of part `part` of `parts`.
+    func part(_ part: Int, of parts: Int) -> Range<Int> { (count * part / parts)..<(count * (part + 1) / parts) }
 }
 
 /// gain += the tiles' shares, in ascending order.

@@ -11,10 +11,24 @@ public struct HeadShares: Sendable, Equatable {
 
         /// Heads of its columns: queries, keys, values.
         public var columns: Int { queries.count + 2 * keys.count }
+
+        /// Cut between two key/value heads, if it has two.
+        var halves: [Run] {
+            guard keys.count > 1 else { return [self] }
+            let middle = keys.count / 2, each = queries.count / keys.count
+            let key = keys.lowerBound + middle, query = queries.lowerBound + middle * each
+            return [Run(queries: queries.lowerBound..<query, keys: keys.lowerBound..<key),
+                    Run(queries: query..<queries.upperBound, keys: key..<keys.upperBound)]
+        }
     }
 
     /// Of each rank, in ascending order; none for a rank that gets no head.
     public let runs: [[Run]]
+
+    /// The same heads of each rank in the order in which they are exchanged and computed: those of one chunk go while
+    /// another's are worked on. All ranks have as many chunks, two where some rank has two key/value heads; heads that
+    /// share one stay together.
+    public let chunks: [[[Run]]]
 
     public init(heads: Int, keyHeads: Int, degree: Int) {
         precondition(heads % keyHeads == 0 && degree > 0, "key heads divide heads")
@@ -35,7 +49,14 @@ public struct HeadShares: Sendable, Equatable {
             }
             return runs
         }
+        let pieces = runs.map { $0.flatMap(\.halves) }
+        let count = pieces.contains { $0.count > 1 } ? 2 : 1
+        chunks = pieces.map { pieces in
+            (0..<count).map { Array(pieces[(pieces.count * $0 / count)..<(pieces.count * ($0 + 1) / count)]) }
+        }
     }
+
+    public var chunkCount: Int { chunks.first?.count ?? 1 }
 
     public var degree: Int { runs.count }
 
@@ -43,6 +64,10 @@ public struct HeadShares: Sendable, Equatable {
     public func queries(of rank: Int) -> Int { runs[rank].reduce(0) { $0 + $1.queries.count } }
     /// Heads that a rank is sent, queries, keys and values together.
     public func columns(of rank: Int) -> Int { runs[rank].reduce(0) { $0 + $1.columns } }
+
+    /// The same of one of its chunks.
+    public func queries(of rank: Int, chunk: Int) -> Int { chunks[rank][chunk].reduce(0) { $0 + $1.queries.count } }
+    public func columns(of rank: Int, chunk: Int) -> Int { chunks[rank][chunk].reduce(0) { $0 + $1.columns } }
 
     /// Where the heads of a rank begin among those of all ranks, one after the other.
     public func firstColumn(of rank: Int) -> Int { (0..<rank).reduce(0) { $0 + columns(of: $1) } }

@@ -23,9 +23,16 @@ public struct SequenceMemory: Sendable, Equatable {
             let columns = (0..<degree).map { shares.columns(of: $0) }.max() ?? 0
             let queries = (0..<degree).map { shares.queries(of: $0) }.max() ?? 0
             longest = min(sequence, tokens)
-            kept = padded(tokens * columns * head) + padded(tokens * queries * head) + padded(tokens * queries)
-            // Own tokens with all ranks' heads; all tokens with own heads: the gradient of qkv, and of the output.
-            buffers = [local * shares.allColumns * head, tokens * columns * head, tokens * queries * head]
+            kept = (0..<degree).map { rank in
+                (0..<shares.chunkCount).reduce(0) { floats, chunk in
+                    let (all, own) = (shares.columns(of: rank, chunk: chunk), shares.queries(of: rank, chunk: chunk))
+                    return floats + padded(tokens * all * head) + padded(tokens * own * head) + padded(tokens * own)
+                }
+            }.max() ?? 0
+            // Own tokens with all ranks' heads, qkv and outputs; all tokens with own heads: gradients of qkv, and of
+            // the output.
+            buffers = [local * shares.allColumns * head, local * shape.heads * head, tokens * columns * head,
+                       tokens * queries * head]
         } else {
             longest = min(sequence, local)
             kept = 0
@@ -58,7 +65,7 @@ public struct SequenceMemory: Sendable, Equatable {
         (self.kept, self.longest, self.buffers) = (kept, longest, buffers)
     }
 
-    public static let ulyssesBuffers = 3
+    public static let ulyssesBuffers = 4
     static let ringBuffers = 7
 
     /// Whether each of `degree` ranks gets as many heads, and no key/value head goes to more of them than it must.
@@ -174,10 +181,6 @@ extension Recipe {
         if training.reproducible {
             throw BadInput("training.reproducible adds gradients up row by row, and with \(key) ranks share rows; take "
                 + "one of them")
-        }
-        if try shardCounts(worldSize: worldSize).gradients > 1 {
-            throw BadInput("\(key) gives ranks different numbers of tasks, and ranks that share gradients or "
-                + "parameters meet in every task; set parallelism.zero to 0 or 1")
         }
         let held = plannedCap * worldSize
         if training.sequenceLength > held {

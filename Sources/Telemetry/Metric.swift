@@ -33,6 +33,8 @@ extension StepReport {
         if let bucketLength { found.append(Metric("data/bucket_len", count: bucketLength)) }
         if let length { found.append(Metric("data/length", count: length)) }
         if let contextDegree { found.append(Metric("parallel/cp_degree", contextDegree)) }
+        if let sequenceBytes { found.append(Metric("parallel/cp_bytes", count: sequenceBytes)) }
+        if let hiddenSequenceShare { found.append(Metric("parallel/cp_hidden(%)", 100 * hiddenSequenceShare)) }
         if let plannedSeconds { found.append(Metric("planner/planned(s)", plannedSeconds)) }
         found.append(Metric("n_tokens_seen", count: tokens))
         found += (precision?.entries ?? []).map { Metric($0.tag, $0.value) }

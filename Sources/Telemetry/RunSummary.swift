@@ -36,11 +36,14 @@ public struct RunSummary: Sendable {
         public var sent: Int
         public var planned: Int
         public var hidden: Double
+        /// Of what came of shared sequences alone: bytes, and their share; nil where none are shared.
+        public var sequences: (bytes: Int, hidden: Double)?
 
-        public init(sent: Int, planned: Int, hidden: Double) {
+        public init(sent: Int, planned: Int, hidden: Double, sequences: (bytes: Int, hidden: Double)? = nil) {
             self.sent = sent
             self.planned = planned
             self.hidden = hidden
+            self.sequences = sequences
         }
     }
 
@@ -89,6 +92,10 @@ public struct RunSummary: Sendable {
             rows.append(("network", "\(Units.bytes(network.sent)) sent a step, planned "
                 + "\(Units.bytes(network.planned)); "
                 + "\(Units.fixed(network.hidden * 100, 0)) % came under computation"))
+        }
+        if let sequences = network?.sequences {
+            rows.append(("sequences", "\(Units.bytes(sequences.bytes)) received a step for shared ones; "
+                + "\(Units.fixed(sequences.hidden * 100, 0)) % came under computation"))
         }
         rows.append(("checkpoint", checkpoint ?? "none was written"))
         let table = rows.map { name, value in

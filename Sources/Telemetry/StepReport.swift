@@ -46,6 +46,10 @@ public struct StepReport: Equatable, Sendable {
     public var contextDegree: Double?
     /// What the step's plan reckoned with; nil where there was none.
     public var plannedSeconds: Double?
+    /// Bytes of shared sequences that this rank received, and the share of them that came while it computed; nil where
+    /// no sequence is shared.
+    public var sequenceBytes: Int?
+    public var hiddenSequenceShare: Double?
 
     public init(step: Int, totalSteps: Int, loss: Double, bitsPerByte: Double? = nil, gradientNorm: Double,
                 learningRate: Double, tokensPerSecond: Double, gflops: Double, mfu: Double? = nil,

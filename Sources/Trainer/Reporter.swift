@@ -39,6 +39,8 @@ struct Reporter {
     private let started = MonotonicClock.seconds()
     private var trained = 0
     private var (sent, hidden, steps) = (0, 0.0, 0)
+    /// Of shared sequences: bytes that came, and those of them that came under computation.
+    private var (exchanged, exchangedHidden) = (0, 0.0)
     private var tracedSteps: StepTrace.Result?
     /// Seconds a step, averaged over about the last ten, for the time that is left.
     private var pace: Double?
@@ -106,6 +108,8 @@ struct Reporter {
                        validation: ValidationReport?) {
         trained += result.tokens
         (sent, hidden, steps) = (sent + result.sentBytes, hidden + result.hiddenShare, steps + 1)
+        exchanged += result.sequenceBytes
+        exchangedHidden += result.hiddenSequenceShare * Double(result.sequenceBytes)
         pace = pace.map { $0 + (seconds - $0) * 0.1 } ?? seconds
         let rate = Double(result.tokens) / seconds
         let gflops = rate * table.flopsPerToken(context: result.context) / 1e9
@@ -119,6 +123,9 @@ struct Reporter {
             hiddenShare: setting.ranks > 1 ? result.hiddenShare : nil)
         (report.bucketLength, report.length, report.lossRatio) = (result.bucketLength, result.length, lossRatio)
         (report.contextDegree, report.plannedSeconds) = (result.contextDegree, result.plannedSeconds)
+        if result.sequenceBytes > 0 {
+            (report.sequenceBytes, report.hiddenSequenceShare) = (result.sequenceBytes, result.hiddenSequenceShare)
+        }
         report.varianceNorm = result.varianceRoots?.sum
         report.varianceMax = result.varianceRoots.map { Double($0.max) }
         report.precision = result.health?.report
@@ -181,7 +188,9 @@ struct Reporter {
         summary.memory = RunSummary.Memory(peak: Machine.peakResidentBytes, planned: setting.plannedBytes)
         if setting.ranks > 1, steps > 0 {
             summary.network = RunSummary.Network(sent: sent / steps, planned: setting.plannedSent,
-                                                 hidden: hidden / Double(steps))
+                                                 hidden: hidden / Double(steps),
+                                                 sequences: exchanged == 0 ? nil
+                                                     : (exchanged / steps, exchangedHidden / Double(exchanged)))
         }
         let text = summary.text(seconds: MonotonicClock.seconds() - started, tokens: trained)
         queue.write("\n" + text + "\n" + traceText)

@@ -30,15 +30,7 @@ package struct StepPlanner {
         let problem = try PlanProblem(lengths: documents.map(\.count), rates: RankRates(equal: ranks), tokenCap: cap,
                                       cost: cost)
         let result = planner.plan(problem)
-        let tasks = result.plan.tasks.map { task in
-            // In the rows' order, so that a task has the same documents in the same places however it was found.
-            let own = task.sequences.sorted().map { documents[$0] }
-            let isTiny = own.reduce(0) { $0 + $1.count } < task.degree
-            // Every rank has a token at least.
-            return SequenceTask(documents: own, ranks: isTiny ? [task.ranks[0]] : task.ranks,
-                                method: task.mode == .ulysses && !isTiny ? .ulysses : .ring)
-        }
-        return PlannedStep(tasks: tasks, seconds: result.times.makespan)
+        return PlannedStep(result.plan, documents: documents, seconds: result.times.makespan)
     }
 }
 
@@ -47,6 +39,20 @@ package struct PlannedStep: Sendable {
     package let tasks: [SequenceTask]
     /// What it should take, at the rates that the plan reckons with.
     package let seconds: Double
+    /// The micro-batch of each task, where ranks meet between micro-batches; empty: they meet in tasks alone.
+    package let microBatches: [Int]
+
+    package init(_ plan: StepPlan, documents: [Range<Int>], seconds: Double, microBatches: [Int] = []) {
+        tasks = plan.tasks.map { task in
+            // In the rows' order, so that a task has the same documents in the same places however it was found.
+            let own = task.sequences.sorted().map { documents[$0] }
+            let isTiny = own.reduce(0) { $0 + $1.count } < task.degree
+            // Every rank has a token at least.
+            return SequenceTask(documents: own, ranks: isTiny ? [task.ranks[0]] : task.ranks,
+                                method: task.mode == .ulysses && !isTiny ? .ulysses : .ring)
+        }
+        (self.seconds, self.microBatches) = (seconds, microBatches)
+    }
 
     /// Ranks that share a token's document, in the mean.
     package var degree: Double {

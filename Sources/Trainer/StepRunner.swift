@@ -36,6 +36,9 @@ public struct StepResult: Sendable, Equatable {
     public var sentBytes: Int
     /// The share of this rank's received bytes that came while it computed.
     public var hiddenShare: Double
+    /// Bytes of shared sequences that this rank received, and the share of them that came while it computed.
+    public var sequenceBytes: Int
+    public var hiddenSequenceShare: Double
     /// What quantising did to this rank's first micro-batch, in steps that look (`metrics.precision_freq`).
     public var health: PrecisionHealth?
 }
@@ -50,12 +53,20 @@ public final class StepRunner {
     public let pool: Pool
     public let world: World
     private let corpus: Corpus
-    private let sharded: ShardedStep
-    private let sequences: SequenceParallel?
+    let sharded: ShardedStep
+    let sequences: SequenceParallel?
     private let batches: [Batch]
     /// Where the step's documents are planned.
     private let planner: StepPlanner?
-    private var plan: PlannedStep?
+    private(set) var plan: PlannedStep?
+    /// Plans in the planner's place, of documents that begin at these tokens: for benches of other layouts.
+    package var layout: ((ArraySlice<Int32>) throws -> PlannedStep)?
+    /// Seconds from the begin of the last step's first task to the end of this rank's last one.
+    package private(set) var taskSeconds = 0.0
+    /// Tokens of the documents of the last plan.
+    package var plannedLengths: [Int] { plan?.tasks.flatMap { $0.documents.map(\.count) } ?? [] }
+    /// How often ranks have met within this step (`PlannedStep.microBatches`).
+    var meetings = 0
     /// Of each micro-batch, where ranks share sequences.
     private var parts: [SequencePart] = []
     /// Where each micro-batch's first token lies among the step's.
@@ -141,16 +152,22 @@ public final class StepRunner {
         }
         model.quantisation?.begin(step: step)
         var health: PrecisionHealth?
-        // Of planned tasks ranks have different numbers: their gradients travel behind all of them.
-        let all = planner == nil ? rounds(task, count) : count + 1
-        for index in 0..<count {
-            if index == 0, let quantisation = model.quantisation, isLookedAt(step) {
-                (losses[0], health) = quantisation.examine { gradient(0, of: all, targets: targets) }
-            } else {
-                losses[index] = gradient(index, of: all, targets: targets)
+        let turns = turns(rows: task.rows.rows.count, size: planner == nil ? share(of: task).size : 1, own: count)
+        let begin = MonotonicClock.seconds()
+        meetings = 0
+        for (number, part) in turns.enumerated() {
+            try meet(before: part)
+            guard let part else {
+                pass(number, of: turns.count)
+                continue
             }
+            if part == 0, let quantisation = model.quantisation, isLookedAt(step) {
+                (losses[0], health) = quantisation.examine { gradient(0, number, of: turns.count, targets: targets) }
+            } else {
+                losses[part] = gradient(part, number, of: turns.count, targets: targets)
+            }
+            taskSeconds = MonotonicClock.seconds() - begin
         }
-        if planner != nil { sharded.passEmpty(count) } else { for index in count..<all { pass(index, of: all) } }
         try phase("reduce") {
             try sequences?.attention.check()
             try sharded.finish()
@@ -168,17 +185,19 @@ public final class StepRunner {
                           contextDegree: plan?.degree ?? sequences.map { _ in Double(recipe.contextDegree) },
                           plannedSeconds: plan?.seconds, stops: agreed.stops,
                           waitSeconds: traffic?.waitSeconds ?? 0, sentBytes: traffic?.bytesSent ?? 0,
-                          hiddenShare: traffic?.hiddenShare ?? 0, health: health)
+                          hiddenShare: traffic?.hiddenShare ?? 0, sequenceBytes: traffic?.exchangedBytes ?? 0,
+                          hiddenSequenceShare: traffic?.hiddenExchangeShare ?? 1, health: health)
     }
 
     private func isLookedAt(_ step: Int) -> Bool {
         recipe.metrics.precisionInterval > 0 && (step + 1) % recipe.metrics.precisionInterval == 0
     }
 
-    /// Forward and backward of micro-batch `index` of `count`. Returns its loss, summed over its targets.
-    private func gradient(_ index: Int, of count: Int, targets: Double) -> Double {
-        withMicroBatch(index) { task in
-            sharded.beginForward(index, of: count, tokens: task.inputs, uses: model.uses(backward: true))
+    /// Forward and backward of micro-batch `part`, which is turn `index` of `count`. Returns its loss, summed over its
+    /// targets.
+    private func gradient(_ part: Int, _ index: Int, of count: Int, targets: Double) -> Double {
+        withMicroBatch(part) { task in
+            sharded.beginForward(index, of: count, tokens: .these(task.inputs), uses: model.uses(backward: true))
             phase("forward") { model.forward(task, weights: state.weights) }
             let gradients = phase("clear") { sharded.beginBackward(index, of: count) }
             let loss = phase("backward") {
@@ -192,22 +211,31 @@ public final class StepRunner {
 
     /// A micro-batch of no rows, for ranks that have fewer than others.
     private func pass(_ index: Int, of count: Int) {
-        sharded.beginForward(index, of: count, tokens: nil, uses: model.uses(backward: true))
+        sharded.beginForward(index, of: count, tokens: .none, uses: model.uses(backward: true))
         _ = sharded.beginBackward(index, of: count)
         model.pass(into: sharded.gradients)
         sharded.endBackward(index, of: count)
     }
 
-    /// The micro-batches that ranks count in a step, of which this one has `own`: where each exchanges something, those
-    /// of the rank with most rows.
-    private func rounds(_ task: StepTask, _ own: Int) -> Int {
-        guard sharded.exchangesEach else { return own }
-        return rounds(rows: task.rows.rows.count, size: share(of: task).size)
-    }
-
-    private func rounds(rows: Int, size: Int) -> Int {
-        let groups = recipe.groups(worldSize: world.size)
-        return ((rows + groups - 1) / groups + size - 1) / size
+    /// What this rank does in a step one after the other: its `own` micro-batches, and between or behind them turns
+    /// without one (nil), in which it only takes part in what others' exchange. `rows`, `size`: of the step, and of a
+    /// micro-batch, where nothing is planned.
+    private func turns(rows: Int, size: Int, own: Int) -> [Int?] {
+        var turns: [Int?] = Array(0..<own)
+        if let plan {
+            let rounds = StepRounds(plan.tasks, rank: world.rank)
+            if sharded.exchangesEach {
+                turns = Array(repeating: nil, count: rounds.count)
+                for (part, round) in rounds.own.enumerated() { turns[round] = part }
+            } else if !rounds.lastIsFinal || !plan.microBatches.isEmpty {
+                turns.append(nil)
+            }
+        } else if sharded.exchangesEach {
+            // As many as the rank with most rows has.
+            let groups = recipe.groups(worldSize: world.size), most = ((rows + groups - 1) / groups + size - 1) / size
+            turns += Array(repeating: nil, count: max(0, most - own))
+        }
+        return turns
     }
 
     private func update(_ agreed: ShardUpdate.Agreement) throws -> VarianceRoots? {
@@ -262,7 +290,8 @@ public final class StepRunner {
 
     private func planTasks(_ batch: Batch) throws {
         guard let planner, let sequences else { preconditionFailure("nothing is planned") }
-        let plan = try planner.plan(starts: batch.documentStarts[..<batch.documentStartCount])
+        let starts = batch.documentStarts[..<batch.documentStartCount]
+        let plan = try layout?(starts) ?? planner.plan(starts: starts)
         // Ranks that went on with different plans would wait for each other until a deadline.
         try world.requireEqual(plan.fingerprint, "the plan of a step's documents")
         self.plan = plan
@@ -282,7 +311,8 @@ public final class StepRunner {
     private func withMicroBatch<Result>(_ index: Int, _ body: (MicroBatch) throws -> Result) rethrows -> Result {
         guard let sequences else { return try batches[index].withMicroBatch(firstToken: firstTokens[index], body) }
         sequences.begin(parts[index])
-        return try parts[index].withMicroBatch(firstToken: index < firstTokens.count ? firstTokens[index] : 0, body)
+        let first = planner == nil ? firstTokens[index] : parts[index].firstToken
+        return try parts[index].withMicroBatch(firstToken: first, body)
     }
 
     /// This rank's rows, and how many of them make a micro-batch. With `training.reproducible` all rows of the step are
@@ -307,29 +337,6 @@ public final class StepRunner {
         return agreed
     }
 
-    /// Checks that all ranks hold the same weights and moments, bit for bit: a checkpoint has each tensor from one of
-    /// them.
-    public func requireEqualState(step: Int) throws {
-        guard world.size > 1 else { return }
-        let counts = state.plan.counts
-        func require(_ shard: Shard, sharers: Int, _ index: Int, _ name: String) throws {
-            guard sharers < world.size else { return }
-            let hash = unsafe hash64(of: UnsafeRawBufferPointer(shard.row.bytes))
-            try sharded.requireEqual(hash, among: sharers, index: index, "\(name) after step \(step)")
-        }
-        try require(state.weightShard, sharers: counts.parameters, state.plan.parameterShare(of: world.rank),
-                    "parameters")
-        for moment in state.moments {
-            try require(moment.shard, sharers: counts.optimizer, state.plan.optimizerShare(of: world.rank),
-                        "optimizer state (\(moment.prefix.dropLast()))")
-        }
-        if let quantisation = model.quantisation, quantisation.stateShape != nil {
-            quantisation.writeState()
-            let hash = unsafe hash64(of: UnsafeRawBufferPointer(quantisation.state.bytes))
-            try world.requireEqual(hash, "delayed scales after step \(step)")
-        }
-    }
-
     /// Loss over `rows` held-out rows, spread evenly over all of them, each rank its share: summed nats and the number
     /// of targets.
     public func validate(rows: Int) throws -> (nats: Double, targets: Int) {
@@ -346,16 +353,21 @@ public final class StepRunner {
             } else {
                 targets += self.share(batch, 0)
             }
-            for index in 0..<(isPlanned ? parts.count : 1) { nats += try forwardOnly(index) }
+            for index in turns(rows: 0, size: 1, own: isPlanned ? parts.count : 1) {
+                if let index { nats += try forwardOnly(index) } else { try passForward() }
+            }
         }
         if !isPlanned, sharded.exchangesEach {
-            for _ in ((share.count + size - 1) / size)..<rounds(rows: rows, size: size) {
-                try sharded.forwardOnly(uses: model.uses(backward: false)) { model.pass() }
-            }
+            let count = (share.count + size - 1) / size
+            for _ in turns(rows: rows, size: size, own: count).dropFirst(count) { try passForward() }
         }
         try sequences?.attention.check()
         let (allNats, allTargets) = try world.sum(nats, Double(targets))
         return (allNats, Int(allTargets))
+    }
+
+    private func passForward() throws {
+        try sharded.forwardOnly(uses: model.uses(backward: false)) { model.pass() }
     }
 
     /// The loss of micro-batch `index`, summed over its targets.
@@ -364,20 +376,6 @@ public final class StepRunner {
             try sharded.forwardOnly(uses: model.uses(backward: false)) {
                 model.forward(task, weights: state.weights)
                 return model.loss(task, weights: state.weights)
-            }
-        }
-    }
-}
-
-extension Batch {
-    /// The batch as the model takes it. The views into its arrays are good for the time of `body`.
-    func withMicroBatch<Result>(firstToken: Int = 0, _ body: (MicroBatch) throws -> Result) rethrows -> Result {
-        try Targets.lend(inputs, count: tokenCount) { inputs in
-            try Targets.lend(targets, count: tokenCount) { targets in
-                try Targets.lend(documentStarts, count: documentStartCount) { starts in
-                    try body(MicroBatch(inputs: inputs, targets: targets, segments: Segments(starts),
-                                        sequence: sequence, firstToken: firstToken))
-                }
             }
         }
     }

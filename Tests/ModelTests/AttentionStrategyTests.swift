@@ -59,4 +59,75 @@ import TestSupport
         #expect(recorder?.calls == [String](repeating: "forward " + suffix, count: layers)
             + [String](repeating: "backward " + suffix, count: layers))
     }
+
+    /// Attention by one rank, of rows that are made and wanted in parts; `out` and `dQKV` are only there when they have
+    /// been asked for.
+    private final class InParts: AttentionStrategy {
+        private let memory: Arena
+        private let local: LocalAttention
+        private let held: (out: Matrix, dQKV: Matrix)
+        let parts: Int
+        private(set) var calls: [String] = []
+
+        init(_ each: ModelCase, _ pool: Pool, parts: Int) throws {
+            let model = each.table.shape, tokens = each.batch.inputs.count
+            let shape = AttentionShape(heads: model.heads, keyHeads: model.keyHeads, headDim: model.headDim)
+            let wide = model.heads * model.headDim
+            memory = try Arena(name: "test", capacity: LocalAttention.floats(shape: shape, longest: each.batch.sequence,
+                                                                             threads: pool.threads)
+                + Arena.padded(tokens * wide) + Arena.padded(tokens * shape.fusedColumns))
+            local = LocalAttention(shape: shape, longest: each.batch.sequence, pool: pool, memory: memory)
+            held = (memory.take(rows: tokens, columns: wide), memory.take(rows: tokens, columns: shape.fusedColumns))
+            self.parts = parts
+        }
+
+        let keptFloats = 0
+
+        func made(_ part: Int, qkv: Matrix, kept: Row) { calls.append("made \(part)") }
+        func made(_ part: Int, dOut: Matrix) { calls.append("slopes \(part)") }
+
+        func arrived(_ part: Int, out: Matrix) {
+            calls.append("arrived \(part)")
+            let rows = rowPart(part, of: parts, rows: out.rows)
+            out.rows(rows.lowerBound, rows.count).copy(held.out.rows(rows.lowerBound, rows.count))
+        }
+
+        func finish(_ dQKV: Matrix) {
+            calls.append("finish")
+            dQKV.copy(held.dQKV)
+        }
+
+        func forward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape,
+                     segments: Segments) {
+            calls.append("forward")
+            out.fill(.nan)
+            local.forward(held.out, logSum: logSum, kept: kept, qkv: qkv, shape: shape, segments: segments)
+        }
+
+        func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix,
+                      shape: AttentionShape, segments: Segments) {
+            calls.append("backward")
+            dQKV.fill(.nan)
+            local.backward(held.dQKV, dOut: dOut, out: out, logSum: logSum, kept: kept, qkv: qkv, shape: shape,
+                           segments: segments)
+        }
+    }
+
+    /// Rows are told of once each and in order, before what needs them; and cutting them changes no bit.
+    @Test(arguments: [1, 2, 3]) func rowsComeInParts(parts: Int) throws {
+        let each = TransformerTests.cases[2]
+        var strategy: InParts?
+        let got = try each.run(threads: 2, attention: { pool in
+            strategy = try InParts(each, pool, parts: parts)
+            return strategy
+        })
+        let want = try each.run(threads: 1)
+        #expect(got.losses == want.losses)
+        #expect(mismatch(got.gradients, want.gradients) == nil)
+        let numbers = 0..<parts, layers = each.table.shape.layers
+        let forward = numbers.map { "made \($0)" } + ["forward"] + numbers.map { "arrived \($0)" }
+        let backward = numbers.map { "slopes \($0)" } + ["backward", "finish"]
+        #expect(strategy?.calls == Array(repeating: forward, count: layers).flatMap { $0 }
+            + Array(repeating: backward, count: layers).flatMap { $0 })
+    }
 }

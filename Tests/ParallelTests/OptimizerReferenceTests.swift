@@ -97,7 +97,7 @@ import Musl
     private static func fill(_ step: ShardedStep, _ number: Int, _ name: Recipe.OptimizerName,
                              isGiver: Bool) throws {
         let table = step.state.table
-        step.beginForward(0, of: 1, tokens: nil, uses: [])
+        step.beginForward(0, of: 1, tokens: .unknown, uses: [])
         let gradients = step.beginBackward(0, of: 1)
         for block in table.blocks.indices.reversed() {
             step.gradients.begin(block)

@@ -68,7 +68,7 @@ import Testing
             return table.blocks[block].enumerated().allSatisfy { row[$0] == Float($1 % 1_000 + number - 1) }
         }
         for batch in 0..<batches {
-            step.beginForward(batch, of: batches, tokens: nil, uses: [0] + layers + head + layers.reversed())
+            step.beginForward(batch, of: batches, tokens: .unknown, uses: [0] + layers + head + layers.reversed())
             for block in [0] + layers {
                 step.source?.acquire(block)
                 guard holds(block) else { return false }

@@ -135,11 +135,11 @@ struct SharedCase: Sendable, CustomStringConvertible {
         Targets.lend(starts, count: starts.count) { starts in
             let segments = Segments(starts)
             for (rows, kept) in layers {
-                strategy.forward(rows.out, logSum: rows.logSum, kept: kept, qkv: rows.qkv, shape: shape,
+                strategy.wholeForward(rows.out, logSum: rows.logSum, kept: kept, qkv: rows.qkv, shape: shape,
                                  segments: segments)
             }
             for (rows, kept) in layers.reversed() {
-                strategy.backward(rows.dQKV, dOut: rows.dOut, out: rows.out, logSum: rows.logSum, kept: kept,
+                strategy.wholeBackward(rows.dQKV, dOut: rows.dOut, out: rows.out, logSum: rows.logSum, kept: kept,
                                   qkv: rows.qkv, shape: shape, segments: segments)
             }
         }
@@ -229,9 +229,9 @@ struct SharedCase: Sendable, CustomStringConvertible {
             strategy.begin(split, in: communicator.world)
             let starts = split.localStarts(of: communicator.rank)
             Targets.lend(starts, count: starts.count) { starts in
-                strategy.forward(rows.out, logSum: rows.logSum, kept: kept, qkv: rows.qkv, shape: each.shape,
+                strategy.wholeForward(rows.out, logSum: rows.logSum, kept: kept, qkv: rows.qkv, shape: each.shape,
                                  segments: Segments(starts))
-                strategy.backward(rows.dQKV, dOut: rows.dOut, out: rows.out, logSum: rows.logSum, kept: kept,
+                strategy.wholeBackward(rows.dQKV, dOut: rows.dOut, out: rows.out, logSum: rows.logSum, kept: kept,
                                   qkv: rows.qkv, shape: each.shape, segments: Segments(starts))
             }
             do {

@@ -70,7 +70,7 @@ import Testing
         for batch in 0..<batches {
             let words = words(rank: rank, batch: batch, step: every)
             Targets.lend(words, count: words.count) { tokens in
-                step.beginForward(batch, of: batches, tokens: tokens, uses: [])
+                step.beginForward(batch, of: batches, tokens: .these(tokens), uses: [])
             }
             let gradients = step.beginBackward(batch, of: batches)
             for block in table.blocks.indices.reversed() {

@@ -49,11 +49,18 @@ import Testing
                                         "--parallelism.context_parallel_degree", "auto", "--planner.gflops", "0.2",
                                         "--training.max_tokens_per_task", "20"])
         #expect(text.contains("shared as each step is planned"), "\(text)")
-        let (alone, planned) = (try losses(place, "alone"), try losses(place, "planned"))
-        #expect(planned.count == 6)
-        for (own, one) in zip(planned, alone) { #expect(abs(own - one) < 1e-5) }
+        _ = try train(3, place, ["--job.name", "rounds", "--training.steps", "6", "--parallelism.zero", "3",
+                                 "--parallelism.context_parallel_degree", "auto", "--planner.gflops", "0.2",
+                                 "--training.max_tokens_per_task", "20"])
+        let alone = try losses(place, "alone")
+        for name in ["planned", "rounds"] {
+            let planned = try losses(place, name)
+            #expect(planned.count == 6)
+            for (own, one) in zip(planned, alone) { #expect(abs(own - one) < 1e-5, "\(name)") }
+        }
         let log = try String(contentsOfFile: "\(place.path)/outputs/planned/metrics.jsonl", encoding: .utf8)
         #expect(log.contains("\"parallel/cp_degree\":") && log.contains("\"planner/planned(s)\":"))
+        #expect(log.contains("\"parallel/cp_bytes\":") && log.contains("\"parallel/cp_hidden(%)\":"))
     }
 
     /// A run goes on with another degree, and a run with the same one has the same bits as if it had not been stopped.

@@ -51,9 +51,9 @@ import Trainer
 
     /// Groups of any ranks, as each step's plan says: the losses are one rank's all the same, for ranks that share
     /// everything, something or nothing, and also where rows are longer than a rank holds. Slow ranks share
-    /// nearly all, fast ones what they must.
-    @Test(arguments: ["0.5", "50"], ["0", "1"]) func plannedStepsAreThoseOfOneRank(gflops: String, stage: String)
-        throws {
+    /// nearly all, fast ones what they must. At every stage of ZeRO: from 2 on ranks meet in each round of tasks.
+    @Test(arguments: ["0.5", "50"], ["0", "1", "2", "3"])
+    func plannedStepsAreThoseOfOneRank(gflops: String, stage: String) throws {
         let sandbox = try Sandbox()
         let flags = ["--data.paths", sandbox.documents, "--training.seq_len", "120", "--parallelism.zero", stage,
                      "--planner.gflops", gflops]
@@ -66,7 +66,35 @@ import Trainer
             for (own, one) in zip(shared.losses, alone.losses) { #expect(abs(own - one) < 1e-5, "\(ranks) ranks") }
             for (own, one) in zip(shared.norms, alone.norms) { #expect(abs(own / one - 1) < 1e-4) }
             #expect(ShardedTrainingTests.distance(shared.weights, alone.weights) < 1e-4, "\(ranks) ranks")
+            #expect(abs(shared.heldOut - alone.heldOut) < 1e-5, "\(ranks) ranks")
         }
+    }
+
+    /// The same in few bits, up to roundings that flip, as other ways to share a step out differ.
+    @Test(arguments: ["bf16", "mxfp8", "fp8-block"], ["1", "3"])
+    func plannedStepsInFewBits(recipe: String, stage: String) throws {
+        let sandbox = try Sandbox()
+        let flags = ["--data.paths", sandbox.documents, "--training.seq_len", "120", "--parallelism.zero", stage,
+                     "--precision.recipe", recipe]
+        let alone = try ShardedTrainingTests.train(sandbox, ranks: 1, steps: 6, flags)
+        for (ranks, cap) in [(2, 120), (4, 40)] {
+            let shared = try ShardedTrainingTests.train(sandbox, ranks: ranks, steps: 6, flags + [
+                "--parallelism.context_parallel_degree", "auto", "--training.max_tokens_per_task", "\(cap)",
+            ])
+            for (own, one) in zip(shared.losses, alone.losses) { #expect(abs(own - one) < 3e-3, "\(own) for \(one)") }
+            #expect(ShardedTrainingTests.distance(shared.weights, alone.weights) < 2e-2)
+        }
+    }
+
+    /// Rounds give a rank one task at a time, in order, and gradients go under a last task only where all its ranks
+    /// are done with it.
+    @Test func roundsAndFinalTasks() {
+        func task(_ ranks: Int...) -> SequenceTask { SequenceTask(documents: [0..<1], ranks: ranks, method: .ring) }
+        let tasks = [task(0, 1), task(2), task(1, 2), task(2), task(3)]
+        let rounds = (0..<5).map { StepRounds(tasks, rank: $0) }
+        #expect(rounds.map(\.own) == [[0], [0, 1], [0, 1, 2], [0], []])
+        #expect(rounds.allSatisfy { $0.count == 3 })
+        #expect(rounds.map(\.lastIsFinal) == [false, false, true, true, false])
     }
 
     /// Plans mix degrees, hold every document once, give ranks no more than they hold, and validation takes them too.

@@ -19,14 +19,20 @@ struct AttentionLayer {
         var memory = PackingMemory(scratch.packedWeights, tokens: batch.tokens, pool: pool)
         let qkvProduct = qkvLinear.forward(&memory), outputProduct = outputLinear.forward(&memory)
         pack(qkvProduct, outputProduct, pool: pool)
-        pool.run(tiles.count, stage: "qkv", flops: qkvLinear.flops(tokens: batch.tokens),
-                 split: qkvProduct.needsWhole) { tile, _ in
+        let norm: @Sendable (Int) -> Void = { tile in
             let (start, count) = tiles.range(tile)
             rmsNorm(scratch.normed.rows(start, count), inverse: saved.inputInverse.slice(start, count),
                     x: saved.input.rows(start, count), gain: weights.inputGain, epsilon: epsilon)
-        } between: {
+        }
+        let isSplit = qkvProduct.needsWhole
+        if isSplit {
+            pool.run(tiles.count, stage: "qkv") { tile, _ in norm(tile) }
             qkvProduct.measure(scratch.normed, pool: pool)
-        } _: { tile, worker in
+        }
+        inParts(tiles, "qkv", qkvLinear, after: { part in
+            strategy.made(part, qkv: saved.qkv, kept: saved.exchanged)
+        }) { tile, worker in
+            if !isSplit { norm(tile) }
             let (start, count) = tiles.range(tile)
             let qkv = saved.qkv.rows(start, count)
             qkvProduct.multiply(qkv, scratch.normed.rows(start, count), at: start, worker: worker)
@@ -35,14 +41,36 @@ struct AttentionLayer {
         }
         strategy.forward(saved.attended, logSum: saved.logSum, kept: saved.exchanged, qkv: saved.qkv, shape: shape,
                          segments: batch.segments)
-        outputProduct.measure(saved.attended, pool: pool)
-        pool.run(tiles.count, stage: "attention output",
-                 flops: outputLinear.flops(tokens: batch.tokens)) { tile, worker in
+        let isWhole = outputProduct.needsWhole
+        if isWhole {
+            for part in 0..<strategy.parts { strategy.arrived(part, out: saved.attended) }
+            outputProduct.measure(saved.attended, pool: pool)
+        }
+        inParts(tiles, "attention output", outputLinear, before: { part in
+            if !isWhole { strategy.arrived(part, out: saved.attended) }
+        }) { tile, worker in
             let (start, count) = tiles.range(tile)
             let middle = saved.middle.rows(start, count)
             middle.copy(saved.input.rows(start, count))
             outputProduct.multiply(middle, saved.attended.rows(start, count), at: start, worker: worker,
                                    accumulate: true)
+        }
+    }
+
+    /// A stage over all tiles, in the parts in which the strategy exchanges their rows.
+    private func inParts(_ tiles: Tiles, _ stage: StaticString, _ linear: Linear, before: (Int) -> Void = { _ in },
+                         after: (Int) -> Void = { _ in },
+                         _ body: @Sendable (_ tile: Int, _ worker: Int) -> Void) {
+        let parts = strategy.parts
+        for part in 0..<parts {
+            before(part)
+            let own = tiles.part(part, of: parts)
+            let tokens = own.isEmpty ? 0 : tiles.range(own.upperBound - 1).start + tiles.range(own.upperBound - 1).count
+                - tiles.range(own.lowerBound).start
+            pool.run(own.count, stage: stage, flops: linear.flops(tokens: tokens)) { tile, worker in
+                body(own.lowerBound + tile, worker)
+            }
+            after(part)
         }
     }
 
@@ -57,17 +85,20 @@ struct AttentionLayer {
         let qkvProduct = qkvLinear.inputGradient(&memory), outputProduct = outputLinear.inputGradient(&memory)
         pack(qkvProduct, outputProduct, pool: pool)
         outputProduct.measure(scratch.dResidual, pool: pool)
-        pool.run(tiles.count, stage: "attention output backward",
-                 flops: outputLinear.flops(tokens: batch.tokens)) { tile, worker in
+        inParts(tiles, "attention output backward", outputLinear, after: { part in
+            strategy.made(part, dOut: scratch.dAttended)
+        }) { tile, worker in
             let (start, count) = tiles.range(tile)
             outputProduct.multiply(scratch.dAttended.rows(start, count), scratch.dResidual.rows(start, count),
                                    at: start, worker: worker)
         }
+        strategy.backward(scratch.dQKV, dOut: scratch.dAttended, out: saved.attended, logSum: saved.logSum,
+                          kept: saved.exchanged, qkv: saved.qkv, shape: shape, segments: batch.segments)
+        // Nothing waits for it, so gradients of queries, keys and values may be on their way meanwhile.
         outputLinear.weightGradient(gradients.output, dY: scratch.dResidual, x: saved.attended,
                                     packedInput: scratch.packedInput)
             .run(pool: pool, stage: "attention output weight gradients")
-        strategy.backward(scratch.dQKV, dOut: scratch.dAttended, out: saved.attended, logSum: saved.logSum,
-                          kept: saved.exchanged, qkv: saved.qkv, shape: shape, segments: batch.segments)
+        strategy.finish(scratch.dQKV)
         pool.run(tiles.count, stage: "qkv backward", flops: qkvLinear.flops(tokens: batch.tokens),
                  split: qkvProduct.needsWhole) { tile, _ in
             let (start, count) = tiles.range(tile)

@@ -2,6 +2,13 @@ import Collectives
 import Model
 import Tensor
 
+/// The tokens that a micro-batch will meet, as far as they are known before.
+public enum StepTokens {
+    case none
+    case these(Targets)
+    case unknown
+}
+
 /// How a step's gradients come together: where each micro-batch's backward writes, and what ranks exchange meanwhile.
 ///
 /// The loss is already divided by the global count of targets, so the sum is the gradient: nothing is averaged. A fault
@@ -10,8 +17,8 @@ public protocol GradientFlow: GradientSink {
     /// Whether anything moves before the last micro-batch's backward.
     var movesEarly: Bool { get }
 
-    /// Before the forward of a micro-batch with these tokens; nil: whatever tokens there are.
-    func note(_ tokens: Targets?)
+    /// Before the forward of a micro-batch with these tokens.
+    func note(_ tokens: StepTokens)
 
     /// Before micro-batch `index` of `count`. Returns where its backward writes; the sink is told of its blocks.
     func begin(_ index: Int, of count: Int) -> Parameters

@@ -35,7 +35,7 @@ final class SharedGradients: GradientFlow {
     }
 
     /// Every micro-batch's gradients go, with all rows.
-    func note(_ tokens: Targets?) {}
+    func note(_ tokens: StepTokens) {}
 
     func begin(_ index: Int, of count: Int) -> Parameters {
         isFirst = index == 0

@@ -41,13 +41,17 @@ final class SparseRows {
         met.reserveCapacity(vocabulary)
     }
 
-    /// A micro-batch has these tokens; nil: whatever tokens there are.
-    func mark(_ tokens: Targets?) {
+    /// A micro-batch has these tokens.
+    func mark(_ tokens: StepTokens) {
         let own = unsafe own
-        guard let tokens else { return unsafe own.update(repeating: .max) }
-        for index in 0..<tokens.count {
-            let word = tokens[index]
-            unsafe own[word / 32] |= 1 << UInt32(word % 32)
+        switch tokens {
+        case .none: break
+        case .unknown: unsafe own.update(repeating: .max)
+        case .these(let tokens):
+            for index in 0..<tokens.count {
+                let word = tokens[index]
+                unsafe own[word / 32] |= 1 << UInt32(word % 32)
+            }
         }
     }
 

@@ -45,7 +45,7 @@ final class WholeGradients: GradientFlow {
             .flatMap { try SparseRows(state.plan, $0) }
     }
 
-    func note(_ tokens: Targets?) { sparse?.mark(tokens) }
+    func note(_ tokens: StepTokens) { sparse?.mark(tokens) }
 
     func begin(_ index: Int, of count: Int) -> Parameters {
         self.index = index

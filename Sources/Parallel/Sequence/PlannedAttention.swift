@@ -26,6 +26,13 @@ final class PlannedAttention: SharedAttention {
         try ring.check()
     }
 
+    var parts: Int { chosen.parts }
+
+    func made(_ part: Int, qkv: Matrix, kept: Row) { chosen.made(part, qkv: qkv, kept: kept) }
+    func arrived(_ part: Int, out: Matrix) { chosen.arrived(part, out: out) }
+    func made(_ part: Int, dOut: Matrix) { chosen.made(part, dOut: dOut) }
+    func finish(_ dQKV: Matrix) { chosen.finish(dQKV) }
+
     func forward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape, segments: Segments) {
         chosen.forward(out, logSum: logSum, kept: kept, qkv: qkv, shape: shape, segments: segments)
     }

@@ -105,8 +105,9 @@ final class RingAttention: SharedAttention {
             addSlopes(ofRound: number - 1, to: dQKV)
             sendSlopes(number)
         }
-        addSlopes(ofRound: rounds.count - 1, to: dQKV)
     }
+
+    func finish(_ dQKV: Matrix) { addSlopes(ofRound: rounds.count - 1, to: dQKV) }
 
     private func keyValues(_ row: Row, _ rows: Int) -> Matrix {
         Matrix(row, rows: rows, columns: 2 * shape.keyHeads * shape.headDim)

@@ -67,12 +67,17 @@ public final class SequenceParallel {
 
     /// This rank's parts of a step's tasks, in their order. All ranks pass the same tasks.
     public func parts(of tasks: [SequenceTask], inputs: [Int32], targets: [Int32], sequence: Int) -> [SequencePart] {
-        tasks.compactMap { task in
+        var first = 0
+        return tasks.compactMap { task in
             let group = madeGroup(task.ranks)
-            guard let group else { return nil }
             let starts = task.documents.reduce(into: [Int32(0)]) { $0.append($0[$0.count - 1] + Int32($1.count)) }
-            return SequencePart(split(starts, task.method, group.size), origins: task.documents.map(\.lowerBound),
-                                task.method, group, inputs: inputs, targets: targets, sequence: sequence)
+            let before = first
+            first += Int(starts[starts.count - 1])
+            guard let group else { return nil }
+            var part = SequencePart(split(starts, task.method, group.size), origins: task.documents.map(\.lowerBound),
+                                    task.method, group, inputs: inputs, targets: targets, sequence: sequence)
+            part.firstToken = (0..<group.index).reduce(before) { $0 + part.split.count(of: $1) }
+            return part
         }
     }
 
@@ -106,6 +111,8 @@ public struct SequencePart: Sendable {
     private let starts: [Int32]
     private let sequence: Int
     public let targetCount: Int
+    /// Where this rank's tokens begin among those of the step's tasks: a number for random ones to come from.
+    public fileprivate(set) var firstToken = 0
 
     /// `origins`: where each of the task's documents begins among `inputs` and `targets`, in rows of `sequence`.
     init(_ split: SequenceSplit, origins: [Int], _ method: Recipe.ContextMethod, _ group: Group, inputs: [Int32],

@@ -9,6 +9,11 @@ import Tensor
 /// Grouped queries: a key/value head goes to every rank that has queries of its group (`HeadShares`), and what these
 /// find for its gradient is added up by whoever holds the token, in the order of ranks.
 ///
+/// Nothing is exchanged at once. Rows go part by part while the layer multiplies the next, and heads chunk by chunk
+/// while the other chunk's attention is computed; outputs are multiplied part by part as they come; and gradients of
+/// queries, keys and values come under the output weight's gradient. What cannot be hidden is the last part of one
+/// chunk, each way.
+///
 /// A layer keeps what came: queries, keys, values and outputs of its heads, so that the backward exchanges only
 /// gradients.
 final class UlyssesAttention: SharedAttention {
@@ -16,144 +21,106 @@ final class UlyssesAttention: SharedAttention {
     private let shape: AttentionShape
     private let pool: Pool
     private let communicator: Communicator
-    /// Own tokens, with the heads of one rank after the other.
+    /// Own tokens, with the heads of one rank after the other: qkv, and outputs.
     private let near: Row
+    private let nearOut: Row
     /// All tokens, with own heads: gradients of qkv, and of the output.
     private let far: Row
     private let farOut: Row
     private let scratch: Matrix
+    private var tickets: TicketQueue
     private var fault: CollectiveFault?
-    private var task: Task?
+    private var task: UlyssesTask?
 
     init(_ shape: AttentionShape, keptFloats: Int, _ buffers: [Row], scratch: Matrix, pool: Pool,
          communicator: Communicator) {
         self.shape = shape
         self.keptFloats = keptFloats
-        (near, far, farOut) = (buffers[0], buffers[1], buffers[2])
+        (near, nearOut, far, farOut) = (buffers[0], buffers[1], buffers[2], buffers[3])
         self.scratch = scratch
         self.pool = pool
         self.communicator = communicator
+        tickets = TicketQueue(communicator)
     }
 
-    /// What does not change between the layers of a task.
-    private struct Task {
-        let group: Group
-        let starts: [Int32]
-        let tokens: Int
-        let own: Int
-        let shares: HeadShares
-        let moves: [Move]
-        /// Of qkv's heads and of the outputs', from own tokens to own heads.
-        let heads: Exchange
-        let outputs: Exchange
-        /// The same the other way.
-        let headsBack: Exchange
-        let outputsBack: Exchange
+    var parts: Int { task?.parts ?? 1 }
 
-        var runs: [HeadShares.Run] { shares.runs[group.index] }
-        var columns: Int { shares.columns(of: group.index) }
-        var queries: Int { shares.queries(of: group.index) }
-    }
-
-    /// Heads side by side of one rank's block of `near`, and where they are in qkv.
-    private struct Move {
-        let rank: Int
-        let from: Int
-        let to: Int
-        let count: Int
-        /// Whether a rank before has the same heads: then gradients add up.
-        let isShared: Bool
-    }
-
-    func begin(_ split: SequenceSplit, in group: Group) {
-        let head = shape.headDim, ranks = 0..<group.size
-        let shares = HeadShares(heads: shape.heads, keyHeads: shape.keyHeads, degree: group.size)
-        let own = split.count(of: group.index), counts = ranks.map { split.count(of: $0) }
-        func exchange(_ width: (Int) -> Int) -> (there: Exchange, back: Exchange) {
-            let near = ranks.map { own * width($0) * head }, far = counts.map { $0 * width(group.index) * head }
-            return (Exchange(outgoing: near, incoming: far), Exchange(outgoing: far, incoming: near))
-        }
-        let (heads, outputs) = (exchange(shares.columns), exchange(shares.queries))
-        task = Task(group: group, starts: split.starts, tokens: split.tokens, own: own, shares: shares,
-                    moves: moves(shares), heads: heads.there, outputs: outputs.there, headsBack: heads.back,
-                    outputsBack: outputs.back)
-    }
-
-    private func moves(_ shares: HeadShares) -> [Move] {
-        var moves: [Move] = [], nextKey = 0
-        for rank in 0..<shares.degree {
-            var from = 0
-            for run in shares.runs[rank] {
-                moves.append(Move(rank: rank, from: from, to: run.queries.lowerBound, count: run.queries.count,
-                                  isShared: false))
-                from += run.queries.count
-                // Heads are dealt out in order, so the first key head alone can be another rank's as well.
-                let shared = run.keys.lowerBound..<max(run.keys.lowerBound, min(nextKey, run.keys.upperBound))
-                for first in [shape.heads, shape.heads + shape.keyHeads] {
-                    for (keys, isShared) in [(shared, true), (shared.upperBound..<run.keys.upperBound, false)]
-                    where !keys.isEmpty {
-                        moves.append(Move(rank: rank, from: from, to: first + keys.lowerBound, count: keys.count,
-                                          isShared: isShared))
-                        from += keys.count
-                    }
-                }
-                nextKey = run.keys.upperBound
-            }
-        }
-        return moves
-    }
+    func begin(_ split: SequenceSplit, in group: Group) { task = UlyssesTask(split, in: group, shape) }
 
     func check() throws(CollectiveFault) { if let fault { throw fault } }
 
-    /// What came of a layer, in what it keeps.
-    private func views(_ kept: Row, _ task: Task) -> (qkv: Matrix, out: Matrix, logSum: Matrix) {
-        let wide = task.columns * shape.headDim, narrow = task.queries * shape.headDim
-        let first = Arena.padded(task.tokens * wide), second = first + Arena.padded(task.tokens * narrow)
-        return (Matrix(kept.slice(0, task.tokens * wide), rows: task.tokens, columns: wide),
-                Matrix(kept.slice(first, task.tokens * narrow), rows: task.tokens, columns: narrow),
-                Matrix(kept.slice(second, task.queries * task.tokens), rows: task.queries, columns: task.tokens))
+    func made(_ part: Int, qkv: Matrix, kept: Row) {
+        guard fault == nil, let task else { return }
+        let rows = task.rows(part, of: task.group.index), head = shape.headDim
+        let blocks = blocks(task, near, task.heads)
+        forRows(rows.count, pool, stage: "pack heads") { start, count in
+            for move in task.moves {
+                blocks[move.rank][move.chunk].rows(rows.lowerBound + start, count)
+                    .columns(move.from * head, move.count * head)
+                    .copy(qkv.rows(rows.lowerBound + start, count).columns(move.to * head, move.count * head))
+            }
+        }
+        for (chunk, came) in task.kept(kept).enumerated() {
+            exchange(part, chunk, task.heads, near: near, far: came.qkv, isBack: false, task)
+        }
     }
 
     func forward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape, segments: Segments) {
         guard fault == nil, let task else { return }
-        let far = views(kept, task), blocks = blocks(task) { task.shares.columns(of: $0) }
-        forRows(task.own, pool, stage: "pack heads") { [shape] start, count in
-            for move in task.moves {
-                let from = qkv.rows(start, count).columns(move.to * shape.headDim, move.count * shape.headDim)
-                blocks[move.rank].rows(start, count).columns(move.from * shape.headDim, move.count * shape.headDim)
-                    .copy(from)
+        for (chunk, came) in task.kept(kept).enumerated() {
+            // Behind this chunk's last part only the other chunks' last ones are under way.
+            wait(task, leaving: (task.chunks - 1 - chunk) + chunk * task.parts)
+            eachRun(task, chunk, came) { run, part, segments in
+                attention(part.out, logSum: part.logSum, qkv: part.qkv, shape: run, segments: segments,
+                          scratch: scratch, pool: pool)
+            }
+            for part in 0..<task.parts {
+                exchange(part, chunk, task.outputs, near: nearOut, far: came.out, isBack: true, task)
             }
         }
-        exchange(task.heads, near, into: far.qkv.all, task)
-        eachRun(task, far) { run, part, segments in
-            attention(part.out, logSum: part.logSum, qkv: part.qkv, shape: run, segments: segments, scratch: scratch,
-                      pool: pool)
+    }
+
+    func arrived(_ part: Int, out: Matrix) {
+        guard fault == nil, let task else { return }
+        wait(task, leaving: task.parts - 1 - part)
+        moveOutputs(out, part, task, toBlocks: false)
+    }
+
+    func made(_ part: Int, dOut: Matrix) {
+        guard fault == nil, let task else { return }
+        moveOutputs(dOut, part, task, toBlocks: true)
+        for chunk in 0..<task.chunks {
+            exchange(part, chunk, task.outputs, near: nearOut, far: task.far(farOut, task.outputs, chunk),
+                     isBack: false, task)
         }
-        exchange(task.outputsBack, far.out.all, into: near, task)
-        moveOutputs(out, task, toBlocks: false)
     }
 
     func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix,
                   shape: AttentionShape, segments: Segments) {
         guard fault == nil, let task else { return }
-        let came = views(kept, task)
-        moveOutputs(dOut, task, toBlocks: true)
-        exchange(task.outputs, near, into: farOut, task)
-        let slopes = (qkv: Matrix(far, rows: task.tokens, columns: came.qkv.columns),
-                      out: Matrix(farOut, rows: task.tokens, columns: came.out.columns))
-        eachRun(task, came) { run, part, segments in
-            attentionBackward(slopes.qkv.columns(part.firstColumn, part.qkv.columns),
-                              dOut: slopes.out.columns(part.firstOutput, part.out.columns), out: part.out,
-                              logSum: part.logSum, qkv: part.qkv, shape: run, segments: segments, scratch: scratch,
-                              pool: pool)
+        for (chunk, came) in task.kept(kept).enumerated() {
+            wait(task, leaving: (task.chunks - 1 - chunk) + chunk * task.parts)
+            let (slopes, dOut) = (task.far(far, task.heads, chunk), task.far(farOut, task.outputs, chunk))
+            eachRun(task, chunk, came) { run, part, segments in
+                attentionBackward(slopes.columns(part.firstColumn, part.qkv.columns),
+                                  dOut: dOut.columns(part.firstOutput, part.out.columns), out: part.out,
+                                  logSum: part.logSum, qkv: part.qkv, shape: run, segments: segments,
+                                  scratch: scratch, pool: pool)
+            }
+            for part in 0..<task.parts {
+                exchange(part, chunk, task.heads, near: near, far: slopes, isBack: true, task)
+            }
         }
-        exchange(task.headsBack, far, into: near, task)
-        let blocks = blocks(task) { task.shares.columns(of: $0) }
-        forRows(task.own, pool, stage: "unpack heads") { [shape] start, count in
+    }
+
+    func finish(_ dQKV: Matrix) {
+        guard fault == nil, let task else { return }
+        wait(task, leaving: 0)
+        let blocks = blocks(task, near, task.heads), head = shape.headDim
+        forRows(task.own, pool, stage: "unpack heads") { start, count in
             for move in task.moves {
-                let to = dQKV.rows(start, count).columns(move.to * shape.headDim, move.count * shape.headDim)
-                let from = blocks[move.rank].rows(start, count)
-                    .columns(move.from * shape.headDim, move.count * shape.headDim)
+                let to = dQKV.rows(start, count).columns(move.to * head, move.count * head)
+                let from = blocks[move.rank][move.chunk].rows(start, count).columns(move.from * head, move.count * head)
                 guard move.isShared else {
                     to.copy(from)
                     continue
@@ -167,17 +134,17 @@ final class UlyssesAttention: SharedAttention {
         let qkv: Matrix
         let out: Matrix
         let logSum: Matrix
-        /// Where its columns begin among the rank's.
+        /// Where its columns begin among the chunk's.
         let firstColumn: Int
         let firstOutput: Int
     }
 
-    private func eachRun(_ task: Task, _ far: (qkv: Matrix, out: Matrix, logSum: Matrix),
+    private func eachRun(_ task: UlyssesTask, _ chunk: Int, _ far: (qkv: Matrix, out: Matrix, logSum: Matrix),
                          _ body: (AttentionShape, Part, Segments) -> Void) {
         guard fault == nil else { return }
         var column = 0, query = 0
         Targets.lend(task.starts, count: task.starts.count) { starts in
-            for run in task.runs {
+            for run in task.shares.chunks[task.group.index][chunk] {
                 let width = run.columns * shape.headDim, heads = run.queries.count
                 let logSum = far.logSum.all.slice(query * task.tokens, heads * task.tokens)
                 let part = Part(qkv: far.qkv.columns(column, width),
@@ -185,42 +152,46 @@ final class UlyssesAttention: SharedAttention {
                                 logSum: Matrix(logSum, rows: heads, columns: task.tokens),
                                 firstColumn: column, firstOutput: query * shape.headDim)
                 body(AttentionShape(heads: heads, keyHeads: run.keys.count, headDim: shape.headDim,
-                                    isRounded: shape.isRounded), part,
-                     Segments(starts))
+                                    isRounded: shape.isRounded), part, Segments(starts))
                 column += width
                 query += heads
             }
         }
     }
 
-    /// Own tokens' heads of each rank, in `near`; `width`: heads of a rank.
-    private func blocks(_ task: Task, _ width: (Int) -> Int) -> [Matrix] {
-        var first = 0
-        return (0..<task.group.size).map { rank in
-            let columns = width(rank) * shape.headDim
-            defer { first += task.own * columns }
-            return Matrix(near.slice(first, task.own * columns), rows: task.own, columns: columns)
+    /// Own tokens' heads of each rank and chunk.
+    private func blocks(_ task: UlyssesTask, _ memory: Row, _ kind: UlyssesTask.Messages) -> [[Matrix]] {
+        (0..<task.group.size).map { rank in
+            (0..<task.chunks).map { task.near(memory, kind, rank, $0) }
         }
     }
 
-    /// Between own tokens' outputs (or their gradients) and the blocks of `near`; query heads follow the ranks.
-    private func moveOutputs(_ own: Matrix, _ task: Task, toBlocks: Bool) {
+    /// Between a part of own tokens' outputs (or their gradients) and the blocks; query heads follow ranks and chunks.
+    private func moveOutputs(_ own: Matrix, _ part: Int, _ task: UlyssesTask, toBlocks: Bool) {
         guard fault == nil else { return }
-        let blocks = blocks(task) { task.shares.queries(of: $0) }
-        forRows(task.own, pool, stage: "move outputs") { start, count in
+        let blocks = blocks(task, nearOut, task.outputs), rows = task.rows(part, of: task.group.index)
+        forRows(rows.count, pool, stage: "move outputs") { start, count in
             var column = 0
-            for block in blocks {
-                let part = own.rows(start, count).columns(column, block.columns)
-                toBlocks ? block.rows(start, count).copy(part) : part.copy(block.rows(start, count))
+            for block in blocks.joined() {
+                let there = block.rows(rows.lowerBound + start, count)
+                let here = own.rows(rows.lowerBound + start, count).columns(column, block.columns)
+                toBlocks ? there.copy(here) : here.copy(there)
                 column += block.columns
             }
         }
     }
 
-    private func exchange(_ exchange: Exchange, _ source: Row, into target: Row, _ task: Task) {
+    private func exchange(_ part: Int, _ chunk: Int, _ kind: UlyssesTask.Messages, near: Row, far: Matrix,
+                          isBack: Bool, _ task: UlyssesTask) {
+        guard fault == nil else { return }
+        task.exchange(part, chunk, kind, near: near, far: far, isBack: isBack, &tickets, communicator)
+    }
+
+    /// Waits for the oldest exchanges, but for the last `count` of a part and a chunk.
+    private func wait(_ task: UlyssesTask, leaving count: Int) {
         guard fault == nil else { return }
         do throws(CollectiveFault) {
-            try exchange.begin(source, into: target, label: 0, in: task.group, communicator).wait()
+            while tickets.count > count * (task.group.size - 1) { try tickets.waitNext() }
         } catch {
             fault = error
         }

@@ -38,18 +38,18 @@ public final class ShardedStep {
                 state.weightSlots.map { SharedWeights(state, slots: $0, communicator: communicator, groups: groups) }
             }
         }
-        // Keys and values go while queries meet others.
-        let isRing = recipe.contextDegree > 1 && recipe.contextMethod == .ring
-        movesAlways = isRing || ranks > 1 && recipe.plansSequences || weights != nil || gradients.movesEarly
+        // Tokens of shared sequences, weights or gradients go while something else is computed.
+        let shares = recipe.contextDegree > 1 || ranks > 1 && recipe.plansSequences
+        movesAlways = shares || weights != nil || gradients.movesEarly
         update = try ShardUpdate(state, recipe: recipe, pool: pool, communicator: communicator, groups: groups)
     }
 
     /// Where the model's weights come from, if not from memory.
     public var source: (any WeightSource)? { weights }
 
-    /// Before the forward of micro-batch `index` of `count`. tokens: all that it will meet; nil: whatever there are.
+    /// Before the forward of micro-batch `index` of `count`. tokens: all that it will meet.
     /// `uses`: the blocks whose weights it and its backward use.
-    public func beginForward(_ index: Int, of count: Int, tokens: Targets?, uses: @autoclosure () -> [Int]) {
+    public func beginForward(_ index: Int, of count: Int, tokens: StepTokens, uses: @autoclosure () -> [Int]) {
         gradients.note(tokens)
         if movesAlways { beginOverlap() }
         weights?.begin(uses())
@@ -67,17 +67,6 @@ public final class ShardedStep {
     /// Whether every micro-batch of a rank exchanges something with every other rank's of the same number, so that all
     /// must have equally many.
     public var exchangesEach: Bool { weights != nil || gradients.movesEarly }
-
-    /// A last micro-batch `index` without tokens: sums go off with it and not under a backward before, of which ranks
-    /// may have different numbers.
-    public func passEmpty(_ index: Int) {
-        _ = beginBackward(index, of: index + 1)
-        for block in state.table.blocks.indices.reversed() {
-            gradients.begin(block)
-            gradients.ready(block)
-        }
-        endBackward(index, of: index + 1)
-    }
 
     /// Returns when the gradient is summed over all ranks.
     public func finish() throws(CollectiveFault) {

@@ -66,10 +66,28 @@ public protocol TileObserver: AnyObject, Sendable {
 
     /// About 50 microseconds of spinning before a thread sleeps; no spinning when cores are oversubscribed.
     private let spins: Int
+    /// Where nothing is computed, what waits in its place.
+    private let waiting: WaitedCompute?
 
-    public init(threads: Int, spin: Bool = true) {
+    /// A pool of one thread that computes nothing: a run takes as long as its operations take at `gflops`, and what
+    /// nobody has counted takes no time. With it many ranks share a few cores and their messages are still those of
+    /// real steps, which is what it is for; results are whatever the memory held.
+    package convenience init(waitingAt gflops: Double) {
+        self.init(threads: 1, spin: false, waiting: WaitedCompute(gflops: gflops))
+    }
+
+    public convenience init(threads: Int, spin: Bool = true) { self.init(threads: threads, spin: spin, waiting: nil) }
+
+    /// Seconds that were waited in place of computing.
+    package var waitedSeconds: Double { waiting?.seconds ?? 0 }
+
+    /// Waits as for products that take so long, on a pool that waits.
+    package func wait(seconds: Double) { waiting?.wait(seconds: seconds) }
+
+    private init(threads: Int, spin: Bool, waiting: WaitedCompute?) {
         precondition(threads >= 1, "a pool needs a thread")
         self.threads = threads
+        self.waiting = waiting
         spins = spin ? 4_000 : 0
         unsafe lock = .allocate(capacity: 1)
         unsafe wake = .allocate(capacity: 1)
@@ -86,9 +104,10 @@ public protocol TileObserver: AnyObject, Sendable {
     public func run(_ tiles: Int, stage: StaticString = "other", flops: @autoclosure () -> Int = 0,
                     _ body: @Sendable (_ tile: Int, _ worker: Int) -> Void) {
         guard tiles > 0 else { return }
-        guard let observer else { return perform(tiles, stage, body) }
+        guard observer != nil || waiting != nil else { return perform(tiles, stage, body) }
         let start = MonotonicClock.nanoseconds()
-        perform(tiles, stage, body)
+        if let waiting { waiting.wait(flops()) } else { perform(tiles, stage, body) }
+        guard let observer else { return }
         observer.ran(stage, worker: 0, flops: flops(), from: start, to: MonotonicClock.nanoseconds())
     }
 
