@@ -9,6 +9,8 @@ public struct CommunicationStatistics: Sendable, Equatable {
     public var bytesReceivedInWaits: Int
     /// Time the caller spent waiting for tickets.
     public var waitSeconds: Double
+    /// Numbers that this rank sent in E4M3, or rounded to it, and that were beyond its largest.
+    public var saturated = 0
 
     /// The share of the received bytes that arrived while the caller did something else; 0 without traffic.
     public var hiddenShare: Double {
@@ -21,6 +23,6 @@ public struct CommunicationStatistics: Sendable, Equatable {
             operations: operations - earlier.operations, bytesSent: bytesSent - earlier.bytesSent,
             bytesReceived: bytesReceived - earlier.bytesReceived,
             bytesReceivedInWaits: bytesReceivedInWaits - earlier.bytesReceivedInWaits,
-            waitSeconds: waitSeconds - earlier.waitSeconds)
+            waitSeconds: waitSeconds - earlier.waitSeconds, saturated: saturated - earlier.saturated)
     }
 }

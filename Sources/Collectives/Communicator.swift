@@ -193,7 +193,7 @@ import Wire
             CommunicationStatistics(
                 operations: executor.operationsFinished, bytesSent: executor.bytesSent,
                 bytesReceived: executor.bytesReceived, bytesReceivedInWaits: bytesReceivedInWaits,
-                waitSeconds: Double(waitNanoseconds) * 1e-9)
+                waitSeconds: Double(waitNanoseconds) * 1e-9, saturated: executor.saturated)
         }
     }
 }

@@ -46,6 +46,8 @@ public struct StepReport: Equatable, Sendable {
     public var contextDegree: Double?
     /// What the step's plan reckoned with; nil where there was none.
     public var plannedSeconds: Double?
+    /// Gradients that were beyond the largest number that travels; nil where none can be.
+    public var saturatedGradients: Int?
 
     public init(step: Int, totalSteps: Int, loss: Double, bitsPerByte: Double? = nil, gradientNorm: Double,
                 learningRate: Double, tokensPerSecond: Double, gflops: Double, mfu: Double? = nil,

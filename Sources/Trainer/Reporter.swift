@@ -78,8 +78,12 @@ struct Reporter {
             + (DotPath.best == .portable ? "fp32 multiply-adds" : "AVX512_BF16")
         let products = recipe.precision.recipe != .fp32 ? quantised
             : recipe.training.matmul == .own ? "" : ", products by \(OpenBLAS.arithmetic)"
-        let state = setting.ranks == 1 ? "" : "state       \(Units.bytes(setting.stateBytes)) a rank: "
-            + "\(setting.shards)\n"
+        let optimizer = recipe.optimizer
+        let kept = (optimizer.moments == .fp32 ? [] : ["moments in \(optimizer.moments.rawValue)"])
+            + (optimizer.masterWeights == .fp32 ? [] : ["weights in \(optimizer.masterWeights.rawValue)"])
+        let shards = setting.ranks == 1 ? [] : ["a rank: \(setting.shards)"]
+        let state = kept.isEmpty && shards.isEmpty ? "" : "state       \(Units.bytes(setting.stateBytes)) "
+            + (shards + kept).joined(separator: ", ") + "\n"
         let degree = recipe.contextDegree
         let isPlanned = recipe.plansSequences && setting.ranks > 1
         let sharers = isPlanned ? "shared as each step is planned" : "each shared by \(degree) ranks "
@@ -119,6 +123,7 @@ struct Reporter {
             hiddenShare: setting.ranks > 1 ? result.hiddenShare : nil)
         (report.bucketLength, report.length, report.lossRatio) = (result.bucketLength, result.length, lossRatio)
         (report.contextDegree, report.plannedSeconds) = (result.contextDegree, result.plannedSeconds)
+        report.saturatedGradients = result.saturatedGradients
         report.varianceNorm = result.varianceRoots?.sum
         report.varianceMax = result.varianceRoots.map { Double($0.max) }
         report.precision = result.health?.report

@@ -36,6 +36,9 @@ public struct StepResult: Sendable, Equatable {
     public var sentBytes: Int
     /// The share of this rank's received bytes that came while it computed.
     public var hiddenShare: Double
+    /// Gradients that were beyond the largest number that travels, over all ranks; nil where they travel as they are, or
+    /// in bf16.
+    public var saturatedGradients: Int?
     /// What quantising did to this rank's first micro-batch, in steps that look (`metrics.precision_freq`).
     public var health: PrecisionHealth?
 }
@@ -50,7 +53,7 @@ public final class StepRunner {
     public let pool: Pool
     public let world: World
     private let corpus: Corpus
-    private let sharded: ShardedStep
+    let sharded: ShardedStep
     private let sequences: SequenceParallel?
     private let batches: [Batch]
     /// Where the step's documents are planned.
@@ -109,6 +112,7 @@ public final class StepRunner {
     public var plannedTraffic: ShardTraffic {
         ShardTraffic(state.plan, rank: world.rank, microBatches: batches.count,
                      isReproducible: recipe.training.reproducible, gradientBytes: recipe.gradientBytes,
+                     weightBytes: recipe.updatedBytes,
                      uses: model.uses(backward: true))
     }
 
@@ -159,6 +163,7 @@ public final class StepRunner {
         let updated = loss.isFinite && agreed.norm.isFinite
         let roots = updated ? try phase("update") { try update(agreed) } : nil
         let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
+        let saturated = sharded.gradientMagnitudes == nil ? nil : try world.sum(Double(traffic?.saturated ?? 0))
         return StepResult(loss: loss / max(targets, 1), tokens: Int(targets),
                           bucketLength: task.rows.sequence, length: task.shape.window, context: context,
                           gradientNorm: agreed.norm,
@@ -166,7 +171,8 @@ public final class StepRunner {
                           contextDegree: plan?.degree ?? sequences.map { _ in Double(recipe.contextDegree) },
                           plannedSeconds: plan?.seconds, stops: agreed.stops,
                           waitSeconds: traffic?.waitSeconds ?? 0, sentBytes: traffic?.bytesSent ?? 0,
-                          hiddenShare: traffic?.hiddenShare ?? 0, health: health)
+                          hiddenShare: traffic?.hiddenShare ?? 0, saturatedGradients: saturated.map { Int($0) },
+                          health: health)
     }
 
     private func isLookedAt(_ step: Int) -> Bool {
@@ -315,8 +321,10 @@ public final class StepRunner {
             let hash = unsafe hash64(of: UnsafeRawBufferPointer(shard.row.bytes))
             try sharded.requireEqual(hash, among: sharers, index: index, "\(name) after step \(step)")
         }
-        try require(state.weightShard, sharers: counts.parameters, state.plan.parameterShare(of: world.rank),
-                    "parameters")
+        for vector in state.weightVectors {
+            try require(vector.shard, sharers: counts.parameters, state.plan.parameterShare(of: world.rank),
+                        "parameters")
+        }
         for moment in state.moments {
             try require(moment.shard, sharers: counts.optimizer, state.plan.optimizerShare(of: world.rank),
                         "optimizer state (\(moment.prefix.dropLast()))")

@@ -21,6 +21,8 @@ public final class Decoder {
     let scoring: Matrix?
     private let inverse: Row
     private let arena: Arena
+    /// Hears of each token that `next` takes: a layer's number, and SwiGLU's linear branch [F], up's product.
+    public var linearBranch: ((Int, Row) -> Void)?
 
     /// Floats that a decoder of `capacity` tokens takes, of which `prompt` are read at once; nil where the number
     /// itself is too large.
@@ -112,6 +114,7 @@ public final class Decoder {
         multiply(attended, layer.output, into: residual, stage: "attention output", accumulate: true)
         norm(residual, layer.middleGain)
         multiply(normed, layer.gateUp, into: gateUp, stage: "mlp")
+        linearBranch?(index, gateUp.row(0).slice(shape.hiddenDim, shape.hiddenDim))
         swiGLU(hidden, gateUp: gateUp)
         multiply(hidden, layer.down, into: residual, stage: "mlp", accumulate: true)
     }
