@@ -82,17 +82,18 @@ import TestSupport
                       MomentCodec(.fp16, keepsFromZero: false, isStochastic: true), .firstMoment]
         let count = 1_000, values = spread(count, seed: 5, exponents: -20 ... -4).map(\.magnitude)
         for codec in codecs {
+            let blocks = MomentCodec.blocks(count), copy = memory.row(count)
+            let codes = memory.row(blocks * codec.blockFloats), scales = memory.row(blocks), out = memory.row(count)
             func stored(_ size: Int, step: Int) -> [Float] {
-                let blocks = MomentCodec.blocks(count)
-                let codes = memory.row(blocks * codec.blockFloats), scales = memory.row(blocks), out = memory.row(count)
+                copy.copy(values)
                 for start in stride(from: 0, to: count, by: size) {
                     let own = min(size, count - start), first = start / MomentCodec.blockSize
-                    let x = memory.row(Array(values[start..<(start + own)]))
-                    let part = (codes.slice(first * codec.blockFloats, Codes.floats(codec.format, rows: 1, columns: own)),
+                    let floats = Codes.floats(codec.format, rows: 1, columns: own)
+                    let part = (codes.slice(first * codec.blockFloats, floats),
                                 scales.slice(first, MomentCodec.blocks(own)))
                     var key = RoundingKey(seed: 7, step: step, tensor: 3, operand: 64)
                     key.firstRow = first
-                    codec.store(x, to: part.0, scales: part.1, key)
+                    codec.store(copy.slice(start, own), to: part.0, scales: part.1, key)
                     codec.load(part.0, scales: part.1, to: out.slice(start, own))
                 }
                 return out.array
