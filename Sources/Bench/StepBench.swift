@@ -90,5 +90,5 @@ private func heldBytes(_ runner: StepRunner, _ planned: PlannedMemory) throws ->
     let state = runner.state, counts = state.plan.counts, whole = 4 * state.table.count
     let partial = planned.recipe.partialSums(worldSize: state.plan.worldSize)
     let gradients = partial.map { $0 * whole } ?? whole / counts.gradients
-    return (state.heldBytes, whole / counts.parameters + gradients + state.moments.count * whole / counts.optimizer)
+    return (state.heldBytes, gradients + state.sharedBytes)
 }

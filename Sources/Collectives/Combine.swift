@@ -23,6 +23,14 @@ func reduce(_ reduction: Reduction, _ element: ElementType, wire: WireFormat, in
         } else {
             for i in 0..<count { unsafe into[i] = larger(into[i], widened(from[i])) }
         }
+    case (.float32, .e4m3, _):
+        let into = unsafe destination.assumingMemoryBound(to: Float.self)
+        let from = unsafe source.assumingMemoryBound(to: UInt8.self)
+        if reduction == .sum {
+            for i in 0..<count { unsafe into[i] += widenedE4M3(from[i]) }
+        } else {
+            for i in 0..<count { unsafe into[i] = larger(into[i], widenedE4M3(from[i])) }
+        }
     case (.int64, _, _):
         let into = unsafe destination.assumingMemoryBound(to: Int64.self)
         let from = unsafe source.assumingMemoryBound(to: Int64.self)
@@ -72,22 +80,4 @@ package func narrowed(_ value: Float) -> UInt16 {
     let isNaN = bits & 0x7FFF_FFFF > 0x7F80_0000
     let rounded = (bits &+ 0x7FFF &+ (bits >> 16 & 1)) >> 16
     return UInt16(truncatingIfNeeded: isNaN ? bits >> 16 | 0x40 : rounded)
-}
-
-func narrow(_ source: UnsafeRawPointer, into destination: UnsafeMutableRawPointer, count: Int) {
-    let from = unsafe source.assumingMemoryBound(to: Float.self)
-    let into = unsafe destination.assumingMemoryBound(to: UInt16.self)
-    for i in 0..<count { unsafe into[i] = narrowed(from[i]) }
-}
-
-func widen(_ source: UnsafeRawPointer, into destination: UnsafeMutableRawPointer, count: Int) {
-    let from = unsafe source.assumingMemoryBound(to: UInt16.self)
-    let into = unsafe destination.assumingMemoryBound(to: Float.self)
-    for i in 0..<count { unsafe into[i] = widened(from[i]) }
-}
-
-/// Every element as it comes out at the other end.
-func roundInPlace(_ memory: UnsafeMutableRawPointer, count: Int) {
-    let floats = unsafe memory.assumingMemoryBound(to: Float.self)
-    for i in 0..<count { unsafe floats[i] = widened(narrowed(floats[i])) }
 }

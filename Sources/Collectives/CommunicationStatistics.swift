@@ -12,6 +12,8 @@ public struct CommunicationStatistics: Sendable, Equatable {
     public var exchangedInWaits: Int
     /// Time the caller spent waiting for tickets.
     public var waitSeconds: Double
+    /// Numbers that this rank sent in E4M3, or rounded to it, and that were beyond its largest.
+    public var saturated = 0
 
     /// The share of the received bytes that arrived while the caller did something else; 0 without traffic.
     public var hiddenShare: Double {
@@ -31,6 +33,6 @@ public struct CommunicationStatistics: Sendable, Equatable {
             bytesReceivedInWaits: bytesReceivedInWaits - earlier.bytesReceivedInWaits,
             exchangedBytes: exchangedBytes - earlier.exchangedBytes,
             exchangedInWaits: exchangedInWaits - earlier.exchangedInWaits,
-            waitSeconds: waitSeconds - earlier.waitSeconds)
+            waitSeconds: waitSeconds - earlier.waitSeconds, saturated: saturated - earlier.saturated)
     }
 }

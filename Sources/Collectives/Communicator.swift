@@ -198,7 +198,7 @@ import Wire
                 operations: executor.operationsFinished, bytesSent: executor.bytesSent,
                 bytesReceived: executor.bytesReceived, bytesReceivedInWaits: bytesReceivedInWaits,
                 exchangedBytes: executor.bytesExchanged, exchangedInWaits: bytesExchangedInWaits,
-                waitSeconds: Double(waitNanoseconds) * 1e-9)
+                waitSeconds: Double(waitNanoseconds) * 1e-9, saturated: executor.saturated)
         }
     }
 }

@@ -48,6 +48,8 @@ import Wire
     /// Of all-to-alls alone.
     private(set) var bytesExchanged = 0
     package private(set) var operationsFinished = 0
+    /// Numbers that were beyond the largest of a narrow format.
+    package private(set) var saturated = 0
 
     package init(link: any Link, options: CommunicatorOptions) {
         self.link = link
@@ -233,7 +235,9 @@ import Wire
         }
         narrowSegments[token(message, of: operation)] = segment
         let copy = unsafe pool.memory(of: segment, length: place.wireLength)
-        if let into = copy.baseAddress { unsafe narrow(from, into: into, count: place.wireLength / 2) }
+        if let into = copy.baseAddress {
+            saturated += unsafe narrow(from, into: into, count: place.length / 4, as: operation.program.request.wire)
+        }
         return unsafe UnsafeRawBufferPointer(copy)
     }
 
@@ -270,7 +274,7 @@ import Wire
                 unsafe reduce(request.reduction, request.element, wire: request.wire, into: into, from: from,
                               count: count)
             } else {
-                unsafe widen(from, into: into, count: count)
+                unsafe widen(from, into: into, count: count, as: request.wire)
             }
         }
         pool.giveBack(segment)
@@ -282,7 +286,8 @@ import Wire
         let place = operation.program.messages[message], target = unsafe operation.memory(of: message)
         guard let into = target.baseAddress else { return }
         if place.deed == .narrow {
-            unsafe roundInPlace(into, count: place.length / operation.program.request.element.size)
+            let request = operation.program.request
+            saturated += unsafe roundInPlace(into, count: place.length / request.element.size, as: request.wire)
         } else if let source = unsafe operation.source {
             unsafe into.copyMemory(from: source + place.from, byteCount: place.length)
         }

@@ -93,6 +93,18 @@ public enum WireFormat: UInt8, Sendable, Hashable {
     /// float32 rounded to bfloat16 (nearest, ties to even): half the bytes. Sums are made in float32. What a rank
     /// gathers from itself is rounded too, so that all ranks hold the same bits.
     case bfloat16 = 1
+    /// The same in OCP's E4M3, a quarter of the bytes: numbers beyond 448 become 448, and are counted
+    /// (`CommunicationStatistics.saturated`); what is not finite becomes not-a-number. Scales are the caller's.
+    case e4m3 = 2
+
+    /// Bytes of an element on its way; nil: as in memory.
+    var width: Int? {
+        switch self {
+        case .native: nil
+        case .bfloat16: 2
+        case .e4m3: 1
+        }
+    }
 }
 
 /// Which generator makes the schedule. The raw value is part of a message's fingerprint.

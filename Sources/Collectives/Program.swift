@@ -47,7 +47,7 @@ package final class Program {
 
     init(_ request: Request, segmentBytes: Int) {
         let schedule = request.schedule(segmentBytes: segmentBytes)
-        let width = request.element.size, wireWidth = request.wire == .native ? width : 2
+        let width = request.element.size, wireWidth = request.wire.width ?? width
         let ranks = request.group.ranks
         var sent = [UInt32](repeating: 0, count: ranks.count)
         var received = sent

@@ -150,7 +150,25 @@ public struct Recipe: Sendable, Equatable {
         public var weightDecay = 0.1
         /// Of the optimizers that average gradients alone: sgd, muon.
         public var momentum = 0.95
+        public var moments = MomentFormat.fp32
+        public var masterWeights = MasterFormat.fp32
     }
+
+    /// What an optimizer keeps its first and its second moment in; all but fp32 have a scale for every 128 numbers.
+    /// `fp8`: E4M3, and E5M2 rounded stochastically. `fp8-nearest`: both to nearest, as 2409.12517. `fp8-root`: E4M3,
+    /// and the second's root in E4M3. `fp8-fp16`: E4M3 and FP16, as FP8-LM (2310.18313). `bf16`: both, as DeepSeek-V3
+    /// (2412.19437).
+    public enum MomentFormat: String, Sendable, CaseIterable {
+        case fp32, fp8
+        case fp8Nearest = "fp8-nearest"
+        case fp8Root = "fp8-root"
+        case fp8FP16 = "fp8-fp16"
+        case bf16
+    }
+
+    /// What weights are kept in between steps. A step computes with fp32 in any case: of `fp16` it makes them block by
+    /// block.
+    public enum MasterFormat: String, Sendable, CaseIterable { case fp32, fp16 }
 
     public enum OptimizerName: String, Sendable, CaseIterable { case adamw, lamb, sgd, muon, soap }
 
@@ -276,8 +294,8 @@ public struct Recipe: Sendable, Equatable {
         public var streams = 1
         /// One algorithm for all collectives that it serves; auto: by kind, bytes and ranks.
         public var algorithm = AlgorithmChoice.auto
-        /// What gradients are while they travel: bf16 are half the bytes. Sums are made in fp32 by their owner, to whom
-        /// each rank's share goes straight.
+        /// What gradients are while they travel: bf16 are half the bytes, fp8 (with a scale for each tensor, from the step
+        /// before) a quarter. Sums are made in fp32 by their owner, to whom each rank's share goes straight.
         public var gradients = GradientFormat.fp32
         /// A table of algorithms that `skein bench collectives --tune` has measured; rank 0's holds for all.
         public var table = ""
@@ -295,7 +313,7 @@ public struct Recipe: Sendable, Equatable {
         public var timeoutSeconds = 120.0
     }
 
-    public enum GradientFormat: String, Sendable, CaseIterable { case fp32, bf16 }
+    public enum GradientFormat: String, Sendable, CaseIterable { case fp32, bf16, fp8 }
     public enum FrameProtection: String, Sendable, CaseIterable { case auto, checked, sealed }
     public enum TransportChoice: String, Sendable, CaseIterable { case auto, tcp, shm }
 

@@ -84,6 +84,10 @@ extension Recipe {
         .number("optimizer.eps", \.optimizer.epsilon, 1e-30...1, "added to the root of the second moment"),
         .number("optimizer.weight_decay", \.optimizer.weightDecay, 0...1_000, "decoupled decay of matrices"),
         .number("optimizer.momentum", \.optimizer.momentum, 0...0.999_999, "for sgd and muon: decay of the momentum"),
+        .choice("optimizer.moments", \.optimizer.moments,
+                "what moments are kept in: fp8 is E4M3 and E5M2, with a scale for every 128 numbers"),
+        .choice("optimizer.master_weights", \.optimizer.masterWeights,
+                "what weights are kept in between steps: fp16 with a scale for every 128 numbers"),
 
         .integer("lr_scheduler.warmup_steps", \.schedule.warmupSteps, 0...mostSteps, "steps of linear warm-up"),
         .choice("lr_scheduler.decay_type", \.schedule.decay, "shape of the decay after warm-up"),

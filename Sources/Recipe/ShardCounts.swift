@@ -47,7 +47,16 @@ extension Recipe {
     }
 
     /// Bytes of a gradient's number on its way.
-    public var gradientBytes: Int { communication.gradients == .bf16 ? 2 : 4 }
+    public var gradientBytes: Int {
+        switch communication.gradients {
+        case .fp32: 4
+        case .bf16: 2
+        case .fp8: 1
+        }
+    }
+
+    /// Bytes of an updated weight on its way to those who hold it: fp16 has a scale of fp32 for every 128.
+    public var updatedBytes: Double { optimizer.masterWeights == .fp16 ? 2 + 4.0 / 128 : 4 }
 
     /// Micro-batches of a step over all ranks, where `training.reproducible` cuts them before they are shared out.
     public func grains(worldSize: Int) -> Int {

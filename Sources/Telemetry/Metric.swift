@@ -29,6 +29,7 @@ extension StepReport {
             found.append(Metric("comm/wait(s)", waitSeconds))
             if let hiddenShare { found.append(Metric("comm/hidden(%)", 100 * hiddenShare)) }
         }
+        if let saturatedGradients { found.append(Metric("comm/saturated_gradients", count: saturatedGradients)) }
         if let memoryBytes { found.append(Metric("memory/max_active(GiB)", Double(memoryBytes) / 0x1p30)) }
         if let bucketLength { found.append(Metric("data/bucket_len", count: bucketLength)) }
         if let length { found.append(Metric("data/length", count: length)) }

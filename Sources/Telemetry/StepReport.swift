@@ -50,6 +50,8 @@ public struct StepReport: Equatable, Sendable {
     /// no sequence is shared.
     public var sequenceBytes: Int?
     public var hiddenSequenceShare: Double?
+    /// Gradients that were beyond the largest number that travels; nil where none can be.
+    public var saturatedGradients: Int?
 
     public init(step: Int, totalSteps: Int, loss: Double, bitsPerByte: Double? = nil, gradientNorm: Double,
                 learningRate: Double, tokensPerSecond: Double, gflops: Double, mfu: Double? = nil,

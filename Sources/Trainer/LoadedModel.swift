@@ -11,6 +11,7 @@ public struct LoadedModel {
     public let recipe: Recipe
     public let tokenizer: any Tokenizer
     public let table: ParameterTable
+    private let weights: StoredWeights
 
     /// `path`: a `step-N` folder, or a run's folder.
     public init(path: String) throws {
@@ -20,12 +21,11 @@ public struct LoadedModel {
         tokenizer = try parseTokenizer(json: Array(checkpoint.tokenizer().utf8),
                                        path: "\(checkpoint.path)/tokenizer.json")
         table = try ParameterTable(recipe.model, vocabulary: recipe.vocabulary(ofTokens: tokenizer.vocabularySize))
-        try checkpoint.requireModel(table.parameters.map(Self.spec))
+        weights = try StoredWeights(checkpoint, table)
     }
 
-    private static func spec(_ parameter: ParameterTable.Parameter) -> TensorSpec {
-        TensorSpec(parameter.name, .float32, parameter.shape)
-    }
+    /// Fills `row` with a parameter's weights.
+    func read(_ parameter: ParameterTable.Parameter, into row: Row) throws { try weights.read(parameter, into: row) }
 
     /// What becomes of a text after one of its tokens; `endAll` where nobody listens any more.
     public enum Continuation: Sendable { case goOn, endPrompt, endAll }
@@ -112,7 +112,7 @@ public struct LoadedModel {
         }
         return try Decoder(table, texts: texts, capacity: capacity, longestPrompt: prompt, pool: pool,
                            scores: scores) { parameter, row in
-            unsafe try checkpoint.read(Self.spec(parameter), into: row.bytes)
+            try read(parameter, into: row)
         }
     }
 }

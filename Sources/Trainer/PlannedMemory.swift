@@ -41,7 +41,7 @@ public struct PlannedMemory {
         let saves = recipe.checkpoint.enable && recipe.checkpoint.async && recipe.checkpoint.interval > 0
         // Of parameters that all hold, each rank writes a part, if all write.
         let writers = recipe.checkpoint.shared ? ranks : 1
-        let written = largest.sharesWeights ? largest.parameters : table.count / writers
+        let written = largest.sharesWeights ? largest.parameters : largest.parameters / writers
         let copy = saves ? written + largest.moments : 0
         return MemoryPlan.State(parameters: 4 * largest.parameters, gradients: 4 * largest.gradients,
                                 moments: 4 * largest.moments, slots: 4 * largest.slots,

@@ -36,7 +36,8 @@ public struct PlannedTraffic: Sendable, Equatable {
     /// What rank 0 sends in a step.
     public static func traffic(_ plan: ShardPlan, _ recipe: Recipe, _ step: StepCost) -> ShardTraffic {
         ShardTraffic(plan, rank: 0, microBatches: step.tasks, isReproducible: recipe.training.reproducible,
-                     gradientBytes: recipe.gradientBytes, uses: plan.table.uses(backward: true))
+                     gradientBytes: recipe.gradientBytes,
+                     weightBytes: recipe.updatedBytes, uses: plan.table.uses(backward: true))
     }
 }
 

@@ -80,8 +80,12 @@ struct Reporter {
             + (DotPath.best == .portable ? "fp32 multiply-adds" : "AVX512_BF16")
         let products = recipe.precision.recipe != .fp32 ? quantised
             : recipe.training.matmul == .own ? "" : ", products by \(OpenBLAS.arithmetic)"
-        let state = setting.ranks == 1 ? "" : "state       \(Units.bytes(setting.stateBytes)) a rank: "
-            + "\(setting.shards)\n"
+        let optimizer = recipe.optimizer
+        let kept = (optimizer.moments == .fp32 ? [] : ["moments in \(optimizer.moments.rawValue)"])
+            + (optimizer.masterWeights == .fp32 ? [] : ["weights in \(optimizer.masterWeights.rawValue)"])
+        let shards = setting.ranks == 1 ? [] : ["a rank: \(setting.shards)"]
+        let state = kept.isEmpty && shards.isEmpty ? "" : "state       \(Units.bytes(setting.stateBytes)) "
+            + (shards + kept).joined(separator: ", ") + "\n"
         let degree = recipe.contextDegree
         let isPlanned = recipe.plansSequences && setting.ranks > 1
         let sharers = isPlanned ? "shared as each step is planned" : "each shared by \(degree) ranks "
@@ -126,6 +130,7 @@ struct Reporter {
         if result.sequenceBytes > 0 {
             (report.sequenceBytes, report.hiddenSequenceShare) = (result.sequenceBytes, result.hiddenSequenceShare)
         }
+        report.saturatedGradients = result.saturatedGradients
         report.varianceNorm = result.varianceRoots?.sum
         report.varianceMax = result.varianceRoots.map { Double($0.max) }
         report.precision = result.health?.report

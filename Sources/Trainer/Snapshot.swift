@@ -54,7 +54,7 @@ struct Moment {
 /// Between a run's memory and a checkpoint: which tensors there are, and what else must come back for the next
 /// step to be the one that an uninterrupted run would have taken.
 struct Snapshot {
-    let state: TrainingState
+    let step: ShardedStep
     let quantisation: Quantisation?
     let corpus: Corpus
     let recipe: Recipe
@@ -67,15 +67,12 @@ struct Snapshot {
     /// The measured table of algorithms, where there is one: a run that goes on sums in the same order.
     static let tableKey = "collectives_table"
 
-    private var model: [StateVector] { [state.weightVector] }
+    var state: TrainingState { step.state }
+    private var model: [StateVector] { state.weightVectors }
     private var moments: [StateVector] { state.moments }
 
-    private func spec(_ prefix: String, _ parameter: ParameterTable.Parameter) -> TensorSpec {
-        TensorSpec(prefix + parameter.name, .float32, parameter.shape)
-    }
-
     private func specs(_ parts: [StateVector]) -> [TensorSpec] {
-        parts.flatMap { part in part.tensors.map { spec(part.prefix, $0.parameter) } }
+        parts.flatMap { part in part.tensors.map { part.spec($0.number) } }
     }
 
     /// Says of which data a position is: the texts, how they are cut, and the weights that led to `step`.
@@ -171,14 +168,14 @@ struct Snapshot {
         var found: [SavedTensor] = [], number = 0
         for part in parts {
             let held = (0..<world.size).map { part.ranges(of: $0) }, isWhole = part.isWhole
-            for (_, parameter) in part.tensors {
-                let spec = spec(part.prefix, parameter)
+            for (place, parameter) in part.tensors {
+                let spec = part.spec(place)
                 for (unit, range) in part.shard.ranges.enumerated() {
                     let piece = range.clamped(to: parameter.range)
                     let holders = held.indices.filter { held[$0][unit] == range }
                     let owner = isWhole ? writer(number) : holders[unit % holders.count]
                     guard !piece.isEmpty, owner == world.rank else { continue }
-                    let elements = (piece.lowerBound - parameter.offset)..<(piece.upperBound - parameter.offset)
+                    let elements = part.elements(place, piece)
                     found.append(SavedTensor(spec: spec, elements: elements, row: part.shard.part(piece, unit: unit)))
                 }
                 number += 1
@@ -204,10 +201,10 @@ struct Snapshot {
     private func gather(_ parts: [StateVector], by world: World) throws -> [SavedTensor] {
         var found: [SavedTensor] = []
         for part in parts {
-            for (_, parameter) in part.tensors {
+            for (place, parameter) in part.tensors {
                 let row = try world.collect(parameter, of: part, at: 0)
                 guard world.rank == 0 else { continue }
-                found.append(SavedTensor(spec: spec(part.prefix, parameter), elements: 0..<parameter.count,
+                found.append(SavedTensor(spec: part.spec(place), elements: part.elements(place, parameter.range),
                                          row: row.row, memory: row.memory))
             }
         }
@@ -216,8 +213,9 @@ struct Snapshot {
 
     /// Refuses a checkpoint that this run cannot go on from, before anything is changed. Returns where it was.
     func require(_ checkpoint: Checkpoint) throws -> Moment {
+        try requireSameFormats(checkpoint)
         try checkpoint.requireModel(specs(model))
-        try checkpoint.requireOptimizer(specs(moments) + scalesSpec)
+        try checkpoint.requireOptimizer(specs(moments) + scaleSpecs(of: checkpoint))
         let data = checkpoint.manifest.data
         guard let bytes = data.bytes else {
             throw BadInput("\(checkpoint.path) was written before checkpoints held a position in the data; train from "
@@ -267,7 +265,17 @@ struct Snapshot {
         if try checkpoint.tokenizer() != tokenizer {
             throw BadInput("\(checkpoint.path) was trained with another tokenizer; name its folder by data.tokenizer")
         }
-        try checkpoint.requireModel(specs(model))
+        _ = try StoredWeights(checkpoint, state.table)
+    }
+
+    /// Refuses state that is kept in something else, before its tensors are looked at one by one.
+    private func requireSameFormats(_ checkpoint: Checkpoint) throws {
+        let theirs = try ResolvedRecipe.load(text: checkpoint.recipe(), name: "\(checkpoint.path)/config.toml").recipe
+        let keys = ["optimizer.moments", "optimizer.master_weights"]
+        if let other = Recipe.differences(recipe.toml, theirs.toml).first(where: { keys.contains($0.key) }) {
+            throw BadInput("\(checkpoint.path) was trained with \(other.key) = \(other.theirs ?? "nothing"), this recipe "
+                + "has \(other.mine ?? "nothing"); keep it, or begin a run with its weights by checkpoint.load_weights")
+        }
     }
 
     /// Rows of one number are the same only where texts, layout and past weights are.
@@ -286,38 +294,6 @@ struct Snapshot {
                 + "data.min_length and data.mixture (its are in its config.toml)")
         }
     }
-
-    /// Fills weights and moments on all ranks with what rank 0 reads, so that the others need not see its disk. Without
-    /// a checkpoint: the weights alone, with what rank 0 draws, since that takes the C library's logarithm, which
-    /// another version may round otherwise. A tensor at a time: no rank needs memory for more.
-    /// `isResumed`: rank 0 has one.
-    func fill(from checkpoint: Checkpoint?, isResumed: Bool, by world: World) throws {
-        let parts = isResumed ? model + moments : model
-        // What a rank holds whole goes straight to its place.
-        let passing = parts.filter { !$0.isWhole }.flatMap { $0.table.parameters.map(\.count) }
-        let memory = try Arena(name: "a tensor", capacity: passing.max() ?? 0)
-        let largest = memory.take(memory.capacity), reader = checkpoint?.reader()
-        defer { withExtendedLifetime(memory) {} }
-        for part in parts {
-            for (number, parameter) in part.tensors {
-                let whole = part.isWhole ? part.shard.row.slice(parameter.offset, parameter.count)
-                    : largest.slice(0, parameter.count)
-                if world.rank == 0 {
-                    if let checkpoint, let reader {
-                        unsafe try checkpoint.read(spec(part.prefix, parameter), into: whole.bytes, with: reader)
-                    } else {
-                        Parameters.initialize(whole, number, of: state.table, seed: recipe.debug.seed)
-                    }
-                }
-                try world.broadcast(whole)
-                if part.isWhole { continue }
-                part.shard.forEachPiece(of: parameter) { piece, row in
-                    row.copy(whole.slice(piece.lowerBound - parameter.offset, piece.count))
-                }
-            }
-        }
-        if isResumed { try fillScales(from: checkpoint, by: world) }
-    }
 }
 
 /// A tensor, or a slice of one, as a checkpoint takes it; with memory of its own where this rank held only a piece.
@@ -328,6 +304,9 @@ struct SavedTensor {
     var memory: Arena?
 
     var source: TensorSource {
-        unsafe TensorSource(spec.name, spec.type, spec.shape, elements, bytes: UnsafeRawBufferPointer(row.bytes))
+        // Codes end before their last block does.
+        let bytes = unsafe row.bytes[..<(elements.count * spec.type.width)]
+        return unsafe TensorSource(spec.name, spec.type, spec.shape, elements,
+                                   bytes: UnsafeRawBufferPointer(rebasing: bytes))
     }
 }

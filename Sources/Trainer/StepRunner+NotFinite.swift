@@ -7,7 +7,9 @@ extension StepRunner {
     /// weight; else what a forward or backward in few bits has met; else the gradient that the backward made first,
     /// which goes from the head to the embedding. Nil where nothing is found. All ranks call it, and learn the same.
     func notFinite() throws -> String? {
-        let found = first(of: state.weightShard, state.table.parameters).map { "the weight \($0)" }
+        // Codes are finite; of a block that would not be, the scale says so.
+        let weights = state.weightVectors[state.weightVectors.count - 1]
+        let found = first(of: weights.shard, weights.table.parameters).map { "the weight \($0)" }
             ?? model.quantisation?.notFinite
             ?? first(of: state.gradientShard, state.table.parameters.reversed()).map { "the gradient of \($0)" }
         let all = try world.gather(Array((found ?? "").utf8)).map { String(decoding: $0, as: UTF8.self) }

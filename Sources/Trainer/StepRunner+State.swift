@@ -16,8 +16,10 @@ extension StepRunner {
             let hash = unsafe hash64(of: UnsafeRawBufferPointer(shard.row.bytes))
             try sharded.requireEqual(hash, among: sharers, index: index, "\(name) after step \(step)")
         }
-        try require(state.weightShard, sharers: counts.parameters, state.plan.parameterShare(of: world.rank),
-                    "parameters")
+        for vector in state.weightVectors {
+            try require(vector.shard, sharers: counts.parameters, state.plan.parameterShare(of: world.rank),
+                        "parameters")
+        }
         for moment in state.moments {
             try require(moment.shard, sharers: counts.optimizer, state.plan.optimizerShare(of: world.rank),
                         "optimizer state (\(moment.prefix.dropLast()))")

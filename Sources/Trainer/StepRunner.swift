@@ -39,6 +39,9 @@ public struct StepResult: Sendable, Equatable {
     /// Bytes of shared sequences that this rank received, and the share of them that came while it computed.
     public var sequenceBytes: Int
     public var hiddenSequenceShare: Double
+    /// Gradients that were beyond the largest number that travels, over all ranks; nil where they travel as they are, or
+    /// in bf16.
+    public var saturatedGradients: Int?
     /// What quantising did to this rank's first micro-batch, in steps that look (`metrics.precision_freq`).
     public var health: PrecisionHealth?
 }
@@ -122,6 +125,7 @@ public final class StepRunner {
     public var plannedTraffic: ShardTraffic {
         ShardTraffic(state.plan, rank: world.rank, microBatches: batches.count,
                      isReproducible: recipe.training.reproducible, gradientBytes: recipe.gradientBytes,
+                     weightBytes: recipe.updatedBytes,
                      uses: model.uses(backward: true))
     }
 
@@ -178,6 +182,7 @@ public final class StepRunner {
         let updated = loss.isFinite && agreed.norm.isFinite
         let roots = updated ? try phase("update") { try update(agreed) } : nil
         let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
+        let saturated = sharded.gradientMagnitudes == nil ? nil : try world.sum(Double(traffic?.saturated ?? 0))
         return StepResult(loss: loss / max(targets, 1), tokens: Int(targets),
                           bucketLength: task.rows.sequence, length: task.shape.window, context: context,
                           gradientNorm: agreed.norm,
@@ -186,7 +191,8 @@ public final class StepRunner {
                           plannedSeconds: plan?.seconds, stops: agreed.stops,
                           waitSeconds: traffic?.waitSeconds ?? 0, sentBytes: traffic?.bytesSent ?? 0,
                           hiddenShare: traffic?.hiddenShare ?? 0, sequenceBytes: traffic?.exchangedBytes ?? 0,
-                          hiddenSequenceShare: traffic?.hiddenExchangeShare ?? 1, health: health)
+                          hiddenSequenceShare: traffic?.hiddenExchangeShare ?? 1,
+                          saturatedGradients: saturated.map { Int($0) }, health: health)
     }
 
     private func isLookedAt(_ step: Int) -> Bool {

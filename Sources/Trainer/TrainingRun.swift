@@ -84,7 +84,7 @@ public final class TrainingRun {
     private func train(_ runner: StepRunner, _ corpus: Corpus, _ found: Checkpoint?, isResumed: Bool,
                        peak: Double, planned: Int) throws {
         let world = runner.world
-        let snapshot = Snapshot(state: runner.state, quantisation: runner.model.quantisation, corpus: corpus,
+        let snapshot = Snapshot(step: runner.sharded, quantisation: runner.model.quantisation, corpus: corpus,
                                 recipe: recipe, schedule: runner.schedule, worldSize: world.size)
         let start = isResumed ? found : nil
         let moment = try begin(runner, snapshot, found, isResumed: isResumed)

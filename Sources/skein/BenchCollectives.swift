@@ -90,12 +90,12 @@ struct CollectivesCommand: ParsableCommand {
 
     private func wireFormat() throws -> WireFormat {
         if wire == "fp32" { return .native }
-        guard wire == "bf16" else { throw ValidationError("--wire must be fp32 or bf16") }
+        guard wire == "bf16" || wire == "e4m3" else { throw ValidationError("--wire must be fp32, bf16 or e4m3") }
         guard try Algorithm.direct.serves(kind(), groupSize: ranks), try kind() != .gather, try kind() != .scatter,
               try kind() != .transfer, try [nil, .direct].contains(chosenAlgorithm()) else {
-            throw ValidationError("--wire bf16 is for all-reduce, reduce-scatter and all-gather, by direct exchange")
+            throw ValidationError("--wire \(wire) is for all-reduce, reduce-scatter and all-gather, by direct exchange")
         }
-        return .bfloat16
+        return wire == "bf16" ? .bfloat16 : .e4m3
     }
 
     private func launchRanks() throws {

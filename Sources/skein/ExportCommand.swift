@@ -50,6 +50,10 @@ struct Export: ParsableCommand {
         defer { pool.close() }
         let report = try export.run(pool: pool)
         print("\(folder): \(Units.bytes(report.bytes)) in \(report.files.joined(separator: ", "))")
+        if let merged = report.merged {
+            print("Smooth-SwiGLU: factors from \(short(Double(merged.lowerBound))) to "
+                + "\(short(Double(merged.upperBound))) are merged into up and down projections")
+        }
         print(report.difference == 0
             ? "read back: its logits are those of \(model.checkpoint.path), bit for bit"
             : "read back: its logits are those of the rounded weights bit for bit, and within "

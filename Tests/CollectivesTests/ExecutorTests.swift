@@ -135,15 +135,17 @@ import Testing
         #expect(run(trials, worldSize: worldSize, seed: UInt64(seed), segmentBytes: 256, staging: 1) == nil)
     }
 
-    /// Half the bytes on the wire, sums in float32: bit for bit each contribution rounded once on its way, and the
-    /// owner's result rounded for all, itself too.
+    /// Half the bytes on the wire, or a quarter, sums in float32: bit for bit each contribution rounded once on its way,
+    /// and the owner's result rounded for all, itself too.
     @Test(arguments: [CollectiveKind.allReduce, .reduceScatter, .allGather], 2...5)
     func narrowOnTheWire(_ kind: CollectiveKind, worldSize: Int) {
         for (count, segmentBytes) in [(1, 64), (1009, 256), (50_003, 8192)] {
-            let request = requests(kind, .direct, count: count, worldSize: worldSize, wire: .bfloat16)[0]
-            let wrong = run([Trial(request, seed: 3, whole: false)], worldSize: worldSize, seed: UInt64(count),
-                            segmentBytes: segmentBytes)
-            #expect(wrong == nil)
+            for wire in [WireFormat.bfloat16, .e4m3] {
+                let request = requests(kind, .direct, count: count, worldSize: worldSize, wire: wire)[0]
+                let wrong = run([Trial(request, seed: 3, whole: false)], worldSize: worldSize, seed: UInt64(count),
+                                segmentBytes: segmentBytes)
+                #expect(wrong == nil)
+            }
         }
     }
 

@@ -49,11 +49,35 @@ enum DocumentedOrder {
             // What travels narrow is rounded once, on the way to its owner.
             let parts = positions.map { position in
                 let part = Array(rows[position][owners[owner]])
-                return request.wire == .native || position == owner ? part : part.map(bfloat16)
+                return request.wire == .native || position == owner ? part : part.map { narrow($0, request.wire) }
             }
             let sum = parts.dropFirst().reduce(parts[0], add)
-            return request.wire == .bfloat16 && request.kind == .allReduce ? sum.map(bfloat16) : sum
+            return request.wire != .native && request.kind == .allReduce ? sum.map { narrow($0, request.wire) } : sum
         }
+    }
+
+    /// A number as it comes out at the other end.
+    static func narrow(_ x: Float, _ wire: WireFormat) -> Float { wire == .e4m3 ? e4m3(x) : bfloat16(x) }
+
+    /// The 127 magnitudes of OCP's E4M3, in ascending order: sixteen exponents of eight, without the last of them.
+    static let magnitudes: [Double] = (0..<127).map { code in
+        let (exponent, mantissa) = (code / 8, Double(code % 8))
+        return exponent == 0 ? mantissa / 512 : (1 + mantissa / 8) * Double(sign: .plus, exponent: exponent - 7,
+                                                                            significand: 1)
+    }
+
+    /// By search: the nearest magnitude, of two the one with the even code.
+    static func e4m3(_ x: Float) -> Float {
+        guard x.isFinite else { return .nan }
+        let wanted = Double(x.magnitude)
+        var (low, high) = (0, 126)
+        while low + 1 < high {
+            let middle = (low + high) / 2
+            if magnitudes[middle] <= wanted { low = middle } else { high = middle }
+        }
+        let (below, above) = (wanted - magnitudes[low], magnitudes[high] - wanted)
+        let code = below < above || below == above && low % 2 == 0 ? low : high
+        return Float(sign: x.sign, exponent: 0, significand: 1) * Float(magnitudes[code])
     }
 
     private static func doubling(_ rows: [[Float]]) -> [Float] {
@@ -159,7 +183,7 @@ final class Trial {
             return (all, 0..<all.count)
         case .allGather:
             let all = (0..<size).flatMap { Array(inputs[$0][owners[$0]]) }
-            return (request.wire == .native ? all : all.map(DocumentedOrder.bfloat16), 0..<all.count)
+            return (request.wire == .native ? all : all.map { DocumentedOrder.narrow($0, request.wire) }, 0..<all.count)
         case .broadcast, .transfer: return (inputs[request.root], 0..<inputs[request.root].count)
         case .allToAll:
             let all = (0..<size).flatMap { Array(inputs[$0][exchanged(request, $0).outgoing[position]]) }

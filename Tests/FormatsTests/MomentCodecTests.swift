@@ -72,6 +72,65 @@ import TestSupport
         }
     }
 
+    /// Blocks that are stored by themselves, as ranks do that share a vector out, are those of the whole; stochastic
+    /// rounding is right on average, and never makes a zero of what is none; roots come back squared.
+    @Test func storedBlocksAreThoseOfTheWhole() {
+        let memory = FencedMemory()
+        defer { #expect(memory.isIntact) }
+        let codecs = [MomentCodec(.e5m2, keepsFromZero: true, isStochastic: true),
+                      MomentCodec(.e4m3, keepsFromZero: true, isStochastic: true, isRoot: true),
+                      MomentCodec(.fp16, keepsFromZero: false, isStochastic: true), .firstMoment]
+        let count = 1_000, values = spread(count, seed: 5, exponents: -20 ... -4).map(\.magnitude)
+        for codec in codecs {
+            let blocks = MomentCodec.blocks(count), copy = memory.row(count)
+            let codes = memory.row(blocks * codec.blockFloats), scales = memory.row(blocks), out = memory.row(count)
+            func stored(_ size: Int, step: Int) -> [Float] {
+                copy.copy(values)
+                for start in stride(from: 0, to: count, by: size) {
+                    let own = min(size, count - start), first = start / MomentCodec.blockSize
+                    let floats = Codes.floats(codec.format, rows: 1, columns: own)
+                    let part = (codes.slice(first * codec.blockFloats, floats),
+                                scales.slice(first, MomentCodec.blocks(own)))
+                    var key = RoundingKey(seed: 7, step: step, tensor: 3, operand: 64)
+                    key.firstRow = first
+                    codec.store(copy.slice(start, own), to: part.0, scales: part.1, key)
+                    codec.load(part.0, scales: part.1, to: out.slice(start, own))
+                }
+                return out.array
+            }
+            let whole = stored(count, step: 1)
+            #expect(bitMismatch(stored(256, step: 1), whole) == nil, "\(codec)")
+            #expect((bitMismatch(stored(count, step: 2), whole) != nil) == codec.isStochastic)
+            guard codec.isStochastic else { continue }
+            var sums = [Double](repeating: 0, count: count)
+            for step in 1...400 {
+                for (index, value) in stored(count, step: step).enumerated() {
+                    #expect(value > 0)
+                    sums[index] += codec.isRoot ? Double(value.squareRoot()) : Double(value)
+                }
+            }
+            let steps = Double(sign: .plus, exponent: -codec.format.mantissaBits, significand: 1)
+            for (index, value) in values.enumerated() where index % 128 > 0 {
+                let wanted = codec.isRoot ? Double(value.squareRoot()) : Double(value)
+                // Five standard deviations of a mean of 400, for what is normal in its block.
+                guard wanted > 1e-3 * (codec.isRoot ? 0.25 : 0.06) else { continue }
+                #expect(abs(sums[index] / 400 - wanted) < wanted * steps * 5 * 0.5 / 20, "\(codec) \(index)")
+            }
+        }
+    }
+
+    /// A block with something infinite or not a number comes back as not-a-numbers, and no other.
+    @Test(arguments: codecs) func whatIsNotFiniteShows(_ codec: MomentCodec) {
+        let memory = FencedMemory()
+        defer { #expect(memory.isIntact) }
+        let codes = memory.row(3 * codec.blockFloats), scales = memory.row(3), out = memory.row(384)
+        let x = memory.row([Float](repeating: 1, count: 384))
+        x[150] = .infinity
+        codec.store(x, to: codes, scales: scales)
+        codec.load(codes, scales: scales, to: out)
+        #expect((0..<384).allSatisfy { out[$0].isNaN == (128..<256).contains($0) && ($0 / 128 == 1 || out[$0] == 1) })
+    }
+
     /// AdamW on a bowl of 300 dimensions, with its whole state in 8 and 16 bits: it ends where fp32 ends.
     @Test func adamStillConverges() {
         let memory = FencedMemory()

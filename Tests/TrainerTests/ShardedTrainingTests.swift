@@ -30,8 +30,13 @@ import Trainer
             try runner.state.initialize(seed: 3)
             let done = try (0..<steps).map { try runner.run(step: $0) }
             try runner.requireEqualState(step: steps)
-            let shard = runner.state.weightShard
-            let pieces = shard.ranges.enumerated().map { ($1, shard.part($1, unit: $0).array) }
+            let state = runner.state, ranges = state.plan.parameterRanges(of: world.rank)
+            let memory = try Arena(name: "weights", capacity: Arena.padded(state.table.count))
+            let row = memory.take(state.table.count)
+            let pieces = ranges.enumerated().map { unit, range in
+                state.readWeights(range, unit: unit, to: row.slice(range.lowerBound, range.count), pool: pool)
+                return (range, row.slice(range.lowerBound, range.count).array)
+            }
             let held = try runner.validate(rows: 5)
             return (pieces, done.map(\.loss), done.map(\.gradientNorm), held.nats / Double(held.targets))
         }

@@ -30,6 +30,8 @@ public final class Decoder {
     let scoring: Matrix?
     private let inverse: Row
     private let arena: Arena
+    /// Hears of each token that `next` takes: a layer's number, and SwiGLU's linear branch [F], up's product.
+    public var linearBranch: ((Int, Row) -> Void)?
 
     /// Floats that a decoder of `texts` texts takes, of `capacity` tokens each, of which `prompt` are read at once; nil
     /// where the number itself is too large.
@@ -150,6 +152,9 @@ public final class Decoder {
         multiply(own(attended), layer.output, into: residual, stage: "attention output", accumulate: true)
         norm(own(residual), layer.middleGain)
         multiply(own(normed), layer.gateUp, into: gateUp, stage: "mlp")
+        if let linearBranch {
+            for row in 0..<rows { linearBranch(index, gateUp.row(row).slice(shape.hiddenDim, shape.hiddenDim)) }
+        }
         swiGLU(own(hidden), gateUp: own(gateUp))
         multiply(own(hidden), layer.down, into: residual, stage: "mlp", accumulate: true)
     }

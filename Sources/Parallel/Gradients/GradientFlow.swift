@@ -30,6 +30,21 @@ public protocol GradientFlow: GradientSink {
     func finish() throws(CollectiveFault)
 }
 
+/// What gradients are on their way.
+struct GradientWire {
+    private let fixed: WireFormat
+    /// Where they travel in E4M3.
+    let scales: WireScales?
+
+    init(_ fixed: WireFormat, _ scales: WireScales? = nil) {
+        self.fixed = fixed
+        self.scales = scales
+    }
+
+    /// In this step.
+    var format: WireFormat { scales?.wire ?? fixed }
+}
+
 /// The last steps of every flow: from a gradient share that is summed over its group to an optimizer share that is
 /// summed over the world. Most layouts have none of it: with one group for all there is nothing left to sum.
 final class ShareSums {
@@ -38,14 +53,14 @@ final class ShareSums {
     private let communicator: Communicator
     private var tickets: TicketQueue
     private let isCanonical: Bool
-    private let wire: WireFormat
+    private let wire: GradientWire
     /// The embedding's rows, where they were moved for their way.
     private var moves: SparseRows?
 
     /// `wire`: what gradients are on their way. In few bits they go straight to their owners, since a partial sum that
     /// is rounded at each hop would lose more with every rank.
     init(_ state: TrainingState, _ groups: ShardGroups, _ communicator: Communicator, isCanonical: Bool,
-         wire: WireFormat) {
+         wire: GradientWire) {
         self.state = state
         self.groups = groups
         self.communicator = communicator
@@ -56,7 +71,7 @@ final class ShareSums {
 
     /// How a sum travels. Labels keep units apart, so that ranks never mix them up.
     func style(_ unit: Int, _ group: Group) -> CollectiveStyle {
-        let algorithm: Algorithm? = wire != .native ? .direct
+        let wire = wire.format, algorithm: Algorithm? = wire != .native ? .direct
             : isCanonical && group.size > 2 ? .halvingDoubling : nil
         return CollectiveStyle(wire: wire, algorithm: algorithm, label: UInt32(unit + 1))
     }
@@ -95,9 +110,12 @@ final class ShareSums {
             moved.expand(share(0), state.ownRanges[0])
             moves = nil
         }
-        guard groups.optimizer.size > 1, groups.replicas.size > 1 else { return }
-        for unit in state.plan.units.indices { addReplicas(unit) }
-        try tickets.waitAll()
+        if groups.optimizer.size > 1, groups.replicas.size > 1 {
+            for unit in state.plan.units.indices { addReplicas(unit) }
+            try tickets.waitAll()
+        }
+        wire.scales?.restore()
+        try wire.scales?.agree()
     }
 
     /// The gradient share of this rank in its memory.

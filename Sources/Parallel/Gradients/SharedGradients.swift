@@ -13,6 +13,7 @@ final class SharedGradients: GradientFlow {
     private let communicator: Communicator
     private let groups: ShardGroups
     private let sums: ShareSums
+    private let wire: GradientWire
     private var tickets: TicketQueue
     /// Units on their way, oldest first.
     private var moving: [Int] = []
@@ -23,8 +24,9 @@ final class SharedGradients: GradientFlow {
     let movesEarly = true
 
     init(_ state: TrainingState, slots: BlockSlots, pool: Pool, communicator: Communicator, groups: ShardGroups,
-         wire: WireFormat) {
+         wire: GradientWire) {
         self.state = state
+        self.wire = wire
         self.slots = slots
         self.pool = pool
         self.communicator = communicator
@@ -51,6 +53,7 @@ final class SharedGradients: GradientFlow {
     /// Units are blocks here.
     func ready(_ block: Int) {
         guard fault == nil else { return }
+        wire.scales?.prepare(block, state.gradients.blocks[block])
         unsafe tickets.append(communicator.reduceScatter(
             state.gradients.blocks[block].floats, partition: groups.gradientPartitions[block], in: groups.gradient,
             style: sums.style(block, groups.gradient)))

@@ -19,6 +19,7 @@ final class WholeGradients: GradientFlow {
     /// Nil where all rows of the embedding's gradient go.
     private let sparse: SparseRows?
     private var fault: CollectiveFault?
+    private let wire: GradientWire
     private var tree = SumTree(1)
     /// Partial sums that wait.
     private var height = 0
@@ -29,7 +30,8 @@ final class WholeGradients: GradientFlow {
     let movesEarly = false
 
     init(_ state: TrainingState, pool: Pool, communicator: Communicator?, groups: ShardGroups?, isReproducible: Bool,
-         wire: WireFormat) throws {
+         wire: GradientWire) throws {
+        self.wire = wire
         self.state = state
         self.pool = pool
         self.communicator = communicator
@@ -69,6 +71,7 @@ final class WholeGradients: GradientFlow {
         guard block == unit.blocks.lowerBound else { return }
         if isReproducible { merge(unit.range) }
         if let communicator, let groups, let sums {
+            wire.scales?.prepare(nextUnit, state.gradients.flat.slice(unit.range.lowerBound, unit.range.count))
             if groups.gradient.size > 1 {
                 let row = state.gradients.flat.slice(unit.range.lowerBound, unit.range.count)
                 unsafe tickets?.append(communicator.reduceScatter(

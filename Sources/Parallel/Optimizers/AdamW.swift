@@ -15,7 +15,14 @@ final class AdamW: ShardOptimizer {
 
     func update(_ run: ShardRun, _ shard: OptimizerShard) -> VarianceRoots? {
         guard let decaying, let plain else { preconditionFailure("an update before begin") }
-        return adamW(shard.weights(run), momentum: shard.moment(0, run), variance: shard.moment(1, run),
-                     gradient: shard.gradient(run), shard.decay(run.parameter) > 0 ? decaying : plain)
+        let step = shard.decay(run.parameter) > 0 ? decaying : plain
+        var roots = VarianceRoots(sum: 0, max: 0)
+        shard.eachPart(run) { part in
+            let own = adamW(part.weights, momentum: part.first, variance: part.second,
+                            gradient: shard.gradient(part.run), step)
+            roots.sum += own.sum
+            roots.max = max(roots.max, own.max)
+        }
+        return roots
     }
 }

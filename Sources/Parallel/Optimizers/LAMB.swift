@@ -20,10 +20,13 @@ final class LAMB: ShardOptimizer {
         rate = step.rate
         let sums = tools.sums
         sums.measure(pool: tools.pool) { run in
-            let gradient = shard.gradient(run), weights = shard.weights(run)
-            lambDirection(gradient, momentum: shard.moment(0, run), variance: shard.moment(1, run), weights: weights,
-                          shard.decay(run.parameter) > 0 ? decaying : plain)
-            return (sumOfSquares(weights), sumOfSquares(gradient))
+            var length = 0.0
+            shard.eachPart(run, weights: .read) { part in
+                lambDirection(shard.gradient(part.run), momentum: part.first, variance: part.second,
+                              weights: part.weights, shard.decay(run.parameter) > 0 ? decaying : plain)
+                length += sumOfSquares(part.weights)
+            }
+            return (length, sumOfSquares(shard.gradient(run)))
         }
         try sums.exchange()
         ratios = shard.state.table.parameters.indices.map { parameter in
@@ -34,7 +37,9 @@ final class LAMB: ShardOptimizer {
     }
 
     func update(_ run: ShardRun, _ shard: OptimizerShard) -> VarianceRoots? {
-        addScaled(shard.weights(run), shard.gradient(run), Float(-rate * ratios[run.parameter]))
+        shard.eachPart(run, moments: 0) { part in
+            addScaled(part.weights, shard.gradient(part.run), Float(-rate * ratios[run.parameter]))
+        }
         return nil
     }
 }

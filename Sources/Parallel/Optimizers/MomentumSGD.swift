@@ -13,9 +13,11 @@ final class MomentumSGD: ShardOptimizer {
     func begin(_ step: OptimizerStep, _ shard: OptimizerShard, _ tools: OptimizerTools) { self.step = step }
 
     func update(_ run: ShardRun, _ shard: OptimizerShard) -> VarianceRoots? {
-        momentumStep(shard.weights(run), momentum: shard.moment(0, run), gradient: shard.gradient(run),
-                     mu: Float(shard.settings.momentum), rate: Float(step.rate),
-                     decay: Float(shard.decay(run.parameter)), scale: Float(step.gradientScale))
+        shard.eachPart(run, moments: 1) { part in
+            momentumStep(part.weights, momentum: part.first, gradient: shard.gradient(part.run),
+                         mu: Float(shard.settings.momentum), rate: Float(step.rate),
+                         decay: Float(shard.decay(run.parameter)), scale: Float(step.gradientScale))
+        }
         return nil
     }
 }

@@ -42,18 +42,20 @@ final class Muon: ShardOptimizer {
         let mu = Float(shard.settings.momentum), scale = Float(step.gradientScale)
         for run in matrices {
             let shape = shard.state.table.parameters[run.parameter].shape
-            let (gradient, momentum) = (shard.gradient(run), shard.moment(0, run))
-            nesterov(gradient, momentum: momentum, mu: mu, scale: scale, pool: tools.pool)
-            iteration.orthogonalize(Matrix(gradient, rows: shape[0], columns: shape[1]))
+            nesterov(run, shard, mu: mu, scale: scale, pool: tools.pool)
+            iteration.orthogonalize(Matrix(shard.gradient(run), rows: shape[0], columns: shape[1]))
         }
     }
 
     /// momentum = mu momentum + scale gradient; gradient = scale gradient + mu momentum.
-    private func nesterov(_ gradient: Row, momentum: Row, mu: Float, scale: Float, pool: Pool) {
+    private func nesterov(_ run: ShardRun, _ shard: OptimizerShard, mu: Float, scale: Float, pool: Pool) {
         let size = 16_384
-        pool.run((gradient.count + size - 1) / size, stage: "optimizer") { tile, _ in
-            let start = tile * size, count = min(size, gradient.count - start)
-            nesterovStep(gradient.slice(start, count), momentum: momentum.slice(start, count), mu: mu, scale: scale)
+        pool.run((run.range.count + size - 1) / size, stage: "optimizer") { tile, _ in
+            let start = run.range.lowerBound + tile * size, end = min(start + size, run.range.upperBound)
+            shard.eachPart(ShardRun(parameter: run.parameter, unit: run.unit, range: start..<end), weights: .none,
+                           moments: 1) { part in
+                nesterovStep(shard.gradient(part.run), momentum: part.first, mu: mu, scale: scale)
+            }
         }
     }
 
@@ -64,8 +66,10 @@ final class Muon: ShardOptimizer {
             return nil
         }
         let scale = 0.2 * Double(max(parameter.shape[0], parameter.shape[1])).squareRoot()
-        descend(shard.weights(run), along: shard.gradient(run), rate: Float(rate * scale),
-                keep: Float(1 - rate * shard.settings.weightDecay))
+        shard.eachPart(run, moments: 0) { part in
+            descend(part.weights, along: shard.gradient(part.run), rate: Float(rate * scale),
+                    keep: Float(1 - rate * shard.settings.weightDecay))
+        }
         return nil
     }
 }

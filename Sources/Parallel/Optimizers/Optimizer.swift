@@ -64,10 +64,20 @@ struct OptimizerTools {
 struct OptimizerShard: Sendable {
     let state: TrainingState
     let settings: Recipe.Optimizer
+    /// Of random numbers.
+    let seed: Int
+    /// The update's number, for the same.
+    var number = 0
 
-    func weights(_ run: ShardRun) -> Row { state.weightShard.part(run.range, unit: run.unit) }
+    init(_ state: TrainingState, _ recipe: Recipe) {
+        self.state = state
+        settings = recipe.optimizer
+        seed = recipe.debug.seed
+    }
+
     func gradient(_ run: ShardRun) -> Row { state.gradientShard.part(run.range, unit: run.unit) }
-    func moment(_ index: Int, _ run: ShardRun) -> Row { state.moments[index].part(run) }
+    /// Of state that is never codes.
+    func moment(_ index: Int, _ run: ShardRun) -> Row { state.momentParts[index].floats(run) }
 
     /// Decay of a parameter's weights: 0 for gains.
     func decay(_ parameter: Int) -> Double { state.table.parameters[parameter].decays ? settings.weightDecay : 0 }

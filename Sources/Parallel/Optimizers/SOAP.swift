@@ -89,8 +89,10 @@ final class SOAP: ShardOptimizer {
             return nil
         }
         if number > 1 {
-            descend(shard.weights(run), along: shard.gradient(run), rate: Float(rate),
-                    keep: Float(1 - rate * shard.settings.weightDecay))
+            shard.eachPart(run, moments: 0) { part in
+                descend(part.weights, along: shard.gradient(part.run), rate: Float(rate),
+                        keep: Float(1 - rate * shard.settings.weightDecay))
+            }
         }
         return nil
     }
@@ -108,7 +110,7 @@ final class SOAP: ShardOptimizer {
         let rightBasis: Matrix
 
         init(_ run: ShardRun, _ shard: OptimizerShard) {
-            let shape = shard.state.table.parameters[run.parameter].shape, moments = shard.state.moments
+            let shape = shard.state.table.parameters[run.parameter].shape, moments = shard.state.momentParts.map(\.numbers)
             let (m, n) = (shape[0], shape[1])
             (rows, columns) = (m, n)
             gradient = Matrix(shard.gradient(run), rows: m, columns: n)

@@ -8,7 +8,7 @@ import Tensor
 /// segment, and what is updated already travels to the others meanwhile. Whoever holds all parameters of a share
 /// updates it alone and sends nothing.
 public final class ShardUpdate {
-    private let shard: OptimizerShard
+    private var shard: OptimizerShard
     private let tools: OptimizerTools
     private let optimizer: any ShardOptimizer
     private let communicator: Communicator?
@@ -18,12 +18,13 @@ public final class ShardUpdate {
     private let runs: [ShardRun]
     private let rootSums: Doubles
     private let rootPeaks: Doubles
-    private var hasRoots = false
+    /// Where ranks gather weights that are codes.
+    private let coded: CodedGather?
     private static let runSize = 16_384
 
     init(_ state: TrainingState, recipe: Recipe, pool: Pool, communicator: Communicator?,
          groups: ShardGroups?) throws(OutOfMemory) {
-        shard = OptimizerShard(state: state, settings: recipe.optimizer)
+        shard = OptimizerShard(state, recipe)
         tools = OptimizerTools(sums: try BlockSums(state, communicator: communicator), pool: pool)
         self.recipe = recipe
         self.communicator = communicator
@@ -37,6 +38,7 @@ public final class ShardUpdate {
             }
         }
         self.runs = runs
+        coded = state.hasCodedWeights ? groups.flatMap { CodedGather(state, $0.update) } : nil
         rootSums = Doubles(count: runs.count)
         rootPeaks = Doubles(count: runs.count)
     }
@@ -75,13 +77,16 @@ public final class ShardUpdate {
         let limit = recipe.training.maxNorm
         let step = OptimizerStep(number: number, rate: rate,
                                  gradientScale: limit > 0 && norm > limit ? limit / norm : 1)
+        shard.number = number
         try optimizer.begin(step, shard, tools)
         for index in runs.indices {
             rootSums[index] = 0
             rootPeaks[index] = 0
         }
         let state = shard.state, units = state.plan.units
-        if let communicator, let groups, groups.update.size > 1 {
+        if let coded, let communicator, let groups {
+            try gather(coded, communicator, groups.update)
+        } else if let communicator, let groups, groups.update.size > 1 {
             let parameterShare = state.plan.parameterShare(of: state.rank), counts = state.plan.counts
             func place(_ unit: Int) -> Range<Int> { units[unit].share(parameterShare, of: counts.parameters) }
             try unsafe communicator.allGathers(
@@ -98,15 +103,30 @@ public final class ShardUpdate {
         return try roots()
     }
 
+    /// The same where weights are codes: these travel as they are, and their scales behind them.
+    private func gather(_ coded: CodedGather, _ communicator: Communicator, _ group: Group) throws(CollectiveFault) {
+        for vector in [coded.codes, coded.scales] {
+            try unsafe communicator.allGathers(
+                vector.partitions.count, in: group,
+                buffer: { unsafe vector.vector.shard.unit($0).floats },
+                partition: { vector.partitions[$0] },
+                preparing: { unit, range in
+                    guard vector.isCodes else { return }
+                    self.update(vector.elements(range, unit: unit))
+                })
+        }
+    }
+
     /// Updates the floats of a range within one unit's share.
     private func update(_ range: Range<Int>) {
         let first = firstRun(endingAfter: range.lowerBound), end = firstRun(endingAfter: range.upperBound - 1) + 1
         guard first < runs.count, !range.isEmpty else { return }
-        let (runs, shard, sums, peaks) = (runs, shard, rootSums, rootPeaks)
+        let (runs, shard, sums, peaks, isCoded) = (runs, shard, rootSums, rootPeaks, shard.state.hasCodes)
         // `begin` is over, and until the next one `update` only reads what it has set.
         nonisolated(unsafe) let optimizer = optimizer
         tools.pool.run(min(end, runs.count) - first, stage: "optimizer") { tile, _ in
-            let run = runs[first + tile], piece = run.range.clamped(to: range)
+            let run = runs[first + tile]
+            let piece = isCoded ? run.blocks(beginningIn: range) : run.range.clamped(to: range)
             guard !piece.isEmpty,
                   let roots = unsafe optimizer.update(ShardRun(parameter: run.parameter, unit: run.unit, range: piece),
                                                       shard) else { return }

@@ -19,9 +19,9 @@ public struct ShardTraffic: Sendable, Equatable {
     public var bytes: Int { gradients + updated + gathered }
 
     /// `microBatches`: of each rank. `uses`: the blocks that a micro-batch uses one after the other.
-    /// `gradientBytes`: of a gradient's number on its way.
+    /// `gradientBytes`, `weightBytes`: of a gradient's number on its way, and of an updated weight's.
     public init(_ plan: ShardPlan, rank: Int, microBatches: Int, isReproducible: Bool, gradientBytes: Int = 4,
-                uses: [Int]) {
+                weightBytes: Double = 4, uses: [Int]) {
         let counts = plan.counts
         func rest(_ ranges: [Range<Int>], of wholes: [Range<Int>]) -> Int {
             zip(ranges, wholes).reduce(0) { $0 + $1.1.count - $1.0.count }
@@ -34,7 +34,7 @@ public struct ShardTraffic: Sendable, Equatable {
         gradients = gradientBytes * (rounds * rest(gradient, of: units) + rest(own, of: gradient)
             + 2 * owned * (replicas - 1) / replicas)
         // In a ring a rank passes on everything but the last share.
-        updated = 4 * rest(own, of: parameter)
+        updated = Int(weightBytes * Double(rest(own, of: parameter)))
         var gathered = 0
         if counts.parameters > 1 {
             let slots = BlockSlots.slots(plan.table, copies: 2)

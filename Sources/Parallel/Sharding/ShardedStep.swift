@@ -10,7 +10,8 @@ public final class ShardedStep {
     public let state: TrainingState
     public let gradients: any GradientFlow
     public let update: ShardUpdate
-    private let weights: SharedWeights?
+    private let weights: (any StepWeights)?
+    private let wireScales: WireScales?
     private let communicator: Communicator?
     /// Whether something moves under every forward and backward.
     private let movesAlways: Bool
@@ -21,11 +22,14 @@ public final class ShardedStep {
         let ranks = communicator?.worldSize ?? 1
         let plan = try ShardPlan(table, recipe: recipe, worldSize: ranks)
         let state = try TrainingState(plan, rank: communicator?.rank ?? 0, optimizer: recipe.optimizer.name,
+                                      formats: StateFormats(recipe.optimizer),
                                       partialSums: recipe.partialSums(worldSize: ranks))
         let groups = communicator.map { ShardGroups(plan, $0) }
         self.state = state
         self.communicator = communicator
-        let wire: WireFormat = recipe.communication.gradients == .bf16 ? .bfloat16 : .native
+        let scales = try communicator.flatMap { try Self.wireScales(state, recipe, pool, $0) }
+        let wire = GradientWire(recipe.communication.gradients == .bf16 ? .bfloat16 : .native, scales)
+        wireScales = scales
         if let communicator, let groups, let slots = state.gradientSlots {
             gradients = SharedGradients(state, slots: slots, pool: pool, communicator: communicator, groups: groups,
                                         wire: wire)
@@ -33,16 +37,35 @@ public final class ShardedStep {
             gradients = try WholeGradients(state, pool: pool, communicator: communicator, groups: groups,
                                        isReproducible: recipe.training.reproducible, wire: wire)
         }
-        weights = communicator.flatMap { communicator in
-            groups.flatMap { groups in
-                state.weightSlots.map { SharedWeights(state, slots: $0, communicator: communicator, groups: groups) }
+        weights = state.weightSlots.map { slots -> any StepWeights in
+            guard let communicator, let groups, plan.counts.parameters > 1 else {
+                return CodedWeights(state, slots: slots, pool: pool)
             }
+            return SharedWeights(state, slots: slots, pool: pool, communicator: communicator, groups: groups)
         }
         // Tokens of shared sequences, weights or gradients go while something else is computed.
         let shares = recipe.contextDegree > 1 || ranks > 1 && recipe.plansSequences
-        movesAlways = shares || weights != nil || gradients.movesEarly
+        movesAlways = shares || weights?.travels ?? false || gradients.movesEarly
         update = try ShardUpdate(state, recipe: recipe, pool: pool, communicator: communicator, groups: groups)
     }
+
+    private static func wireScales(_ state: TrainingState, _ recipe: Recipe, _ pool: Pool, _ communicator: Communicator)
+        throws -> WireScales? {
+        guard recipe.communication.gradients == .fp8, communicator.worldSize > 1 else { return nil }
+        let counts = state.plan.counts, ranks = communicator.worldSize
+        // Sums over the gradient group, and all micro-batches, travel on; and so does what replicas sum.
+        let first = counts.gradients > 1 ? counts.gradients : counts.optimizer
+        let again = first < ranks
+        let batches = counts.gradients > 1 ? (recipe.rowsPerStep(worldSize: ranks) / ranks + recipe.rowsPerTask)
+            / recipe.rowsPerTask : 1
+        return try WireScales(state, pool: pool, communicator: communicator, sums: again ? ranks * batches : 1)
+    }
+
+    /// The largest magnitudes of the last step's gradients by tensor, where these travel in eight bits: state of a run.
+    /// Whoever has changed it says so by `resumeWire`.
+    public var gradientMagnitudes: Row? { wireScales?.agreed }
+
+    public func resumeWire() { wireScales?.resume() }
 
     /// Where the model's weights come from, if not from memory.
     public var source: (any WeightSource)? { weights }
@@ -66,7 +89,7 @@ public final class ShardedStep {
 
     /// Whether every micro-batch of a rank exchanges something with every other rank's of the same number, so that all
     /// must have equally many.
-    public var exchangesEach: Bool { weights != nil || gradients.movesEarly }
+    public var exchangesEach: Bool { weights?.travels ?? false || gradients.movesEarly }
 
     /// Returns when the gradient is summed over all ranks.
     public func finish() throws(CollectiveFault) {

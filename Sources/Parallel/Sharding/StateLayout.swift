@@ -20,24 +20,28 @@ public struct StateLayout: Sendable, Equatable {
     /// What `TrainingState` takes.
     var state: Int { parameters + gradients + moments + slots }
 
-    /// `vectors`: of the optimizer's state. `partialSums`: as `TrainingState` has it.
-    init(_ plan: ShardPlan, rank: Int, vectors: [VectorLayout], partialSums: Int?, scratch: Int = 0) {
+    /// `vectors`: of the optimizer's state. `weights`: what they are kept in. `partialSums`: as `TrainingState` has it.
+    init(_ plan: ShardPlan, rank: Int, vectors: [VectorLayout], weights: MomentCodec?, partialSums: Int?,
+         scratch: Int = 0) {
         let counts = plan.counts, whole = Arena.padded(plan.table.count)
         sharesWeights = counts.parameters > 1
         // Sums along the tree are made of whole gradients.
         sharesGradients = counts.gradients > 1 && partialSums == nil
-        parameters = sharesWeights ? Shard.floats(plan.parameterRanges(of: rank)) : whole
+        let answered = plan.parameterRanges(of: rank), isKept = sharesWeights || weights != nil
+        parameters = isKept ? TrainingState.layouts(ofWeights: plan.table, weights).reduce(0) {
+            $0 + Shard.floats(plan.ranges(answered, in: $1))
+        } : whole
         gradients = sharesGradients ? Shard.floats(plan.gradientRanges(of: rank)) : whole * (partialSums ?? 1)
         let own = plan.optimizerRanges(of: rank)
-        moments = vectors.reduce(0) { $0 + Shard.floats(plan.ranges(own, in: $1.table)) }
+        moments = vectors.reduce(0) { $0 + Shard.floats(plan.ranges(own, in: $1)) }
         let one = BlockSlots.floats(plan.table, copies: 2)
-        slots = (sharesWeights ? one : 0) + (sharesGradients ? one : 0)
+        slots = (isKept ? one : 0) + (sharesGradients ? one : 0)
         self.scratch = scratch
     }
 
     public init(_ plan: ShardPlan, rank: Int, recipe: Recipe) {
-        let name = recipe.optimizer.name
-        self.init(plan, rank: rank, vectors: name.vectors(plan.table),
+        let name = recipe.optimizer.name, formats = StateFormats(recipe.optimizer)
+        self.init(plan, rank: rank, vectors: formats.vectors(name.vectors(plan.table)), weights: formats.weights,
                   partialSums: recipe.partialSums(worldSize: plan.worldSize),
                   scratch: BlockSums.floats(plan) + name.scratchFloats(plan, rank: rank))
     }

@@ -12,9 +12,10 @@ import Tensor
 /// still lies in its slot is not gathered again: the last layers of a forward are the first of its backward.
 ///
 /// A fault of the network is kept, and thrown by `check`; what is computed meanwhile is lost.
-final class SharedWeights: WeightSource {
+final class SharedWeights: StepWeights {
     private let state: TrainingState
     private let slots: BlockSlots
+    private let pool: Pool
     private let communicator: Communicator
     private let groups: ShardGroups
     private var tickets: TicketQueue
@@ -28,9 +29,12 @@ final class SharedWeights: WeightSource {
     private var next = 0
     private var fault: CollectiveFault?
 
-    init(_ state: TrainingState, slots: BlockSlots, communicator: Communicator, groups: ShardGroups) {
+    let travels = true
+
+    init(_ state: TrainingState, slots: BlockSlots, pool: Pool, communicator: Communicator, groups: ShardGroups) {
         self.state = state
         self.slots = slots
+        self.pool = pool
         self.communicator = communicator
         self.groups = groups
         tickets = TicketQueue(communicator)
@@ -88,8 +92,9 @@ final class SharedWeights: WeightSource {
         let slot = slots.ofBlock[block], unit = state.plan.units[block]
         held[slot] = block
         guard fault == nil else { return }
-        let own = state.weightShard.ranges[block], row = state.weights.blocks[block]
-        row.slice(own.lowerBound - unit.range.lowerBound, own.count).copy(state.weightShard.unit(block))
+        let own = state.plan.parameterRanges(of: state.rank)[block], row = state.weights.blocks[block]
+        state.readWeights(own, unit: block, to: row.slice(own.lowerBound - unit.range.lowerBound, own.count),
+                          pool: pool)
         unsafe tickets.append(communicator.allGather(
             row.floats, partition: groups.parameterPartitions[block], in: groups.parameter,
             style: CollectiveStyle(label: UInt32(block + 1))))

@@ -155,6 +155,12 @@ package func largerMagnitude(_ a: Float, _ b: Float) -> Float { a.bitPattern > b
 /// The largest magnitude of a row: infinite or not a number where one is. No order, so tiles may be taken in any.
 public func largestMagnitude(_ x: Row) -> Float { unsafe skein_largest_magnitude(x.count, x.pointer) }
 
+/// out = the larger of its magnitude and that of x, element by element, likewise.
+public func largerMagnitudes(_ out: Row, _ x: Row) {
+    precondition(out.count == x.count, "largerMagnitudes: rows of different length")
+    unsafe skein_larger_magnitudes(x.count, x.pointer, out.pointer)
+}
+
 /// The largest magnitude of a matrix, likewise.
 public func largestMagnitude(_ x: Matrix) -> Float {
     var largest: Float = 0

@@ -75,6 +75,12 @@ public struct Smoothing: Sendable {
         return largest
     }
 
+    /// Takes s from the largest magnitudes of the linear branch, one for each channel or token.
+    public func set(magnitudes: Row) {
+        precondition(magnitudes.count == factors.count, "smoothing: shapes differ")
+        for index in 0..<factors.count { factors[index] = Self.factor(magnitudes[index]) }
+    }
+
     /// The largest power of two that brings `amax` to 1 at most, within what leaves room for the tensor's own scale.
     private static func factor(_ amax: Float) -> Float {
         min(max(ScaleRule.powerOfTwo.factor(amax: amax, largest: 1) ?? 1, 0x1p-24), 0x1p24)
@@ -102,12 +108,18 @@ public struct Smoothing: Sendable {
     /// divided by it column by column. SwiGLU is linear in `up`, so the block computes what it did, to the bit as long
     /// as nothing over- or underflows.
     public func merge(up: Matrix, down: Matrix) {
-        precondition(axis == .channel && up.rows == factors.count && down.columns == factors.count,
-                     "only channels merge into weights")
-        for channel in 0..<factors.count {
-            let row = up.row(channel), factor = factors[channel]
-            for i in laneStarts(row.count) { row[lanes: i] = row[lanes: i] * factor }
-        }
+        merge(up: up)
+        merge(down: down)
+    }
+
+    /// The one half of it; the other must follow.
+    public func merge(up: Matrix) {
+        precondition(axis == .channel && up.rows == factors.count, "only channels merge into weights")
+        for channel in 0..<factors.count { scale(up.row(channel), by: factors[channel]) }
+    }
+
+    public func merge(down: Matrix) {
+        precondition(axis == .channel && down.columns == factors.count, "only channels merge into weights")
         for line in 0..<down.rows {
             let row = down.row(line)
             for i in laneStarts(row.count) { row[lanes: i] = row[lanes: i] / factors[lanes: i] }

@@ -149,6 +149,11 @@ public func descend(_ weights: Row, along direction: Row, rate: Float, keep: Flo
     }
 }
 
+/// x = factor x, element by element.
+public func scale(_ x: Row, by factor: Float) {
+    for i in laneStarts(x.count) { x[lanes: i] = x[lanes: i] * factor }
+}
+
 /// out = own out + factor x, element by element.
 public func scaleAndAdd(_ out: Row, _ own: Float, _ x: Row, _ factor: Float) {
     precondition(out.count == x.count, "scaleAndAdd: rows of different length")

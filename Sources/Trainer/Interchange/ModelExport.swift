@@ -17,6 +17,8 @@ public struct ModelExport {
         public let files: [String]
         public let bytes: Int
         public let difference: Float
+        /// The least and the largest factor of Smooth-SwiGLU that was merged into the weights; nil where there was none.
+        public let merged: ClosedRange<Float>?
     }
 
     private let model: LoadedModel
@@ -45,14 +47,16 @@ public struct ModelExport {
     /// Writes everything, reads it back as a stranger would, and compares what it computes.
     public func run(pool: Pool) throws -> Report {
         if try disk.kind(folder) == nil { try disk.createFolder(folder) }
+        let merge = try SmoothMerge(model, pool: pool)
         do {
-            var bytes = try writeWeights()
+            var bytes = try writeWeights(merge)
             for (name, text) in texts {
                 try disk.replace(joined(folder, name), with: [text])
                 bytes += text.count
             }
-            let difference = try check(pool)
-            return Report(files: try disk.list(folder).sorted(), bytes: bytes, difference: difference)
+            let difference = try check(pool, merge)
+            return Report(files: try disk.list(folder).sorted(), bytes: bytes, difference: difference,
+                          merged: merge?.range)
         } catch {
             for name in (try? disk.list(folder)) ?? [] { try? disk.remove(joined(folder, name)) }
             try? disk.removeFolder(folder)
@@ -60,13 +64,16 @@ public struct ModelExport {
         }
     }
 
-    private func writeWeights() throws -> Int {
-        let shards = WeightFile.shards(specs, as: type, bytes: shardBytes), reader = model.checkpoint.reader()
+    private func writeWeights(_ merge: SmoothMerge?) throws -> Int {
+        let shards = WeightFile.shards(specs, as: type, bytes: shardBytes)
         var bytes = 0, places: [(tensor: String, file: String)] = []
         for (number, shard) in shards.enumerated() {
             let name = WeightFile.name(number, of: shards.count)
             bytes += try unsafe WeightFile.write(joined(folder, name), shard, as: type, disk: disk) { spec, floats in
-                try unsafe model.checkpoint.read(spec, into: floats, with: reader)
+                guard let base = floats.baseAddress else { return }
+                let row = unsafe Row(base.assumingMemoryBound(to: Float.self), count: floats.count / 4)
+                try model.read(model.table[spec.name], into: row)
+                merge?.apply(to: model.table[spec.name], row)
             }
             places += shard.map { ($0.name, name) }
         }
@@ -118,13 +125,14 @@ public struct ModelExport {
 
     /// The folder's logits against those of the checkpoint's weights as they were rounded, which must be equal bit for
     /// bit. Returns how far they are from those of the weights as they are.
-    private func check(_ pool: Pool) throws -> Float {
-        let probe = Probe(vocabulary: model.table.vocabulary), reader = model.checkpoint.reader(), type = type
+    private func check(_ pool: Pool, _ merge: SmoothMerge?) throws -> Float {
+        let probe = Probe(vocabulary: model.table.vocabulary), type = type
         func own(rounded: Bool) throws -> [[Float]] {
             try probe.logits(model.table, pool: pool) { parameter, row in
-                let spec = TensorSpec(parameter.name, .float32, parameter.shape)
-                try unsafe model.checkpoint.read(spec, into: row.bytes, with: reader)
-                if rounded { unsafe type.round(row.bytes) }
+                try model.read(parameter, into: row)
+                guard rounded else { return }
+                merge?.apply(to: parameter, row)
+                unsafe type.round(row.bytes)
             }
         }
         let published = try PublishedModel(folder)

@@ -69,10 +69,7 @@ public struct ModelImport {
         let path = try write()
         let imported = try LoadedModel(path: path), probe = Probe(vocabulary: table.vocabulary)
         let want = try probe.logits(table, pool: pool) { try source.read($0, into: $1) }
-        let found = try probe.logits(imported.table, pool: pool) { parameter, row in
-            let spec = TensorSpec(parameter.name, .float32, parameter.shape)
-            try unsafe imported.checkpoint.read(spec, into: row.bytes)
-        }
+        let found = try probe.logits(imported.table, pool: pool) { try imported.read($0, into: $1) }
         let off = Probe.difference(found, want)
         guard off == 0 else { throw ConversionFault(path, from: source.folder, difference: off) }
         return Report(path: path, parameters: table.parameterCount, types: source.types)
