@@ -34,6 +34,8 @@ extension StepReport {
         if let length { found.append(Metric("data/length", count: length)) }
         if let contextDegree { found.append(Metric("parallel/cp_degree", contextDegree)) }
         if let plannedSeconds { found.append(Metric("planner/planned(s)", plannedSeconds)) }
+        if let planBound { found.append(Metric("planner/bound(s)", planBound)) }
+        if let planningSeconds { found.append(Metric("planner/planning(s)", planningSeconds)) }
         found.append(Metric("n_tokens_seen", count: tokens))
         found += (precision?.entries ?? []).map { Metric($0.tag, $0.value) }
         return found

@@ -46,6 +46,9 @@ public struct StepReport: Equatable, Sendable {
     public var contextDegree: Double?
     /// What the step's plan reckoned with; nil where there was none.
     public var plannedSeconds: Double?
+    /// Before which no plan could have ended, by the same reckoning; and what planning took.
+    public var planBound: Double?
+    public var planningSeconds: Double?
 
     public init(step: Int, totalSteps: Int, loss: Double, bitsPerByte: Double? = nil, gradientNorm: Double,
                 learningRate: Double, tokensPerSecond: Double, gflops: Double, mfu: Double? = nil,

@@ -39,6 +39,8 @@ struct Reporter {
     private let started = MonotonicClock.seconds()
     private var trained = 0
     private var (sent, hidden, steps) = (0, 0.0, 0)
+    /// Bytes that plans shared sequences with.
+    private var shared = 0
     private var tracedSteps: StepTrace.Result?
     /// Seconds a step, averaged over about the last ten, for the time that is left.
     private var pace: Double?
@@ -106,6 +108,7 @@ struct Reporter {
                        validation: ValidationReport?) {
         trained += result.tokens
         (sent, hidden, steps) = (sent + result.sentBytes, hidden + result.hiddenShare, steps + 1)
+        shared += result.plannedSequenceBytes ?? 0
         pace = pace.map { $0 + (seconds - $0) * 0.1 } ?? seconds
         let rate = Double(result.tokens) / seconds
         let gflops = rate * table.flopsPerToken(context: result.context) / 1e9
@@ -119,6 +122,7 @@ struct Reporter {
             hiddenShare: setting.ranks > 1 ? result.hiddenShare : nil)
         (report.bucketLength, report.length, report.lossRatio) = (result.bucketLength, result.length, lossRatio)
         (report.contextDegree, report.plannedSeconds) = (result.contextDegree, result.plannedSeconds)
+        (report.planBound, report.planningSeconds) = (result.planBound, result.planningSeconds)
         report.varianceNorm = result.varianceRoots?.sum
         report.varianceMax = result.varianceRoots.map { Double($0.max) }
         report.precision = result.health?.report
@@ -180,7 +184,7 @@ struct Reporter {
         }
         summary.memory = RunSummary.Memory(peak: Machine.peakResidentBytes, planned: setting.plannedBytes)
         if setting.ranks > 1, steps > 0 {
-            summary.network = RunSummary.Network(sent: sent / steps, planned: setting.plannedSent,
+            summary.network = RunSummary.Network(sent: sent / steps, planned: setting.plannedSent + shared / steps,
                                                  hidden: hidden / Double(steps))
         }
         let text = summary.text(seconds: MonotonicClock.seconds() - started, tokens: trained)

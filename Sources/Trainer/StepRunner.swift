@@ -3,6 +3,7 @@ import Collectives
 import Corpus
 import Model
 import Parallel
+import Planner
 import Recipe
 import Telemetry
 import Tensor
@@ -28,6 +29,11 @@ public struct StepResult: Sendable, Equatable {
     /// no sequence is shared, or nothing is planned.
     public var contextDegree: Double?
     public var plannedSeconds: Double?
+    /// Before which no plan could have ended, and what planning took; nil as well where a plan was given.
+    public var planBound: Double?
+    public var planningSeconds: Double?
+    /// Bytes that a rank sends in the mean for sequences that the step's plan has shared; nil where nothing is planned.
+    public var plannedSequenceBytes: Int?
     /// Some rank was asked to stop.
     public var stops: Bool
     /// Seconds that this rank waited for the network.
@@ -50,12 +56,19 @@ public final class StepRunner {
     public let pool: Pool
     public let world: World
     private let corpus: Corpus
-    private let sharded: ShardedStep
-    private let sequences: SequenceParallel?
+    let sharded: ShardedStep
+    let sequences: SequenceParallel?
     private let batches: [Batch]
     /// Where the step's documents are planned.
-    private let planner: StepPlanner?
-    private var plan: PlannedStep?
+    package var planner: StepPlanner?
+    /// The plan of the last step, or of the last rows that were validated.
+    package private(set) var plan: PlannedStep?
+    /// Where plans come from another run.
+    private var replay: PlanReplay?
+    /// Where plans follow what ranks are worth.
+    var tracker: SpeedTracker?
+    /// `debug.slow_ranks`.
+    package var slowRanks: [Double]
     /// Of each micro-batch, where ranks share sequences.
     private var parts: [SequencePart] = []
     /// Where each micro-batch's first token lies among the step's.
@@ -76,10 +89,12 @@ public final class StepRunner {
     }
 
     public init(recipe: Recipe, corpus: Corpus, pool: Pool, world: World = World()) throws {
+        try recipe.requireSettings()
         self.recipe = recipe
         self.corpus = corpus
         self.pool = pool
         self.world = world
+        slowRanks = recipe.debug.slowRanks
         let vocabulary = try recipe.vocabulary(ofTokens: corpus.tokenizer.vocabularySize)
         let table = ParameterTable(recipe.model, vocabulary: vocabulary)
         let (rows, sequence) = (recipe.rowsPerTask, recipe.training.sequenceLength)
@@ -89,6 +104,9 @@ public final class StepRunner {
         let groups = recipe.groups(worldSize: world.size)
         planner = recipe.plansSequences && world.size > 1 ? StepPlanner(recipe, table, ranks: world.size) : nil
         precondition(planner != nil || rowsPerStep >= groups, "a rank without a row: see requireRows")
+        if planner != nil, !recipe.planner.replay.isEmpty {
+            replay = try PlanReplay(recipe.planner.replay, by: world)
+        }
         sharded = try ShardedStep(table, recipe: recipe, pool: pool, communicator: world.communicator)
         sequences = try SequenceParallel(recipe, pool: pool, communicator: world.communicator)
         model = try Transformer(table, maxTokens: recipe.tokensPerRank, sequence: sequence, pool: pool,
@@ -128,7 +146,7 @@ public final class StepRunner {
         let before = world.statistics
         let task = take(step)
         let (targets, context, count) = try phase("data") {
-            let (count, own, context) = try planner == nil ? fill(task) : fillPlanned(task)
+            let (count, own, context) = try planner == nil ? fill(task) : fillPlanned(task, step)
             try corpus.checkTokens()
             let (targets, all) = try world.sum(Double(own), context)
             return (targets, all / Double(max(task.rows.rows.count * task.rows.sequence, 1)), count)
@@ -138,16 +156,9 @@ public final class StepRunner {
             firstTokens += Array(repeating: 0, count: count - firstTokens.count)
         }
         model.quantisation?.begin(step: step)
-        var health: PrecisionHealth?
         // Of planned tasks ranks have different numbers: their gradients travel behind all of them.
         let all = planner == nil ? rounds(task, count) : count + 1
-        for index in 0..<count {
-            if index == 0, let quantisation = model.quantisation, isLookedAt(step) {
-                (losses[0], health) = quantisation.examine { gradient(0, of: all, targets: targets) }
-            } else {
-                losses[index] = gradient(index, of: all, targets: targets)
-            }
-        }
+        let (busy, health) = gradients(count, of: all, targets: targets, step: step)
         if planner != nil { sharded.passEmpty(count) } else { for index in count..<all { pass(index, of: all) } }
         try phase("reduce") {
             try sequences?.attention.check()
@@ -158,13 +169,16 @@ public final class StepRunner {
         let loss = total(world.size) { sharded.update.loss(of: $0) }
         let updated = loss.isFinite && agreed.norm.isFinite
         let roots = updated ? try phase("update") { try update(agreed) } : nil
+        if tracker != nil { try follow(busy: busy) }
         let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
         return StepResult(loss: loss / max(targets, 1), tokens: Int(targets),
                           bucketLength: task.rows.sequence, length: task.shape.window, context: context,
                           gradientNorm: agreed.norm,
                           varianceRoots: roots, updated: updated,
                           contextDegree: plan?.degree ?? sequences.map { _ in Double(recipe.contextDegree) },
-                          plannedSeconds: plan?.seconds, stops: agreed.stops,
+                          plannedSeconds: plan?.seconds, planBound: plan?.record.bound,
+                          planningSeconds: plan?.planningSeconds,
+                          plannedSequenceBytes: plan?.sequenceBytes(recipe, ranks: world.size), stops: agreed.stops,
                           waitSeconds: traffic?.waitSeconds ?? 0, sentBytes: traffic?.bytesSent ?? 0,
                           hiddenShare: traffic?.hiddenShare ?? 0, health: health)
     }
@@ -173,19 +187,43 @@ public final class StepRunner {
         recipe.metrics.precisionInterval > 0 && (step + 1) % recipe.metrics.precisionInterval == 0
     }
 
+    /// This rank's micro-batches, `own` of `all`. Returns for how long it computed, and what quantising did if this is
+    /// a step that looks.
+    private func gradients(_ own: Int, of all: Int, targets: Double, step: Int) -> (Double, PrecisionHealth?) {
+        var busy = 0.0, health: PrecisionHealth?
+        for index in 0..<own {
+            busy += computeSeconds {
+                if index == 0, let quantisation = model.quantisation, isLookedAt(step) {
+                    (losses[0], health) = quantisation.examine { gradient(0, of: all, targets: targets) }
+                } else {
+                    losses[index] = gradient(index, of: all, targets: targets)
+                }
+            }.busy
+        }
+        return (busy, health)
+    }
+
     /// Forward and backward of micro-batch `index` of `count`. Returns its loss, summed over its targets.
     private func gradient(_ index: Int, of count: Int, targets: Double) -> Double {
-        withMicroBatch(index) { task in
-            sharded.beginForward(index, of: count, uses: model.uses(backward: true))
-            phase("forward") { model.forward(task, weights: state.weights) }
-            let gradients = phase("clear") { sharded.beginBackward(index, of: count) }
-            let loss = phase("backward") {
-                model.backward(task, weights: state.weights, gradients: gradients,
-                               scale: Float(1 / max(targets, 1)), into: sharded.gradients)
-            }
-            sharded.endBackward(index, of: count)
-            return loss
+        withMicroBatch(index) { gradient(index, of: count, targets: targets, $0) }
+    }
+
+    /// The same of a part that is in none of the step's micro-batches.
+    func gradient(_ index: Int, of count: Int, targets: Double, _ part: SequencePart) -> Double {
+        sequences?.begin(part)
+        return part.withMicroBatch { gradient(index, of: count, targets: targets, $0) }
+    }
+
+    private func gradient(_ index: Int, of count: Int, targets: Double, _ task: MicroBatch) -> Double {
+        sharded.beginForward(index, of: count, uses: model.uses(backward: true))
+        phase("forward") { model.forward(task, weights: state.weights) }
+        let gradients = phase("clear") { sharded.beginBackward(index, of: count) }
+        let loss = phase("backward") {
+            model.backward(task, weights: state.weights, gradients: gradients, scale: Float(1 / max(targets, 1)),
+                           into: sharded.gradients)
         }
+        sharded.endBackward(index, of: count)
+        return loss
     }
 
     /// A micro-batch of no rows, for ranks that have fewer than others.
@@ -251,16 +289,23 @@ public final class StepRunner {
     }
 
     /// The same where every rank has a look at all rows, and takes its parts of the planned tasks.
-    private func fillPlanned(_ task: StepTask) throws -> (count: Int, targets: Int, context: Double) {
+    private func fillPlanned(_ task: StepTask, _ step: Int) throws -> (count: Int, targets: Int, context: Double) {
         let batch = batches[0]
         corpus.fill(batch, bucket: task.rows.bucket, rows: task.rows.rows, limit: task.limit)
-        try planTasks(batch)
+        try planTasks(batch, step)
         return (parts.count, parts.reduce(0) { $0 + $1.targetCount }, world.rank == 0 ? batch.contextTokens : 0)
     }
 
-    private func planTasks(_ batch: Batch) throws {
+    /// `step`: nil for rows that are validated, of which nobody has plans.
+    private func planTasks(_ batch: Batch, _ step: Int? = nil) throws {
         guard let planner, let sequences else { preconditionFailure("nothing is planned") }
-        let plan = try planner.plan(starts: batch.documentStarts[..<batch.documentStartCount])
+        let starts = batch.documentStarts[..<batch.documentStartCount]
+        let plan: PlannedStep
+        if let step, let replay {
+            plan = try planner.step(replay.record(of: step), starts: starts, place: replay.place(step))
+        } else {
+            plan = try planner.plan(starts: starts)
+        }
         // Ranks that went on with different plans would wait for each other until a deadline.
         try world.requireEqual(plan.fingerprint, "the plan of a step's documents")
         self.plan = plan
@@ -305,29 +350,6 @@ public final class StepRunner {
         return agreed
     }
 
-    /// Checks that all ranks hold the same weights and moments, bit for bit: a checkpoint has each tensor from one of
-    /// them.
-    public func requireEqualState(step: Int) throws {
-        guard world.size > 1 else { return }
-        let counts = state.plan.counts
-        func require(_ shard: Shard, sharers: Int, _ index: Int, _ name: String) throws {
-            guard sharers < world.size else { return }
-            let hash = unsafe hash64(of: UnsafeRawBufferPointer(shard.row.bytes))
-            try sharded.requireEqual(hash, among: sharers, index: index, "\(name) after step \(step)")
-        }
-        try require(state.weightShard, sharers: counts.parameters, state.plan.parameterShare(of: world.rank),
-                    "parameters")
-        for moment in state.moments {
-            try require(moment.shard, sharers: counts.optimizer, state.plan.optimizerShare(of: world.rank),
-                        "optimizer state (\(moment.prefix.dropLast()))")
-        }
-        if let quantisation = model.quantisation, quantisation.stateShape != nil {
-            quantisation.writeState()
-            let hash = unsafe hash64(of: UnsafeRawBufferPointer(quantisation.state.bytes))
-            try world.requireEqual(hash, "delayed scales after step \(step)")
-        }
-    }
-
     /// Loss over `rows` held-out rows, spread evenly over all of them, each rank its share: summed nats and the number
     /// of targets.
     public func validate(rows: Int) throws -> (nats: Double, targets: Int) {
@@ -362,20 +384,6 @@ public final class StepRunner {
             try sharded.forwardOnly(uses: model.uses(backward: false)) {
                 model.forward(task, weights: state.weights)
                 return model.loss(task, weights: state.weights)
-            }
-        }
-    }
-}
-
-extension Batch {
-    /// The batch as the model takes it. The views into its arrays are good for the time of `body`.
-    func withMicroBatch<Result>(firstToken: Int = 0, _ body: (MicroBatch) throws -> Result) rethrows -> Result {
-        try Targets.lend(inputs, count: tokenCount) { inputs in
-            try Targets.lend(targets, count: tokenCount) { targets in
-                try Targets.lend(documentStarts, count: documentStartCount) { starts in
-                    try body(MicroBatch(inputs: inputs, targets: targets, segments: Segments(starts),
-                                        sequence: sequence, firstToken: firstToken))
-                }
             }
         }
     }
