@@ -64,8 +64,35 @@ public func benchPlan(_ setting: PlanBenchSetting, report: (BenchLine) -> Void) 
                 }
                 report(line)
             }
+            if (2...64).contains(ranks) { report(try halfSpeed(setting, regime, ranks: ranks)) }
         }
     }
+}
+
+/// Every other rank at half speed, eight sequences a rank: what the linear program is worth, by its bound and by the
+/// plans, over counting and plans without it.
+private func halfSpeed(_ setting: PlanBenchSetting, _ regime: Regime, ranks: Int) throws -> BenchLine {
+    let rates = RankRates(speeds: (0..<ranks).map { $0 % 2 == 0 ? 1 : 0.5 }, links: Array(repeating: 1, count: ranks))
+    let problems = try (0..<setting.batches).map { batch in
+        try PlanProblem(lengths: draw(setting, batch, count: 8 * ranks), rates: rates, tokenCap: tokenCap,
+                        cost: regime.cost)
+    }
+    var options = Planner.Options()
+    options.usesLinearProgram = false
+    let with = measured(problems) { Planner().plan($0).times.makespan }
+    let without = measured(problems) { Planner(options).plan($0).times.makespan }
+    let results = problems.map { Planner().plan($0) }, count = Double(problems.count)
+    var line = BenchLine(bench: "plan", threads: 1, ranks: ranks, seconds: with.planning)
+    line.add("regime", regime.name)
+    line.add("flops_per_dim_byte", regime.flopsPerDimByte)
+    line.add("layout", "ours, half of the ranks at half speed")
+    line.add("sequences", 8 * ranks)
+    line.add("step_seconds", with.step)
+    line.add("step_without_lp", without.step / with.step)
+    line.add("bound_over_counting", results.reduce(0) { $0 + $1.bound / $1.countingBound } / count)
+    line.add("mean_gap", results.reduce(0) { $0 + $1.gap } / count)
+    line.add("cpu_seconds", with.processor)
+    return line
 }
 
 /// Of a plan: the median time, the median of the processor's time, the longest of that; and the mean step.

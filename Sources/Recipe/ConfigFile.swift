@@ -12,9 +12,12 @@ public enum Origin: Sendable, Equatable, CustomStringConvertible {
     case standard
     case file(path: String, line: Int)
     case flag(String)
+    /// By the machine, where the recipe left it open.
+    case search
 
     public var description: String {
         switch self {
+        case .search: "chosen by a search"
         case .standard: "default"
         case .file(let path, let line): "\(path):\(line)"
         case .flag(let text): text
@@ -64,6 +67,15 @@ public struct ResolvedRecipe: Sendable {
         try resolved.read(flags: flags)
         try resolved.recipe.validate(resolved)
         return resolved
+    }
+
+    /// The recipe with these values, as flags, in place of those that it left open.
+    public func choosing(_ flags: [String]) throws(BadInput) -> ResolvedRecipe {
+        var chosen = self
+        try chosen.read(flags: flags)
+        for flag in flags where flag.hasPrefix("--") { chosen.origins[String(flag.dropFirst(2))] = .search }
+        try chosen.recipe.validate(chosen)
+        return chosen
     }
 
     /// Whether the recipe fits so many ranks: the rows of a step, their micro-batches, and the shares of the state.

@@ -100,6 +100,19 @@ extension Key {
             read: { $0[keyPath: path] == 0 ? .text(word) : plain.read($0) })
     }
 
+    /// This key, or the word `word`, which sets `path` and leaves the value as it is.
+    func or(_ word: String, _ path: WritableKeyPath<Recipe, Bool> & Sendable) -> Key {
+        let (own, check, write, read) = (self, self.check, self.write, self.read)
+        let expected = own.expected.hasPrefix("one of ") ? "\(own.expected), \(word)" : "\(own.expected) or \"\(word)\""
+        return Key(name: name, help: help, expected: expected,
+            check: { $0 == .text(word) ? nil : check($0) },
+            write: { recipe, value in
+                recipe[keyPath: path] = value == .text(word)
+                return value == .text(word) || write(&recipe, value)
+            },
+            read: { $0[keyPath: path] ? .text(word) : read($0) })
+    }
+
     /// A number within `range`; an integer is taken for one.
     static func number(_ name: String, _ path: WritableKeyPath<Recipe, Double> & Sendable,
                        _ range: ClosedRange<Double>, _ help: String) -> Key {

@@ -222,6 +222,8 @@ public struct Recipe: Sendable, Equatable {
     /// (2401.09149): over how many ranks parameters, gradients and optimizer state are cut; 0: what `zero` says.
     public struct Parallelism: Sendable, Equatable {
         public var zero = 1
+        /// A search finds these counts.
+        public var isSearched = false
         public var shardParameters = 0
         public var shardGradients = 0
         public var shardOptimizer = 0
@@ -235,13 +237,21 @@ public struct Recipe: Sendable, Equatable {
     /// moves less.
     public enum ContextMethod: String, Sendable, CaseIterable { case auto, ulysses, ring }
 
-    /// Of the plans that say which ranks share which sequences of a step. Rates are declared and not measured, so that
-    /// a run's plans, and with them the order of its sums, are a function of its recipe.
+    /// Of the plans that say which ranks share which sequences of a step.
     public struct Planning: Sendable, Equatable {
         public var solver = PlanSolver.fast
         public var linearProgram = true
-        public var gflops = 50.0
-        public var linkGbit = 1.0
+        /// Rates that plans reckon with. Both 0: what tasks take is measured as a run starts, and kept in checkpoints.
+        public var gflops = 0.0
+        public var linkGbit = 0.0
+        /// Speeds of ranks are followed while they train. Then plans, and with them the order of sums, depend on time.
+        public var adapts = false
+        /// The plans of another run, in place of own ones.
+        public var replay = ""
+
+        /// Whether the recipe says what a rank takes, or one is to find out. A rate that is missing is the usual one.
+        public var isDeclared: Bool { gflops > 0 || linkGbit > 0 }
+        public static let usualGflops = 50.0, usualLinkGbit = 1.0
     }
 
     public enum PlanSolver: String, Sendable, CaseIterable { case fast, exact }
@@ -270,6 +280,8 @@ public struct Recipe: Sendable, Equatable {
 
     public struct ActivationCheckpointing: Sendable, Equatable {
         public var mode = Recomputation.none
+        /// A search finds it.
+        public var isSearched = false
     }
 
     /// Products of the linear layers: the house's own, whose sums have one order everywhere, or OpenBLAS's, whose order
@@ -371,5 +383,7 @@ public struct Recipe: Sendable, Equatable {
 
     public struct Debug: Sendable, Equatable {
         public var seed = 0
+        /// Of each rank, how many times as long it takes to compute: it rests behind each task. Empty: none rests.
+        public var slowRanks: [Double] = []
     }
 }

@@ -111,7 +111,9 @@ extension Recipe {
         .text("precision.weight_gradient_input", \.precision.weightGradientInput, "for custom: X in dW = dY^T X"),
 
         .integer("parallelism.zero", \.parallelism.zero, 0...3,
-                 "what ranks share out: 1 optimizer state, 2 gradients too, 3 parameters too; 0 nothing"),
+                 "what ranks share out: 1 optimizer state, 2 gradients too, 3 parameters too; 0 nothing; "
+                    + "auto: what a search finds")
+            .or("auto", \.parallelism.isSearched),
         .integer("parallelism.shard_parameters", \.parallelism.shardParameters, 0...65_536,
                  "ranks that share out the parameters; 0: as parallelism.zero says"),
         .integer("parallelism.shard_gradients", \.parallelism.shardGradients, 0...65_536,
@@ -157,11 +159,16 @@ extension Recipe {
 
         .choice("planner.solver", \.planner.solver, "of a step's plan; exact: then branch-and-cut, which takes longer"),
         .bool("planner.lp", \.planner.linearProgram, "a linear program guides each plan"),
-        .number("planner.gflops", \.planner.gflops, 1e-3...1e6, "GFLOP/s of a rank that plans reckon with"),
-        .number("planner.link_gbit", \.planner.linkGbit, 1e-6...1e6, "Gbit/s of its link that they reckon with"),
+        .number("planner.gflops", \.planner.gflops, 0...1e6,
+                "GFLOP/s of a rank that plans reckon with; 0 for both rates: what tasks take is measured at the start"),
+        .number("planner.link_gbit", \.planner.linkGbit, 0...1e6, "Gbit/s of its link that they reckon with"),
+        .bool("planner.adapt", \.planner.adapts,
+              "follow ranks' speeds while training; a run then does not repeat but by planner.replay"),
+        .text("planner.replay", \.planner.replay, "a run's plans.jsonl: its plans are taken in place of own ones"),
 
         .choice("activation_checkpoint.mode", \.activationCheckpoint.mode,
-                "what the backward computes again to save memory"),
+                "what the backward computes again to save memory; auto: searched together with parallelism.zero")
+            .or("auto", \.activationCheckpoint.isSearched),
 
         .integer("validation.interval", \.validation.interval, 0...mostSteps,
                  "steps between validations; 0: only the last"),
@@ -190,6 +197,8 @@ extension Recipe {
                  "a launcher that loses a rank starts all again from the latest checkpoint, so often at most"),
 
         .integer("debug.seed", \.debug.seed, 0...Int.max, "seed of initialisation and of the order of data"),
+        .numbers("debug.slow_ranks", \.debug.slowRanks, 1...100,
+                 "where sequences are planned: each rank rests until it has taken so many times as long; empty: none"),
     ]
 
     /// Each step takes a row at least, and rows are counted in 32 bits; so sums of steps are far from overflowing.

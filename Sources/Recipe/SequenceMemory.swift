@@ -110,21 +110,25 @@ extension Recipe {
     /// one layer. Ulysses: queries, keys and values there, outputs back; as much for the gradients. Ring: each rank
     /// needs all keys and values of those behind it and half of those before it (the mask is causal), forward and
     /// backward, and sends back gradients of as many.
-    public func elementsPerToken(_ method: ContextMethod) -> Double {
-        let ranks = Double(contextDegree)
+    public func elementsPerToken(_ method: ContextMethod, degree: Int? = nil) -> Double {
+        let degree = degree ?? contextDegree, ranks = Double(degree)
         guard method == .ulysses else { return 4.5 * Double(model.keyHeads) * (ranks - 1) }
-        let shares = HeadShares(heads: model.heads, keyHeads: model.keyHeads, degree: contextDegree)
+        let shares = HeadShares(heads: model.heads, keyHeads: model.keyHeads, degree: degree)
         return 2 * (ranks - 1) / ranks * Double(shares.allColumns + model.heads)
     }
 
     /// Bytes that a rank sends in the mean for `tokens` tokens that its group computes, were each row one document: a
     /// forward and a backward of all layers, and what recomputation exchanges again.
     public func sequenceBytes(tokens: Int) -> Int {
-        guard contextDegree > 1 else { return 0 }
-        let forward = elementsPerToken(contextMethod) * (contextMethod == .ulysses ? 1 / 2 : 1 / 3)
+        contextDegree > 1 ? sequenceBytes(tokens: tokens, contextMethod, degree: contextDegree) : 0
+    }
+
+    /// The same for `degree` ranks that share them as `method` says.
+    public func sequenceBytes(tokens: Int, _ method: ContextMethod, degree: Int) -> Int {
+        let each = elementsPerToken(method, degree: degree), forward = each * (method == .ulysses ? 1 / 2 : 1 / 3)
         let again = activationCheckpoint.mode == .full ? Double(model.layers - 1) * forward : 0
-        let heads = Double(model.layers) * elementsPerToken(contextMethod) + again
-        return Int(4 * heads * Double(model.headDim) * Double(tokens) / Double(contextDegree))
+        let heads = Double(model.layers) * each + again
+        return Int(4 * heads * Double(model.headDim) * Double(tokens) / Double(degree))
     }
 
     /// Tokens that a group computes at once.
@@ -152,6 +156,7 @@ extension Recipe {
 
     /// Refuses what ranks that share sequences cannot do, or a number of ranks that they do not divide.
     public func requireContext(worldSize: Int) throws(BadInput) {
+        try requirePlanner()
         if plansSequences { return try requirePlans(worldSize: worldSize) }
         let degree = contextDegree
         guard degree > 1 else { return }
@@ -175,12 +180,29 @@ extension Recipe {
         }
     }
 
+    /// Refuses what speaks of plans where none are made.
+    func requirePlanner() throws(BadInput) {
+        if planner.adapts, !planner.replay.isEmpty {
+            throw BadInput("planner.adapt makes plans of its own, and planner.replay = \"\(planner.replay)\" takes "
+                + "those of another run; take one of them")
+        }
+        guard !plansSequences else { return }
+        for (key, isSet) in [("planner.adapt", planner.adapts), ("planner.replay", !planner.replay.isEmpty),
+                             ("debug.slow_ranks", !debug.slowRanks.isEmpty)] where isSet {
+            throw BadInput("\(key) is for planned steps; set parallelism.context_parallel_degree to \"auto\"")
+        }
+    }
+
     /// Refuses what ranks that do not have as many tasks cannot do.
     private func requirePlans(worldSize: Int) throws(BadInput) {
         let key = "parallelism.context_parallel_degree = \"auto\""
         if training.reproducible {
             throw BadInput("training.reproducible adds gradients up row by row, and with \(key) ranks share rows; take "
                 + "one of them")
+        }
+        if !debug.slowRanks.isEmpty, debug.slowRanks.count != worldSize {
+            throw BadInput("debug.slow_ranks has \(debug.slowRanks.count) numbers for \(worldSize) ranks; give one for "
+                + "each")
         }
         let held = plannedCap * worldSize
         if training.sequenceLength > held {

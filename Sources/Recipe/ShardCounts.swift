@@ -5,7 +5,7 @@ import Base
 /// ZeRO's stages (1910.02054, section 5) are four of the choices: (1, 1, 1), (1, 1, N), (1, N, N) and (N, N, N). The
 /// others are InternEvo's (2401.09149) and AMSP's (2311.00257): whoever holds a piece of the parameters updates it, so
 /// each count divides the next one, and the last divides the number of ranks.
-public struct ShardCounts: Sendable, Equatable {
+public struct ShardCounts: Sendable, Hashable {
     public let parameters: Int
     public let gradients: Int
     public let optimizer: Int

@@ -37,6 +37,8 @@ extension StepReport {
         if let sequenceBytes { found.append(Metric("parallel/cp_bytes", count: sequenceBytes)) }
         if let hiddenSequenceShare { found.append(Metric("parallel/cp_hidden(%)", 100 * hiddenSequenceShare)) }
         if let plannedSeconds { found.append(Metric("planner/planned(s)", plannedSeconds)) }
+        if let planBound { found.append(Metric("planner/bound(s)", planBound)) }
+        if let planningSeconds { found.append(Metric("planner/planning(s)", planningSeconds)) }
         found.append(Metric("n_tokens_seen", count: tokens))
         found += (precision?.entries ?? []).map { Metric($0.tag, $0.value) }
         return found

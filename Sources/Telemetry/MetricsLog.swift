@@ -52,6 +52,14 @@ public final class MetricsLog {
         finish()
     }
 
+    /// A line of other fields than metrics: `json` is a whole object, without the step.
+    public func append(step: Int, json: String) {
+        begin(step)
+        line.append(contentsOf: ",".utf8)
+        line.append(contentsOf: json.utf8.dropFirst().dropLast())
+        finish()
+    }
+
     /// Makes the lines so far durable. A checkpoint's moment is a good one: its steps will not come again.
     public func sync() {
         if fsync(descriptor) != 0 { fail("sync") }

@@ -52,6 +52,9 @@ public struct StepReport: Equatable, Sendable {
     public var hiddenSequenceShare: Double?
     /// Gradients that were beyond the largest number that travels; nil where none can be.
     public var saturatedGradients: Int?
+    /// Before which no plan could have ended, by the same reckoning; and what planning took.
+    public var planBound: Double?
+    public var planningSeconds: Double?
 
     public init(step: Int, totalSteps: Int, loss: Double, bitsPerByte: Double? = nil, gradientNorm: Double,
                 learningRate: Double, tokensPerSecond: Double, gflops: Double, mfu: Double? = nil,

@@ -33,7 +33,7 @@ public struct PlannedMemory {
     }
 
     /// The largest of all ranks': shares differ by a few blocks, and by whole matrices where those have one owner.
-    private static func state(_ recipe: Recipe, vocabulary: Int, ranks: Int) throws(BadInput) -> MemoryPlan.State {
+    static func state(_ recipe: Recipe, vocabulary: Int, ranks: Int) throws(BadInput) -> MemoryPlan.State {
         let table = ParameterTable(recipe.model, vocabulary: vocabulary)
         let plan = try ShardPlan(table, recipe: recipe, worldSize: ranks)
         let layouts = (0..<ranks).map { StateLayout(plan, rank: $0, recipe: recipe) }
@@ -65,6 +65,9 @@ public struct PlannedMemory {
     public var hasRoom: Bool {
         Machine.availableMemory().map { plan.neededBytes <= $0.bytes / localRanks } ?? true
     }
+
+    /// Bytes that a rank may hold in all; nil where nothing says.
+    public var roomBytes: Int? { Machine.availableMemory().map { $0.bytes / localRanks + plan.processBytes } }
 
     /// Refuses a run that this machine, or the cgroup that the process is in, has no memory for.
     public func requireRoom() throws(BadInput) {

@@ -41,6 +41,8 @@ struct Reporter {
     private var (sent, hidden, steps) = (0, 0.0, 0)
     /// Of shared sequences: bytes that came, and those of them that came under computation.
     private var (exchanged, exchangedHidden) = (0, 0.0)
+    /// Bytes that plans shared sequences with.
+    private var shared = 0
     private var tracedSteps: StepTrace.Result?
     /// Seconds a step, averaged over about the last ten, for the time that is left.
     private var pace: Double?
@@ -114,6 +116,7 @@ struct Reporter {
         (sent, hidden, steps) = (sent + result.sentBytes, hidden + result.hiddenShare, steps + 1)
         exchanged += result.sequenceBytes
         exchangedHidden += result.hiddenSequenceShare * Double(result.sequenceBytes)
+        shared += result.plannedSequenceBytes ?? 0
         pace = pace.map { $0 + (seconds - $0) * 0.1 } ?? seconds
         let rate = Double(result.tokens) / seconds
         let gflops = rate * table.flopsPerToken(context: result.context) / 1e9
@@ -131,6 +134,7 @@ struct Reporter {
             (report.sequenceBytes, report.hiddenSequenceShare) = (result.sequenceBytes, result.hiddenSequenceShare)
         }
         report.saturatedGradients = result.saturatedGradients
+        (report.planBound, report.planningSeconds) = (result.planBound, result.planningSeconds)
         report.varianceNorm = result.varianceRoots?.sum
         report.varianceMax = result.varianceRoots.map { Double($0.max) }
         report.precision = result.health?.report
@@ -192,7 +196,7 @@ struct Reporter {
         }
         summary.memory = RunSummary.Memory(peak: Machine.peakResidentBytes, planned: setting.plannedBytes)
         if setting.ranks > 1, steps > 0 {
-            summary.network = RunSummary.Network(sent: sent / steps, planned: setting.plannedSent,
+            summary.network = RunSummary.Network(sent: sent / steps, planned: setting.plannedSent + shared / steps,
                                                  hidden: hidden / Double(steps),
                                                  sequences: exchanged == 0 ? nil
                                                      : (exchanged / steps, exchangedHidden / Double(exchanged)))

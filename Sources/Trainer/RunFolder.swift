@@ -14,7 +14,7 @@ final class RunFolder {
     let path: String
     private let recipe: Recipe
     /// Its text, with where each value came from.
-    private let config: String
+    var config: String
     private let disk = RealDisk()
     private var lock: FolderLock?
     private var madeFolder = false

@@ -31,8 +31,10 @@ struct Moment {
 
     /// The measured table of algorithms that the run used; rank 0's.
     var table = ""
+    /// What was measured for plans; rank 0's.
+    var cost = ""
 
-    /// For the other ranks, but for the table: 88 bytes.
+    /// For the other ranks, but for texts: 88 bytes.
     var bytes: [UInt8] {
         var writer = ByteWriter(capacity: 88)
         writer.append(bytes: position.bytes)
@@ -66,6 +68,8 @@ struct Snapshot {
     static let updatesKey = "updates"
     /// The measured table of algorithms, where there is one: a run that goes on sums in the same order.
     static let tableKey = "collectives_table"
+    /// What plans reckon with, where it was measured: a run that goes on makes the same plans.
+    static let costKey = "planner_cost"
 
     var state: TrainingState { step.state }
     private var model: [StateVector] { state.weightVectors }
@@ -87,6 +91,7 @@ struct Snapshot {
         var kept: [String: StateValue] = [Self.lowestLossKey: .number(moment.lowestLoss),
                                           Self.updatesKey: .number(Double(moment.updates))]
         if !moment.table.isEmpty { kept[Self.tableKey] = .text(moment.table) }
+        if !moment.cost.isEmpty { kept[Self.costKey] = .text(moment.cost) }
         return Manifest(
             step: Int(position.step), tokens: moment.tokens, worldSize: worldSize,
             data: SavedPosition(fingerprint: fingerprint(at: Int(position.step)), seed: seed,
@@ -243,6 +248,7 @@ struct Snapshot {
         moment.tokens = checkpoint.manifest.tokens
         if case .number(let loss) = checkpoint.manifest.state[Self.lowestLossKey] { moment.lowestLoss = loss }
         if case .text(let table) = checkpoint.manifest.state[Self.tableKey] { moment.table = table }
+        if case .text(let cost) = checkpoint.manifest.state[Self.costKey] { moment.cost = cost }
         // Earlier checkpoints counted every step.
         moment.updates = checkpoint.step
         if case .number(let updates) = checkpoint.manifest.state[Self.updatesKey] { moment.updates = Int(updates) }

@@ -3,6 +3,7 @@ import Collectives
 import Corpus
 import Model
 import Parallel
+import Planner
 import Recipe
 import Telemetry
 import Tensor
@@ -28,6 +29,11 @@ public struct StepResult: Sendable, Equatable {
     /// no sequence is shared, or nothing is planned.
     public var contextDegree: Double?
     public var plannedSeconds: Double?
+    /// Before which no plan could have ended, and what planning took; nil as well where a plan was given.
+    public var planBound: Double?
+    public var planningSeconds: Double?
+    /// Bytes that a rank sends in the mean for sequences that the step's plan has shared; nil where nothing is planned.
+    public var plannedSequenceBytes: Int?
     /// Some rank was asked to stop.
     public var stops: Bool
     /// Seconds that this rank waited for the network.
@@ -60,8 +66,15 @@ public final class StepRunner {
     let sequences: SequenceParallel?
     private let batches: [Batch]
     /// Where the step's documents are planned.
-    private let planner: StepPlanner?
-    private(set) var plan: PlannedStep?
+    package var planner: StepPlanner?
+    /// The plan of the last step, or of the last rows that were validated.
+    package private(set) var plan: PlannedStep?
+    /// Where plans come from another run.
+    private var replay: PlanReplay?
+    /// Where plans follow what ranks are worth.
+    var tracker: SpeedTracker?
+    /// `debug.slow_ranks`.
+    package var slowRanks: [Double]
     /// Plans in the planner's place, of documents that begin at these tokens: for benches of other layouts.
     package var layout: ((ArraySlice<Int32>) throws -> PlannedStep)?
     /// Seconds from the begin of the last step's first task to the end of this rank's last one.
@@ -91,10 +104,12 @@ public final class StepRunner {
 
     /// `path`: whose arithmetic products of quantised operands run on; all give the same bits.
     public init(recipe: Recipe, corpus: Corpus, pool: Pool, world: World = World(), path: DotPath = .best) throws {
+        try recipe.requireSettings()
         self.recipe = recipe
         self.corpus = corpus
         self.pool = pool
         self.world = world
+        slowRanks = recipe.debug.slowRanks
         let vocabulary = try recipe.vocabulary(ofTokens: corpus.tokenizer.vocabularySize)
         let table = ParameterTable(recipe.model, vocabulary: vocabulary)
         let (rows, sequence) = (recipe.rowsPerTask, recipe.training.sequenceLength)
@@ -104,6 +119,9 @@ public final class StepRunner {
         let groups = recipe.groups(worldSize: world.size)
         planner = recipe.plansSequences && world.size > 1 ? StepPlanner(recipe, table, ranks: world.size) : nil
         precondition(planner != nil || rowsPerStep >= groups, "a rank without a row: see requireRows")
+        if planner != nil, !recipe.planner.replay.isEmpty {
+            replay = try PlanReplay(recipe.planner.replay, by: world)
+        }
         sharded = try ShardedStep(table, recipe: recipe, pool: pool, communicator: world.communicator)
         sequences = try SequenceParallel(recipe, pool: pool, communicator: world.communicator)
         model = try Transformer(table, maxTokens: recipe.tokensPerRank, sequence: sequence, pool: pool,
@@ -145,7 +163,7 @@ public final class StepRunner {
         let before = world.statistics
         let task = take(step)
         let (targets, context, count) = try phase("data") {
-            let (count, own, context) = try planner == nil ? fill(task) : fillPlanned(task)
+            let (count, own, context) = try planner == nil ? fill(task) : fillPlanned(task, step)
             try corpus.checkTokens()
             let (targets, all) = try world.sum(Double(own), context)
             return (targets, all / Double(max(task.rows.rows.count * task.rows.sequence, 1)), count)
@@ -155,23 +173,8 @@ public final class StepRunner {
             firstTokens += Array(repeating: 0, count: count - firstTokens.count)
         }
         model.quantisation?.begin(step: step)
-        var health: PrecisionHealth?
         let turns = turns(rows: task.rows.rows.count, size: planner == nil ? share(of: task).size : 1, own: count)
-        let begin = MonotonicClock.seconds()
-        meetings = 0
-        for (number, part) in turns.enumerated() {
-            try meet(before: part)
-            guard let part else {
-                pass(number, of: turns.count)
-                continue
-            }
-            if part == 0, let quantisation = model.quantisation, isLookedAt(step) {
-                (losses[0], health) = quantisation.examine { gradient(0, number, of: turns.count, targets: targets) }
-            } else {
-                losses[part] = gradient(part, number, of: turns.count, targets: targets)
-            }
-            taskSeconds = MonotonicClock.seconds() - begin
-        }
+        let (busy, health) = try run(turns, targets: targets, step: step)
         try phase("reduce") {
             try sequences?.attention.check()
             try sharded.finish()
@@ -181,6 +184,7 @@ public final class StepRunner {
         let loss = total(world.size) { sharded.update.loss(of: $0) }
         let updated = loss.isFinite && agreed.norm.isFinite
         let roots = updated ? try phase("update") { try update(agreed) } : nil
+        if tracker != nil { try follow(busy: busy) }
         let traffic = world.statistics.flatMap { now in before.map { now.since($0) } }
         let saturated = sharded.gradientMagnitudes == nil ? nil : try world.sum(Double(traffic?.saturated ?? 0))
         return StepResult(loss: loss / max(targets, 1), tokens: Int(targets),
@@ -188,7 +192,9 @@ public final class StepRunner {
                           gradientNorm: agreed.norm,
                           varianceRoots: roots, updated: updated,
                           contextDegree: plan?.degree ?? sequences.map { _ in Double(recipe.contextDegree) },
-                          plannedSeconds: plan?.seconds, stops: agreed.stops,
+                          plannedSeconds: plan?.seconds, planBound: plan?.record.bound,
+                          planningSeconds: plan?.planningSeconds,
+                          plannedSequenceBytes: plan?.sequenceBytes(recipe, ranks: world.size), stops: agreed.stops,
                           waitSeconds: traffic?.waitSeconds ?? 0, sentBytes: traffic?.bytesSent ?? 0,
                           hiddenShare: traffic?.hiddenShare ?? 0, sequenceBytes: traffic?.exchangedBytes ?? 0,
                           hiddenSequenceShare: traffic?.hiddenExchangeShare ?? 1,
@@ -199,24 +205,58 @@ public final class StepRunner {
         recipe.metrics.precisionInterval > 0 && (step + 1) % recipe.metrics.precisionInterval == 0
     }
 
+    /// This rank's turns of a step. Returns for how long it computed, and what quantising did if this is a step that
+    /// looks.
+    private func run(_ turns: [Int?], targets: Double, step: Int) throws -> (busy: Double, health: PrecisionHealth?) {
+        var busy = 0.0, health: PrecisionHealth?
+        let begin = MonotonicClock.seconds()
+        meetings = 0
+        for (number, part) in turns.enumerated() {
+            try meet(before: part)
+            guard let part else {
+                pass(number, of: turns.count)
+                continue
+            }
+            busy += computeSeconds {
+                if part == 0, let quantisation = model.quantisation, isLookedAt(step) {
+                    (losses[0], health) = quantisation.examine {
+                        gradient(0, number, of: turns.count, targets: targets)
+                    }
+                } else {
+                    losses[part] = gradient(part, number, of: turns.count, targets: targets)
+                }
+            }.busy
+            taskSeconds = MonotonicClock.seconds() - begin
+        }
+        return (busy, health)
+    }
+
     /// Forward and backward of micro-batch `part`, which is turn `index` of `count`. Returns its loss, summed over its
     /// targets.
     private func gradient(_ part: Int, _ index: Int, of count: Int, targets: Double) -> Double {
-        withMicroBatch(part) { task in
-            sharded.beginForward(index, of: count, tokens: .these(task.inputs), uses: model.uses(backward: true))
-            phase("forward") { model.forward(task, weights: state.weights) }
-            let gradients = phase("clear") { sharded.beginBackward(index, of: count) }
-            let loss = phase("backward") {
-                model.backward(task, weights: state.weights, gradients: gradients,
-                               scale: Float(1 / max(targets, 1)), into: sharded.gradients)
-            }
-            sharded.endBackward(index, of: count)
-            return loss
+        withMicroBatch(part) { gradient(index, of: count, targets: targets, $0) }
+    }
+
+    /// The same of a part that is in none of the step's micro-batches.
+    func gradient(_ index: Int, of count: Int, targets: Double, _ part: SequencePart) -> Double {
+        sequences?.begin(part)
+        return part.withMicroBatch { gradient(index, of: count, targets: targets, $0) }
+    }
+
+    private func gradient(_ index: Int, of count: Int, targets: Double, _ task: MicroBatch) -> Double {
+        sharded.beginForward(index, of: count, tokens: .these(task.inputs), uses: model.uses(backward: true))
+        phase("forward") { model.forward(task, weights: state.weights) }
+        let gradients = phase("clear") { sharded.beginBackward(index, of: count) }
+        let loss = phase("backward") {
+            model.backward(task, weights: state.weights, gradients: gradients, scale: Float(1 / max(targets, 1)),
+                           into: sharded.gradients)
         }
+        sharded.endBackward(index, of: count)
+        return loss
     }
 
     /// A micro-batch of no rows, for ranks that have fewer than others.
-    private func pass(_ index: Int, of count: Int) {
+    func pass(_ index: Int, of count: Int) {
         sharded.beginForward(index, of: count, tokens: .none, uses: model.uses(backward: true))
         _ = sharded.beginBackward(index, of: count)
         model.pass(into: sharded.gradients)
@@ -287,17 +327,25 @@ public final class StepRunner {
     }
 
     /// The same where every rank has a look at all rows, and takes its parts of the planned tasks.
-    private func fillPlanned(_ task: StepTask) throws -> (count: Int, targets: Int, context: Double) {
+    private func fillPlanned(_ task: StepTask, _ step: Int) throws -> (count: Int, targets: Int, context: Double) {
         let batch = batches[0]
         corpus.fill(batch, bucket: task.rows.bucket, rows: task.rows.rows, limit: task.limit)
-        try planTasks(batch)
+        try planTasks(batch, step)
         return (parts.count, parts.reduce(0) { $0 + $1.targetCount }, world.rank == 0 ? batch.contextTokens : 0)
     }
 
-    private func planTasks(_ batch: Batch) throws {
+    /// `step`: nil for rows that are validated, of which nobody has plans.
+    private func planTasks(_ batch: Batch, _ step: Int? = nil) throws {
         guard let planner, let sequences else { preconditionFailure("nothing is planned") }
         let starts = batch.documentStarts[..<batch.documentStartCount]
-        let plan = try layout?(starts) ?? planner.plan(starts: starts)
+        let plan: PlannedStep
+        if let layout {
+            plan = try layout(starts)
+        } else if let step, let replay {
+            plan = try planner.step(replay.record(of: step), starts: starts, place: replay.place(step))
+        } else {
+            plan = try planner.plan(starts: starts)
+        }
         // Ranks that went on with different plans would wait for each other until a deadline.
         try world.requireEqual(plan.fingerprint, "the plan of a step's documents")
         self.plan = plan

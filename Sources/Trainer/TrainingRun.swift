@@ -14,7 +14,7 @@ import Tensor
 /// checkpoint. Then memory is taken, and from there on the loop is: step, report, sometimes validate, sometimes
 /// save.
 public final class TrainingRun {
-    private let resolved: ResolvedRecipe
+    private var resolved: ResolvedRecipe
     private var recipe: Recipe { resolved.recipe }
 
     private let commandLine: [String]
@@ -41,11 +41,13 @@ public final class TrainingRun {
     /// Rank 0 reads and writes the run's folder, and speaks.
     private var isFirst: Bool { (ranks?.rank ?? 0) == 0 }
     private let folder: RunFolder
+    /// The plans of planned steps, a line each; rank 0's.
+    private var plans: MetricsLog?
 
     public func run() throws {
         try resolved.requireRows(worldSize: ranks?.worldSize ?? 1)
-        let memory = try PlannedMemory(recipe, ranks: ranks?.worldSize ?? 1, localRanks: ranks?.localWorldSize ?? 1)
-        try memory.requireRoom()
+        var memory = try PlannedMemory(recipe, ranks: ranks?.worldSize ?? 1, localRanks: ranks?.localWorldSize ?? 1)
+        if !recipe.isSearched { try memory.requireRoom() }
         if isFirst { try folder.requirePlace() }
         let cores = max(1, Machine.cores() / (ranks?.localWorldSize ?? 1))
         let threads = recipe.training.threads == 0 ? cores : recipe.training.threads
@@ -67,6 +69,13 @@ public final class TrainingRun {
                 return try (found: resumed ?? folder.weights(), isResumed: resumed != nil)
             }
             defer { folder.leave() }
+            if recipe.isSearched {
+                resolved = try world.settings(resolved, memory, start: start?.isResumed == true ? start?.found : nil,
+                                              peak: peak)
+                folder.config = resolved.toml
+                memory = try PlannedMemory(recipe, ranks: world.size, localRanks: world.localSize)
+                try memory.requireRoom()
+            }
             try train(StepRunner(recipe: recipe, corpus: corpus, pool: pool, world: world), corpus, start?.found,
                       isResumed: start?.isResumed ?? false, peak: peak,
                       planned: memory.plan.peakBytes)
@@ -103,6 +112,9 @@ public final class TrainingRun {
                                  plannedBytes: planned, stateBytes: runner.state.heldBytes,
                                  plannedSent: runner.plannedBytes, shards: runner.state.plan.counts.text),
                 corpus: corpus, table: runner.state.table, schedule: runner.schedule)
+        }
+        if isFirst, runner.planner != nil {
+            plans = try MetricsLog("\(folder.path)/plans.jsonl", resumingAfter: Int(moment.position.step))
         }
         try world.barrier()
         if world.size > 1, !isFirst, recipe.checkpoint.enable, recipe.checkpoint.shared {
@@ -142,10 +154,12 @@ public final class TrainingRun {
         }
         // A table that is named now is meant; else the run goes on with the one that it began with.
         if runner.world.size > 1, recipe.communication.table.isEmpty { try runner.world.useTable(moment.table) }
+        let kept = moment.cost
         moment = try Moment(bytes: runner.world.gather(moment.bytes)[0])
         moment.table = runner.world.table
         try snapshot.fill(from: found, isResumed: moment.position.step > 0, by: runner.world)
         runner.updates = moment.updates
+        if let note = try runner.settleCost(kept: kept), isFirst { printError("skein: \(note)") }
         return moment
     }
 
@@ -161,6 +175,7 @@ public final class TrainingRun {
             let result = try runner.run(step: step, stop: Interrupt.isRequested)
             let lossRatio = moment.add(result, position: runner.position)
             let done = step + 1
+            if let plan = runner.plan { plans?.append(step: done, json: plan.record.json) }
             let seconds = MonotonicClock.seconds() - started
             let isLast = done == recipe.training.steps || done == stopAfter || result.stops
             // An interrupted run saves and ends; whoever pressed Ctrl-C does not want to wait for a validation.
@@ -187,6 +202,7 @@ public final class TrainingRun {
             if isLast { break }
         }
         reporter?.finish()
+        if let problem = plans?.problem { Reporter.warn(problem) }
     }
 
     /// Ends a run that loss or gradient have left for good. Later checkpoints than the last good one, whose weights
@@ -213,9 +229,12 @@ public final class TrainingRun {
     private func save(_ runner: StepRunner, _ snapshot: Snapshot, _ saves: inout BackgroundSaves, _ moment: Moment,
                       _ reporter: inout Reporter?, _ good: inout LastGood, isLast: Bool) throws {
         try runner.requireEqualState(step: Int(moment.position.step))
+        var moment = moment
+        moment.cost = runner.keptCost
         let started = MonotonicClock.seconds(), step = Int(moment.position.step)
         // A checkpoint that outlives a power cut must not know of steps that the log has lost.
         reporter?.sync()
+        plans?.sync()
         if recipe.checkpoint.async, !isLast {
             // The last one has not come to its end: there is one copy.
             if let finished = try saves.finish(waiting: true) { try say(finished, &reporter, &good) }

@@ -199,6 +199,8 @@ extension Recipe {
         own.communication.portRange = ""
         // Rank 0's holds for all.
         own.communication.table = ""
+        // Rank 0 reads the file for all; that there is one they must know.
+        own.planner.replay = planner.replay.isEmpty ? "" : "a file"
         own.metrics = Recipe().metrics
         own.launch = Recipe().launch
         let crc = CRC32C.checksum(Array(own.toml.utf8))

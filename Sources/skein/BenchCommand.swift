@@ -13,7 +13,7 @@ struct BenchCommand: ParsableCommand {
             GemmCommand.self, QuantizeCommand.self, StepCommand.self, AttentionCommand.self, KernelsCommand.self,
             CollectivesCommand.self, UpdateCommand.self, DataBenchCommand.self, GenerateBenchCommand.self,
             FaultsCommand.self, SimulateCommand.self, EnduranceCommand.self, CheckpointBenchCommand.self,
-            PlanBenchCommand.self, SequenceBenchCommand.self])
+            PlanBenchCommand.self, SequenceBenchCommand.self, CostCommand.self])
 
     struct GemmCommand: ParsableCommand {
         static let configuration = CommandConfiguration(

@@ -11,7 +11,8 @@ struct PlanBenchCommand: ParsableCommand {
             slow the network is beside the arithmetic: operations of a rank (F a second) in the time in which a byte \
             of each of the model's h dimensions comes (B a second). seconds is the median time of a plan, \
             cpu_seconds the processor's for it, step_seconds the mean modelled time of the step, of_ours its ratio to \
-            our plan's, and mean_gap how far that is above the time before which no plan can end.
+            our plan's, and mean_gap how far that is above the time before which no plan can end. With half of the \
+            ranks at half speed, bound_over_counting and step_without_lp are what the linear program is worth.
             """)
 
     @Option(help: "Numbers of ranks, with commas, each up to 1,024.")

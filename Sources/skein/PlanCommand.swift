@@ -18,6 +18,9 @@ struct Plan: ParsableCommand {
             With --lengths, instead: which ranks would compute which sequences of a step together, as a chart, beside \
             the time before which no plan can end, for up to 1,024 ranks on machines that need not be there. A rank \
             then holds training.max_tokens_per_task tokens.
+            With --search, instead: over how many ranks the parts of the training state are cut, how many ranks share \
+            a sequence, and what the backward computes again, chosen together: the quickest that fit into a rank's \
+            memory.
             """)
 
     @Argument(help: "A TOML file.")
@@ -34,6 +37,12 @@ struct Plan: ParsableCommand {
     var degree = "auto"
     @Flag(help: "With --lengths: without the linear program.")
     var noLp = false
+    @Flag(help: "Prints the best settings of sharding, sequence parallelism and recomputation. Needs --link-gbit.")
+    var search = false
+    @Option(help: "With --search: how many of them.")
+    var best = 5
+    @Option(help: "With --search: GiB of memory of a rank; without it, what this machine leaves.")
+    var memory: Double?
     @Flag(help: "Also every slot of the activations.")
     var slots = false
     @Option(help: "GFLOP/s of matrix products, all threads of a rank together; without it, they are measured.")
@@ -55,6 +64,13 @@ struct Plan: ParsableCommand {
         guard degree == "auto" || (1...ranks).contains(Int(degree) ?? 0) else {
             throw ValidationError("--degree must be auto or from 1 to the number of ranks")
         }
+        try require("best", best, 1...1_000)
+        guard (1e-3...1e6).contains(memory ?? 1) else {
+            throw ValidationError("--memory must be from 0.001 to 1000000")
+        }
+        guard !search || ranks == 1 || linkGbit != nil else {
+            throw ValidationError("--search with several ranks needs --link-gbit: the ranks' links")
+        }
         guard lengths != nil else { return }
         guard linkGbit != nil else { throw ValidationError("--lengths needs --link-gbit: the ranks' links") }
         guard ranks <= 1_024 else { throw ValidationError("--ranks must be from 1 to 1,024 with --lengths") }
@@ -62,6 +78,9 @@ struct Plan: ParsableCommand {
 
     func run() throws {
         let resolved = try ResolvedRecipe.load(file: config, flags: overrides), recipe = resolved.recipe
+        if recipe.isSearched, !search {
+            printError("skein: what is \"auto\" counts as its default here; --search shows what a run would take")
+        }
         if let lengths, let linkGbit { return try printLayout(recipe, lengths: lengths, linkGbit: linkGbit) }
         try resolved.requireRows(worldSize: ranks)
         let planned = try PlannedMemory(recipe, ranks: ranks, localRanks: linkGbit == nil ? ranks : 1)
@@ -75,6 +94,7 @@ struct Plan: ParsableCommand {
         let exactPeak = try flops != nil || recipe.precision.recipe == .fp32 ? nil : Machine.gemmPeak(pool: pool)
         // What cannot run needs no look at its data.
         let context = planned.hasRoom ? try meanContext(recipe, textBytes: setting.textBytes) : nil
+        if search { return try printSearch(resolved, planned, peak: peak, context: context) }
         let step = StepCost(recipe, vocabulary: setting.vocabulary, ranks: ranks, context: context)
         let traffic = try linkGbit.map {
             try PlannedTraffic(recipe, vocabulary: setting.vocabulary, step: step, ranks: ranks, gflops: peak,
@@ -87,6 +107,17 @@ struct Plan: ParsableCommand {
                                 traffic: traffic, hasSlots: slots)
         print(json ? report.json : report.text)
         try planned.requireRoom()
+    }
+
+    private func printSearch(_ resolved: ResolvedRecipe, _ planned: PlannedMemory, peak: Double, context: Double?)
+        throws {
+        let search = SettingSearch(resolved, memory: planned, ranks: ranks, gflops: peak, linkGbit: linkGbit ?? 1,
+                                   context: context, freedom: .all)
+        let room = memory.map { Int($0 * 1_073_741_824) } ?? planned.roomBytes ?? .max
+        for candidate in try search.best(within: room).prefix(best) {
+            print(json ? candidate.json : "\(Units.duration(candidate.seconds)) a step, "
+                + "\(Units.bytes(candidate.peakBytes)) a rank: \(candidate.text)")
+        }
     }
 
     private func printLayout(_ recipe: Recipe, lengths: String, linkGbit: Double) throws {

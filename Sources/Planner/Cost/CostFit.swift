@@ -3,14 +3,15 @@ import Base
 /// What was measured of one rank, or of one group: the input of a fit. A pure function makes the model of it, so the
 /// same measurements give the same model on every rank.
 package struct CostMeasurements: Sendable, Equatable {
-    /// A task of one sequence on one rank.
+    /// A task of `count` sequences of one length on one rank.
     package struct Compute: Sendable, Equatable {
         package var rank: Int
         package var length: Int
+        package var count: Int
         package var seconds: Double
 
-        package init(rank: Int, length: Int, seconds: Double) {
-            (self.rank, self.length, self.seconds) = (rank, length, seconds)
+        package init(rank: Int, length: Int, count: Int = 1, seconds: Double) {
+            (self.rank, self.length, self.count, self.seconds) = (rank, length, count, seconds)
         }
     }
 
@@ -54,8 +55,9 @@ extension CostModel {
     ///
     /// Speed 1 is the rank with the most samples of compute (the first of them): its samples make the curve. Another
     /// rank's speed is the median of curve over sample; so is a link's, against the curve of its degree. A rank
-    /// without a sample counts as speed 1. The constant of the curve for the shortest sequences is what a task costs
-    /// whatever is in it, so it is taken out of the curve and paid once a task.
+    /// without a sample counts as speed 1. What a task costs whatever is in it is told apart from what each sequence
+    /// costs by tasks of several sequences. Where there are none, the constant of the curve for the shortest sequences
+    /// is taken for it.
     ///
     /// Throws where samples cannot determine the curve: fewer than three lengths, or a time or length of nothing.
     package static func fitted(to measurements: CostMeasurements, ranks: Int, shape: CostShape) throws(BadInput)
@@ -68,13 +70,12 @@ extension CostModel {
             throw BadInput("a cost model needs compute times of at least 3 lengths on one rank, and rank \(reference) "
                 + "has \(Set(samples.map(\.length)).count); measure more lengths")
         }
-        var compute = PiecewiseQuadratic(fitting: samples.map { ($0.length, $0.seconds) })
+        let (compute, taskSeconds) = samples.contains { $0.count > 1 } ? joint(samples) : single(samples)
         let speeds = (0..<ranks).map { rank in
-            median(byRank[rank, default: []].map { compute($0.length) / $0.seconds })
+            median(byRank[rank, default: []].map {
+                (taskSeconds + Double($0.count) * compute($0.length)) / $0.seconds
+            })
         }
-        let taskSeconds = max(0, compute.pieces[0].constant)
-        for i in compute.pieces.indices { compute.pieces[i].constant -= taskSeconds }
-
         let tables = [TaskMode.ulysses, .ring].map { mode in
             table(measurements.exchange.filter { $0.mode == mode })
         }
@@ -92,9 +93,50 @@ extension CostModel {
         return (model, RankRates(speeds: speeds, links: links))
     }
 
+    private static func single(_ samples: [CostMeasurements.Compute]) -> (PiecewiseQuadratic, Double) {
+        var compute = PiecewiseQuadratic(fitting: samples.map { ($0.length, $0.seconds) })
+        let taskSeconds = max(0, compute.pieces[0].constant)
+        for i in compute.pieces.indices { compute.pieces[i].constant -= taskSeconds }
+        return (compute, taskSeconds)
+    }
+
+    /// The curve for a given cost of a task is a fit of parabolas, and that cost the one with the best of these fits,
+    /// looked for on a grid and then on a finer one about the best of its points.
+    private static func joint(_ samples: [CostMeasurements.Compute]) -> (PiecewiseQuadratic, Double) {
+        func fit(_ taskSeconds: Double) -> (curve: PiecewiseQuadratic, criterion: Double) {
+            PiecewiseQuadratic.best(samples.map { sample in
+                let count = Double(sample.count)
+                return .init(length: sample.length, seconds: (sample.seconds - taskSeconds) / count,
+                             scale: sample.seconds / count)
+            })
+        }
+        let most = 0.98 * (samples.map(\.seconds).min() ?? 0), points = 24
+        var (best, step) = (0.0, most / Double(points)), found = fit(0)
+        for pass in 0..<3 {
+            let middle = best
+            for point in (pass == 0 ? 1 : -points / 2)...(pass == 0 ? points : points / 2) {
+                let candidate = middle + Double(point) * step
+                guard candidate >= 0, candidate <= most, case let curve = fit(candidate),
+                      curve.criterion < found.criterion else { continue }
+                (best, found) = (candidate, curve)
+            }
+            step = step * 2 / Double(points)
+        }
+        // Beyond what was measured the last parabola goes on; one that falls would promise long sequences for nothing.
+        var curve = found.curve
+        let last = curve.pieces.count - 1, longest = samples.map(\.length).max() ?? 1
+        let piece = curve.pieces[last]
+        if piece.square < 0, longest > piece.from {
+            let linear = (curve(longest) - curve(piece.from)) / Double(longest - piece.from)
+            curve.pieces[last] = .init(from: piece.from, square: 0, linear: linear,
+                                       constant: curve(longest) - linear * Double(longest))
+        }
+        return (curve, best)
+    }
+
     private static func check(_ measurements: CostMeasurements, ranks: Int) throws(BadInput) {
         for sample in measurements.compute
-        where sample.length < 1 || !(sample.seconds > 0) || !(0..<ranks).contains(sample.rank) {
+        where sample.length < 1 || sample.count < 1 || !(sample.seconds > 0) || !(0..<ranks).contains(sample.rank) {
             throw BadInput("a compute sample of rank \(sample.rank), \(sample.length) tokens and \(sample.seconds) s "
                 + "measures nothing; lengths and times must be above 0, and ranks below \(ranks)")
         }

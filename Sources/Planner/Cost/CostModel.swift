@@ -52,11 +52,19 @@ package struct CostModel: Sendable, Equatable, Codable {
 
     /// Whether `degree` ranks can work on a task together in this mode.
     package func permits(_ mode: TaskMode, degree: Int) -> Bool {
+        guard Self.permits(mode, degree: degree, heads: heads, keyHeads: keyHeads) else { return false }
+        return switch mode {
+        case .local: true
+        case .ulysses: ulysses != nil
+        case .ring: ring != nil
+        }
+    }
+
+    static func permits(_ mode: TaskMode, degree: Int, heads: Int, keyHeads: Int) -> Bool {
         switch mode {
         case .local: degree == 1
-        case .ulysses: degree > 1 && ulysses != nil && heads % degree == 0
-            && (keyHeads % degree == 0 || degree % keyHeads == 0)
-        case .ring: degree > 1 && ring != nil
+        case .ulysses: degree > 1 && heads % degree == 0 && (keyHeads % degree == 0 || degree % keyHeads == 0)
+        case .ring: degree > 1
         }
     }
 
@@ -77,13 +85,7 @@ package struct CostModel: Sendable, Equatable, Codable {
 
 extension CostModel {
     /// JSON on one line, keys in order; numbers in the shortest form that reads back to the same bits.
-    package var encoded: String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys]
-        // Encoding finite numbers and strings cannot fail.
-        guard let data = try? encoder.encode(self) else { preconditionFailure("a cost model that is not finite") }
-        return String(decoding: data, as: UTF8.self)
-    }
+    package var encoded: String { jsonLine(self) }
 
     /// `place` names where the text came from. Throws: what is no cost model.
     package init(decoding text: String, place: String) throws(BadInput) {
@@ -113,4 +115,13 @@ package struct RankRates: Sendable, Equatable, Codable {
     }
 
     package var count: Int { speeds.count }
+}
+
+/// JSON on one line, keys in order.
+func jsonLine(_ value: some Encodable) -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys]
+    // Encoding finite numbers and strings cannot fail.
+    guard let data = try? encoder.encode(value) else { preconditionFailure("numbers that are not finite") }
+    return String(decoding: data, as: UTF8.self)
 }

@@ -41,13 +41,26 @@ extension PiecewiseQuadratic {
     ///
     /// `samples` are at least three different lengths of at least one token, with times above 0.
     package init(fitting samples: [(length: Int, seconds: Double)]) {
-        precondition(samples.allSatisfy { $0.length > 0 && $0.seconds > 0 }, "a sample without a length or a time")
+        self = Self.best(samples.map { Sample(length: $0.length, seconds: $0.seconds, scale: $0.seconds) }).curve
+    }
+
+    /// A time, and what its error is counted relative to: a part of a measured time is as uncertain as the whole.
+    struct Sample {
+        var length: Int
+        var seconds: Double
+        var scale: Double
+    }
+
+    /// The same for samples whose errors have a scale, with the value of the criterion.
+    static func best(_ samples: [Sample]) -> (curve: PiecewiseQuadratic, criterion: Double) {
+        precondition(samples.allSatisfy { $0.length > 0 && $0.seconds > 0 && $0.scale > 0 },
+                     "a sample without a length or a time")
         let sorted = samples.sorted { ($0.length, $0.seconds) < ($1.length, $1.seconds) }
         let table = PieceTable(sorted)
         // best[p][j]: the least error of the first j samples in p + 1 pieces, and where the last of them begins.
         var best = [(0...sorted.count).map { j in (error: j == 0 ? .infinity : table.fit(0, j)?.error ?? .infinity,
                                                   start: 0) }]
-        while best.count < Self.mostPieces {
+        while best.count < mostPieces {
             let last = best[best.count - 1]
             best.append((0...sorted.count).map { j in
                 var found = (error: Double.infinity, start: 0)
@@ -65,21 +78,21 @@ extension PiecewiseQuadratic {
             // Errors under a millionth are rounding, not evidence for one more piece.
             return error.isFinite ? n * log(error / n + 1e-12) + 4 * Double(pieces) * log(n) : .infinity
         }
-        let count = (1...Self.mostPieces).min { criterion($0) < criterion($1) } ?? 1
+        let count = (1...mostPieces).min { criterion($0) < criterion($1) } ?? 1
         var pieces: [Piece] = [], end = sorted.count
         for p in stride(from: count - 1, through: 0, by: -1) {
             let start = best[p][end].start
             if let piece = table.fit(start, end)?.piece { pieces.insert(piece, at: 0) }
             end = start
         }
-        self.init(pieces: pieces)
+        return (PiecewiseQuadratic(pieces: pieces), criterion(count))
     }
 
     /// The best parabola through every run of samples that may be a piece.
     private struct PieceTable {
         private var fits: [[(piece: Piece, error: Double)?]]
 
-        init(_ samples: [(length: Int, seconds: Double)]) {
+        init(_ samples: [Sample]) {
             let count = samples.count
             fits = Array(repeating: Array(repeating: nil, count: count + 1), count: count)
             for start in 0..<count where start == 0 || samples[start - 1].length < samples[start].length {
@@ -99,7 +112,7 @@ extension PiecewiseQuadratic {
         func fit(_ start: Int, _ end: Int) -> (piece: Piece, error: Double)? { fits[start][end] }
     }
 
-    /// Sums over samples, each weighted by 1 over the square of its time; lengths in units of `scale`.
+    /// Sums over samples, each weighted by 1 over the square of its scale; lengths in units of `scale`.
     private struct Moments {
         let scale: Double
         /// Of x^0 to x^4, of t x^0 to t x^2, and of t^2.
@@ -109,15 +122,15 @@ extension PiecewiseQuadratic {
 
         init(scale: Double) { self.scale = scale }
 
-        mutating func add(_ sample: (length: Int, seconds: Double)) {
+        mutating func add(_ sample: Sample) {
             let length = Double(sample.length) / scale
-            var power = 1 / (sample.seconds * sample.seconds)
+            var power = 1 / (sample.scale * sample.scale)
+            square += power * sample.seconds * sample.seconds
             for exponent in 0...4 {
                 x[exponent] += power
                 if exponent < 3 { t[exponent] += power * sample.seconds }
                 power *= length
             }
-            square += 1
         }
 
         /// Solves the normal equations by elimination with pivots; nil where lengths do not determine a parabola.

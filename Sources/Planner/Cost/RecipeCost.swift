@@ -15,8 +15,7 @@ extension CostModel {
         }
         // A token of a causal sequence of L looks back at L / 2 in the mean.
         let perToken = flops(0), perTokenAndLength = (flops(2) - flops(0)) / 4
-        let shape = table.shape, layers = Double(shape.layers)
-        let width = Double(shape.heads * shape.headDim), keyWidth = Double(shape.keyHeads * shape.headDim)
+        let shape = CostShape(table.shape, recomputation), layers = Double(table.shape.layers)
         let passes = recomputation == .full ? 3.0 : 2.0
         let degrees = (1...12).map { 1 << $0 }
         // 2 exchanges a layer and pass (in and out); the ring has as many rounds as ranks, less one.
@@ -32,10 +31,10 @@ extension CostModel {
             ]),
             // Forward, and both products of the backward, walk once through all weights.
             taskSeconds: 12 * Double(table.multipliedCount) / Self.memoryRate,
-            ulysses: exchange(4 * layers * passes * (2 * width + 2 * keyWidth)) {
+            ulysses: exchange(shape.ulyssesBytesPerToken) {
                 2 * passes * layers * (Self.messageSeconds + Self.peerSeconds * ($0 - 1))
             },
-            ring: exchange(4 * layers * (passes + 1) * 2 * keyWidth) {
+            ring: exchange(shape.ringBytesPerToken) {
                 (passes + 1) * layers * Self.messageSeconds * ($0 - 1)
             },
             heads: shape.heads, keyHeads: shape.keyHeads)
@@ -46,4 +45,16 @@ extension CostModel {
     private static let memoryRate = 10e9
     private static let messageSeconds = 50e-6
     private static let peerSeconds = 10e-6
+}
+
+extension CostShape {
+    /// Bytes are those of float32 queries, keys, values and outputs, as `CostModel(_:recomputation:gflops:linkGbit:)`
+    /// has them.
+    package init(_ shape: Recipe.ModelShape, _ recomputation: Recipe.Recomputation) {
+        let layers = Double(shape.layers), passes = recomputation == .full ? 3.0 : 2.0
+        let width = Double(shape.heads * shape.headDim), keyWidth = Double(shape.keyHeads * shape.headDim)
+        self.init(heads: shape.heads, keyHeads: shape.keyHeads,
+                  ulyssesBytesPerToken: 4 * layers * passes * (2 * width + 2 * keyWidth),
+                  ringBytesPerToken: 4 * layers * (passes + 1) * 2 * keyWidth)
+    }
 }
