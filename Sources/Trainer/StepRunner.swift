@@ -45,8 +45,8 @@ public struct StepResult: Sendable, Equatable {
     /// Bytes of shared sequences that this rank received, and the share of them that came while it computed.
     public var sequenceBytes: Int
     public var hiddenSequenceShare: Double
-    /// Gradients that were beyond the largest number that travels, over all ranks; nil where they travel as they are, or
-    /// in bf16.
+    /// Gradients that were beyond the largest number that travels, over all ranks; nil where they travel as they are,
+    /// or in bf16.
     public var saturatedGradients: Int?
     /// What quantising did to this rank's first micro-batch, in steps that look (`metrics.precision_freq`).
     public var health: PrecisionHealth?
@@ -61,10 +61,10 @@ public final class StepRunner {
     public let model: Transformer
     public let pool: Pool
     public let world: World
-    private let corpus: Corpus
+    let corpus: Corpus
     let sharded: ShardedStep
     let sequences: SequenceParallel?
-    private let batches: [Batch]
+    let batches: [Batch]
     /// Where the step's documents are planned.
     package var planner: StepPlanner?
     /// The plan of the last step, or of the last rows that were validated.
@@ -84,7 +84,7 @@ public final class StepRunner {
     /// How often ranks have met within this step (`PlannedStep.microBatches`).
     var meetings = 0
     /// Of each micro-batch, where ranks share sequences.
-    private var parts: [SequencePart] = []
+    var parts: [SequencePart] = []
     /// Where each micro-batch's first token lies among the step's.
     private var firstTokens: [Int]
     /// Of each micro-batch.
@@ -266,7 +266,7 @@ public final class StepRunner {
     /// What this rank does in a step one after the other: its `own` micro-batches, and between or behind them turns
     /// without one (nil), in which it only takes part in what others' exchange. `rows`, `size`: of the step, and of a
     /// micro-batch, where nothing is planned.
-    private func turns(rows: Int, size: Int, own: Int) -> [Int?] {
+    func turns(rows: Int, size: Int, own: Int) -> [Int?] {
         var turns: [Int?] = Array(0..<own)
         if let plan {
             let rounds = StepRounds(plan.tasks, rank: world.rank)
@@ -335,7 +335,7 @@ public final class StepRunner {
     }
 
     /// `step`: nil for rows that are validated, of which nobody has plans.
-    private func planTasks(_ batch: Batch, _ step: Int? = nil) throws {
+    func planTasks(_ batch: Batch, _ step: Int? = nil) throws {
         guard let planner, let sequences else { preconditionFailure("nothing is planned") }
         let starts = batch.documentStarts[..<batch.documentStartCount]
         let plan: PlannedStep
@@ -353,7 +353,7 @@ public final class StepRunner {
     }
 
     /// Takes this rank's part of a micro-batch. Returns how many targets are in it.
-    private func share(_ batch: Batch, _ index: Int) -> Int {
+    func share(_ batch: Batch, _ index: Int) -> Int {
         guard let sequences else { return batch.targetCount }
         let part = sequences.part(inputs: batch.inputs, targets: batch.targets,
                                   starts: batch.documentStarts[..<batch.documentStartCount], sequence: batch.sequence)
@@ -362,7 +362,7 @@ public final class StepRunner {
     }
 
     /// Micro-batch `index` as the model takes it.
-    private func withMicroBatch<Result>(_ index: Int, _ body: (MicroBatch) throws -> Result) rethrows -> Result {
+    func withMicroBatch<Result>(_ index: Int, _ body: (MicroBatch) throws -> Result) rethrows -> Result {
         guard let sequences else { return try batches[index].withMicroBatch(firstToken: firstTokens[index], body) }
         sequences.begin(parts[index])
         let first = planner == nil ? firstTokens[index] : parts[index].firstToken
@@ -389,48 +389,5 @@ public final class StepRunner {
         let agreed = try sharded.update.agree(loss: loss, rate: schedule.learningRate(at: step), stop: stop)
         if !agreed.agrees { try world.requireEqual(agreed.norm.bitPattern, "gradient norm at step \(step + 1)") }
         return agreed
-    }
-
-    /// Loss over `rows` held-out rows, spread evenly over all of them, each rank its share: summed nats and the number
-    /// of targets.
-    public func validate(rows: Int) throws -> (nats: Double, targets: Int) {
-        let isPlanned = planner != nil
-        let size = isPlanned ? batches[0].capacity / recipe.training.sequenceLength : recipe.rowsPerTask
-        let share = isPlanned ? 0..<rows : world.share(of: 0..<rows, degree: recipe.contextDegree)
-        var (nats, targets) = (0.0, 0)
-        for start in stride(from: share.lowerBound, to: share.upperBound, by: size) {
-            let batch = batches[0]
-            corpus.fillValidation(batch, rows: start..<min(start + size, share.upperBound), of: rows)
-            if isPlanned {
-                try planTasks(batch)
-                targets += parts.reduce(0) { $0 + $1.targetCount }
-            } else {
-                targets += self.share(batch, 0)
-            }
-            for index in turns(rows: 0, size: 1, own: isPlanned ? parts.count : 1) {
-                if let index { nats += try forwardOnly(index) } else { try passForward() }
-            }
-        }
-        if !isPlanned, sharded.exchangesEach {
-            let count = (share.count + size - 1) / size
-            for _ in turns(rows: rows, size: size, own: count).dropFirst(count) { try passForward() }
-        }
-        try sequences?.attention.check()
-        let (allNats, allTargets) = try world.sum(nats, Double(targets))
-        return (allNats, Int(allTargets))
-    }
-
-    private func passForward() throws {
-        try sharded.forwardOnly(uses: model.uses(backward: false)) { model.pass() }
-    }
-
-    /// The loss of micro-batch `index`, summed over its targets.
-    private func forwardOnly(_ index: Int) throws -> Double {
-        try withMicroBatch(index) { task in
-            try sharded.forwardOnly(uses: model.uses(backward: false)) {
-                model.forward(task, weights: state.weights)
-                return model.loss(task, weights: state.weights)
-            }
-        }
     }
 }
