@@ -28,6 +28,7 @@ extension StepReport {
         if ranks > 1 {
             found.append(Metric("comm/wait(s)", waitSeconds))
             if let hiddenShare { found.append(Metric("comm/hidden(%)", 100 * hiddenShare)) }
+            if let sentBytes { found.append(Metric("comm/sent(B)", count: sentBytes)) }
         }
         if let saturatedGradients { found.append(Metric("comm/saturated_gradients", count: saturatedGradients)) }
         if let memoryBytes { found.append(Metric("memory/max_active(GiB)", Double(memoryBytes) / 0x1p30)) }

@@ -30,6 +30,8 @@ public struct StepReport: Equatable, Sendable {
     public var waitSeconds: Double
     /// The share of the received bytes that came while this rank computed; nil where nothing was received.
     public var hiddenShare: Double?
+    /// Bytes that this rank sent; nil where it is alone.
+    public var sentBytes: Int?
     /// Inputs in the rows of the step, and how many of them attention could look back on.
     public var bucketLength: Int?
     public var length: Int?

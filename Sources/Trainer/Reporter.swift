@@ -134,6 +134,7 @@ struct Reporter {
             (report.sequenceBytes, report.hiddenSequenceShare) = (result.sequenceBytes, result.hiddenSequenceShare)
         }
         report.saturatedGradients = result.saturatedGradients
+        report.sentBytes = setting.ranks > 1 ? result.sentBytes : nil
         (report.planBound, report.planningSeconds) = (result.planBound, result.planningSeconds)
         report.varianceNorm = result.varianceRoots?.sum
         report.varianceMax = result.varianceRoots.map { Double($0.max) }

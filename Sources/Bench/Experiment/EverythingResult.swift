@@ -8,7 +8,7 @@ public struct EverythingResult: Sendable {
     public let arm: EverythingExperiment.Arm
     public let seed: Int
     public let tokensPerSecond: Double
-    /// Sent by all ranks together in a step, on average.
+    /// Sent by a rank in a step, on average.
     public let sentPerStep: Double
     /// The largest rank's.
     public let peakBytes: Double
