@@ -54,7 +54,7 @@ import Testing
     private static func run(_ step: ShardedStep, _ batches: Int, _ value: (Int, Int) -> Float) {
         let table = step.state.table
         for batch in 0..<batches {
-            step.beginForward(batch, of: batches, uses: [])
+            step.beginForward(batch, of: batches, tokens: .unknown, uses: [])
             let gradients = step.beginBackward(batch, of: batches)
             for block in table.blocks.indices.reversed() {
                 step.gradients.begin(block)
