@@ -36,8 +36,8 @@ public struct StepResult: Sendable, Equatable {
     public var sentBytes: Int
     /// The share of this rank's received bytes that came while it computed.
     public var hiddenShare: Double
-    /// Gradients that were beyond the largest number that travels, over all ranks; nil where they travel as they are, or
-    /// in bf16.
+    /// Gradients that were beyond the largest number that travels, over all ranks; nil where they travel as they are,
+    /// or in bf16.
     public var saturatedGradients: Int?
     /// What quantising did to this rank's first micro-batch, in steps that look (`metrics.precision_freq`).
     public var health: PrecisionHealth?
