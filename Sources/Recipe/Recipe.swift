@@ -306,8 +306,8 @@ public struct Recipe: Sendable, Equatable {
         public var streams = 1
         /// One algorithm for all collectives that it serves; auto: by kind, bytes and ranks.
         public var algorithm = AlgorithmChoice.auto
-        /// What gradients are while they travel: bf16 are half the bytes, fp8 (with a scale for each tensor, from the step
-        /// before) a quarter. Sums are made in fp32 by their owner, to whom each rank's share goes straight.
+        /// What gradients are while they travel: bf16 are half the bytes, fp8 (with a scale for each tensor, from the
+        /// step before) a quarter. Sums are made in fp32 by their owner, to whom each rank's share goes straight.
         public var gradients = GradientFormat.fp32
         /// A table of algorithms that `skein bench collectives --tune` has measured; rank 0's holds for all.
         public var table = ""

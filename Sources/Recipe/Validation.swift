@@ -53,8 +53,8 @@ extension Recipe {
         try validateLengthWarmup(at)
         try validatePrecision(at)
         if optimizer.name == .soap, optimizer.moments != .fp32 {
-            throw BadInput("\(at("optimizer.moments")) = \"\(optimizer.moments.rawValue)\" is not for soap, whose second "
-                + "moment lies along axes that turn; set it to \"fp32\", or take another optimizer.name")
+            throw BadInput("\(at("optimizer.moments")) = \"\(optimizer.moments.rawValue)\" is not for soap, whose "
+                + "second moment lies along axes that turn; set it to \"fp32\", or take another optimizer.name")
         }
         if training.reproducible, communication.gradients != .fp32 {
             throw BadInput("\(at("comm.gradients")) = \"\(communication.gradients.rawValue)\" rounds what ranks send, "

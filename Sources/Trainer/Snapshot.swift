@@ -279,8 +279,8 @@ struct Snapshot {
         let theirs = try ResolvedRecipe.load(text: checkpoint.recipe(), name: "\(checkpoint.path)/config.toml").recipe
         let keys = ["optimizer.moments", "optimizer.master_weights"]
         if let other = Recipe.differences(recipe.toml, theirs.toml).first(where: { keys.contains($0.key) }) {
-            throw BadInput("\(checkpoint.path) was trained with \(other.key) = \(other.theirs ?? "nothing"), this recipe "
-                + "has \(other.mine ?? "nothing"); keep it, or begin a run with its weights by checkpoint.load_weights")
+            throw BadInput("\(checkpoint.path) was trained with \(other.key) = \(other.theirs ?? "nothing"), this "
+                + "recipe has \(other.mine ?? "nothing"); keep it, or begin a run with its weights by checkpoint.load_weights")
         }
     }
 

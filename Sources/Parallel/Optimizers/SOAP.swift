@@ -110,7 +110,8 @@ final class SOAP: ShardOptimizer {
         let rightBasis: Matrix
 
         init(_ run: ShardRun, _ shard: OptimizerShard) {
-            let shape = shard.state.table.parameters[run.parameter].shape, moments = shard.state.momentParts.map(\.numbers)
+            let shape = shard.state.table.parameters[run.parameter].shape
+            let moments = shard.state.momentParts.map(\.numbers)
             let (m, n) = (shape[0], shape[1])
             (rows, columns) = (m, n)
             gradient = Matrix(shard.gradient(run), rows: m, columns: n)

@@ -13,7 +13,8 @@ public final class TrainingState: Sendable {
     public let table: ParameterTable
     public let plan: ShardPlan
     public let rank: Int
-    /// What the model reads. Of weights that are shared out, or coded: the slots, valid between `acquire` and `release`.
+    /// What the model reads. Of weights that are shared out, or coded: the slots, valid between `acquire` and
+    /// `release`.
     public let weights: Parameters
     /// The weights that this rank answers for; with their scales, where they are codes.
     public let weightVectors: [StateVector]

@@ -17,7 +17,8 @@ public struct ModelExport {
         public let files: [String]
         public let bytes: Int
         public let difference: Float
-        /// The least and the largest factor of Smooth-SwiGLU that was merged into the weights; nil where there was none.
+        /// The least and the largest factor of Smooth-SwiGLU that was merged into the weights; nil where there was
+        /// none.
         public let merged: ClosedRange<Float>?
     }
 
