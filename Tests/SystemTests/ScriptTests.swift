@@ -41,7 +41,7 @@ import Testing
         let mpirun = """
             [ "$1" = --version ] && { echo "mpirun (Open MPI) 4.1.4"; exit; }
             echo "$@" > told; [ "$1" = -n ] || exit 9; n=$2; shift 2
-            [ "$1 $2" = "-x SKEIN_SECRET_FILE" ] || exit 8; shift 2
+            [ "$1 $2 $3 $4" = "-x SKEIN_SECRET_FILE -x TERM" ] || exit 8; shift 4
             export OMPI_COMM_WORLD_SIZE=$n OMPI_COMM_WORLD_LOCAL_SIZE=$n MASTER_PORT=\(freePort())
             for ((i = 0; i < n; i++)); do
                 OMPI_COMM_WORLD_RANK=$i OMPI_COMM_WORLD_LOCAL_RANK=$i "$@" & pids+=($!)
