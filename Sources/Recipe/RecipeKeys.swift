@@ -197,7 +197,7 @@ extension Recipe {
                  "a launcher that loses a rank starts all again from the latest checkpoint, so often at most"),
 
         .integer("debug.seed", \.debug.seed, 0...Int.max, "seed of initialisation and of the order of data"),
-        .numbers("debug.slow_ranks", \.debug.slowRanks, 1...100,
+        .numbers("debug.slow_ranks", \.debug.slowRanks, 1...1e9,
                  "where sequences are planned: each rank rests until it has taken so many times as long; empty: none"),
     ]
 

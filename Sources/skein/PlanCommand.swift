@@ -3,6 +3,7 @@ import Base
 import Parallel
 import Planner
 import Recipe
+import Telemetry
 import Tensor
 import Trainer
 

@@ -7,9 +7,10 @@ import Musl
 /// Follows what ranks are worth while they train (`planner.adapt`): from what each step's tasks should have taken each
 /// rank at speed 1, and what they did take.
 ///
-/// A rank's speed is smoothed, so that one disturbed step moves little; a speed that has left the smoothed one for
-/// several steps in a row is taken as it is, so that a rank that has changed is believed soon. Plans get new rates only
-/// when one has moved by more than a measurement wavers by: plans that change without need cost more than they bring.
+/// A rank's speed is smoothed, and one step moves it by little, however disturbed it was; a speed that has left the
+/// smoothed one for several steps in a row is taken as it is, so that a rank that has changed is believed soon. Plans
+/// get new rates only when one has moved by more than a measurement wavers by: plans that change without need cost more
+/// than they bring.
 package struct SpeedTracker: Sendable {
     /// As smoothed.
     package private(set) var speeds: [Double]
@@ -44,7 +45,7 @@ package struct SpeedTracker: Sendable {
             if abs(runs[rank]) >= Self.patience {
                 (speeds[rank], runs[rank]) = (seen, 0)
             } else {
-                speeds[rank] *= exp(Self.weight * distance)
+                speeds[rank] *= exp(Self.weight * max(-Self.jump, min(Self.jump, distance)))
             }
         }
         let hasMoved = speeds.indices.contains { abs(log(speeds[$0] / planned[$0])) > Self.tolerance }
