@@ -81,7 +81,7 @@ import Testing
             export MASTER_PORT=\(freePort())
             for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & pids+=($!); done
             trap 'kill -USR1 "${pids[@]}"' USR1
-            until [ -s outputs/warned/metrics.jsonl ]; do sleep 0.02; done
+            until [ -s outputs/warned/metrics.jsonl ] || ! kill -0 "${pids[0]}"; do sleep 0.02; done
             kill -USR1 $PPID
             for pid in "${pids[@]}"; do
                 while kill -0 "$pid" 2>/dev/null; do code=0; wait "$pid" || code=$?; done
