@@ -181,8 +181,8 @@ private func refusal(_ environment: [String: String], _ flags: RankEnvironment.F
         #expect(refusal(slurm)?.hasPrefix("MASTER_ADDR is not set") == true)
     }
 
-    /// launch/k8s/jobset.yaml: each pod's variables, with the index that Kubernetes adds, make it the rank of that index;
-    /// and rank 0 is looked for under the name that JobSet gives its pod.
+    /// launch/k8s/jobset.yaml: each pod's variables, with the index that Kubernetes adds, make it the rank of that
+    /// index; and rank 0 is looked for under the name that JobSet gives its pod.
     @Test func theManifestOfKubernetes() throws {
         let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().appendingPathComponent("launch/k8s/jobset.yaml")

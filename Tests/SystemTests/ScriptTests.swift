@@ -75,32 +75,6 @@ import Testing
         let again = try run("slurm.sbatch", Self.train + ["--training.steps", "6"], in: place, stand: ["srun": srun],
                             variables: job.merging(["SLURM_RESTART_COUNT": "1"]) { $1 })
         #expect(again.code == 0 && again.text.contains("from step 4"), "\(again.text)")
-        // The warning before the time is up: it is saved, and the job is queued again.
-        let warning = """
-            shift 2; export SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=2 SLURM_STEP_ID=0 SLURM_STEP_NODELIST=localhost
-            export MASTER_PORT=\(freePort())
-            for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & pids+=($!); done
-            trap 'kill -USR1 "${pids[@]}"' USR1
-            until [ -s outputs/warned/metrics.jsonl ]; do sleep 0.02; done
-            kill -USR1 $PPID
-            for pid in "${pids[@]}"; do
-                while kill -0 "$pid" 2>/dev/null; do code=0; wait "$pid" || code=$?; done
-                [ "$code" = 0 ] || exit "$code"
-            done
-            """
-        for (requeue, told) in [("1", "requeue 77\n"), ("0", nil)] {
-            let stopped = try run(
-                "slurm.sbatch", Self.train + ["--job.name", "warned", "--training.steps", "1000000"], in: place,
-                stand: ["srun": warning, "scontrol": "echo \"$@\" > asked"],
-                variables: job.merging(["SKEIN_REQUEUE": requeue]) { $1 })
-            #expect(stopped.code == 0 && stopped.text.contains("saved outputs/warned/checkpoint/step-"),
-                    "\(stopped.text)")
-            #expect((try? String(contentsOfFile: place.path + "/asked", encoding: .utf8)) == told)
-            #expect(try secrets(place) == [])
-            for name in ["asked", "outputs/warned"] {
-                try? FileManager.default.removeItem(atPath: place.path + "/" + name)
-            }
-        }
         let none = try run("slurm.sbatch", [], in: place, stand: [:], variables: job)
         #expect(none.code == 2 && none.text.contains("takes a config"))
     }
