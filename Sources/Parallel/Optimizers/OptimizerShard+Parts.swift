@@ -19,7 +19,8 @@ extension OptimizerShard {
     func eachPart(_ run: ShardRun, weights use: WeightUse = .changed, moments: Int = 2, _ body: (LentParts) -> Void) {
         let weights = use == .none ? nil : state.weightPart
         let first = moments > 0 ? state.momentParts[0] : nil, second = moments > 1 ? state.momentParts[1] : nil
-        let isCoded = [weights, first, second].contains { $0?.scales != nil }
+        // Not a list of three: that would be an allocation for each run.
+        let isCoded = weights?.scales != nil || first?.scales != nil || second?.scales != nil
         let none = gradient(run).slice(0, 0)
         guard isCoded else {
             return body(LentParts(run: run, weights: weights?.floats(run) ?? none, first: first?.floats(run) ?? none,
