@@ -17,9 +17,16 @@ extension OptimizerShard {
     /// Lends a run's weights and so many moments, and keeps what `body` makes of them: all at once where they are
     /// floats, else a few blocks at a time.
     func eachPart(_ run: ShardRun, weights use: WeightUse = .changed, moments: Int = 2, _ body: (LentParts) -> Void) {
+        guard state.hasCodes else {
+            let none = gradient(run).slice(0, 0)
+            return body(LentParts(run: run, weights: use == .none ? none : state.weightVectors[0].part(run),
+                                  first: moments > 0 ? state.momentParts[0].numbers.part(run) : none,
+                                  second: moments > 1 ? state.momentParts[1].numbers.part(run) : none))
+        }
         let weights = use == .none ? nil : state.weightPart
         let first = moments > 0 ? state.momentParts[0] : nil, second = moments > 1 ? state.momentParts[1] : nil
-        let isCoded = [weights, first, second].contains { $0?.scales != nil }
+        // Not a list of three: that would be an allocation for each run.
+        let isCoded = weights?.scales != nil || first?.scales != nil || second?.scales != nil
         let none = gradient(run).slice(0, 0)
         guard isCoded else {
             return body(LentParts(run: run, weights: weights?.floats(run) ?? none, first: first?.floats(run) ?? none,

@@ -50,9 +50,6 @@ extension TrainingState {
     /// Whether the weights are codes.
     public var hasCodedWeights: Bool { weightVectors.count > 1 }
 
-    /// Whether an update must be of whole blocks.
-    var hasCodes: Bool { hasCodedWeights || momentParts.contains { $0.scales != nil } }
-
     /// Takes this rank's part of a parameter's weights from all of them; codes are rounded to nearest.
     public func setWeights(_ number: Int, _ whole: Row) {
         let parameter = table.parameters[number]

@@ -56,6 +56,10 @@ public struct StateVector: Sendable {
 
     /// The state of a run of parameters that have the model's shape here. Of codes and scales, runs are whole blocks.
     func part(_ run: ShardRun) -> Row {
+        if case .floats = numbers {
+            let shift = table.parameters[run.parameter].offset - plan.table.parameters[run.parameter].offset
+            return shard.part((run.range.lowerBound + shift)..<(run.range.upperBound + shift), unit: run.unit)
+        }
         let mine = table.parameters[run.parameter], theirs = plan.table.parameters[run.parameter]
         let from = layout.place(run.range.lowerBound - theirs.offset, in: theirs, own: mine)
         let end = layout.place(run.range.upperBound - theirs.offset, in: theirs, own: mine)

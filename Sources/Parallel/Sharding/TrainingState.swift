@@ -26,6 +26,8 @@ public final class TrainingState: Sendable {
     public let moments: [StateVector]
     /// The same by moment: numbers, and their scales where they are codes.
     let momentParts: [CodedPart]
+    /// Whether an update must be of whole blocks.
+    let hasCodes: Bool
     let weightSlots: BlockSlots?
     let gradientSlots: BlockSlots?
     private let arena: Arena
@@ -98,6 +100,7 @@ public final class TrainingState: Sendable {
         }
         for vector in weightVectors + moments where vector.numbers == .scales { vector.shard.row.fill(1) }
         momentParts = Self.parts(moments)
+        hasCodes = (weightVectors + moments).contains { $0.numbers == .scales }
     }
 
     /// The vectors of weights that are kept by themselves.
