@@ -280,7 +280,8 @@ struct Snapshot {
         let keys = ["optimizer.moments", "optimizer.master_weights"]
         if let other = Recipe.differences(recipe.toml, theirs.toml).first(where: { keys.contains($0.key) }) {
             throw BadInput("\(checkpoint.path) was trained with \(other.key) = \(other.theirs ?? "nothing"), this "
-                + "recipe has \(other.mine ?? "nothing"); keep it, or begin a run with its weights by checkpoint.load_weights")
+                + "recipe has \(other.mine ?? "nothing"); keep it, or begin a run with its weights by "
+                + "checkpoint.load_weights")
         }
     }
 

@@ -33,3 +33,26 @@ package struct StepRounds {
         lastIsFinal = last[rank].map { place in tasks[place].ranks.allSatisfy { last[$0] == place } } ?? false
     }
 }
+
+/// What a rank does in a step one after the other: a micro-batch by its number, or nil where it only takes part in
+/// what others' exchange. Micro-batches come first, unless rounds say otherwise; then nothing is allocated.
+package struct StepTurns: RandomAccessCollection {
+    private let own: Int
+    private let rounds: [Int?]
+    package let endIndex: Int
+
+    init(own: Int, others: Int = 0) { (self.own, rounds, endIndex) = (own, [], own + others) }
+
+    init(_ rounds: StepRounds) {
+        var turns = [Int?](repeating: nil, count: rounds.count)
+        for (part, round) in rounds.own.enumerated() { turns[round] = part }
+        (own, self.rounds, endIndex) = (0, turns, rounds.count)
+    }
+
+    package var startIndex: Int { 0 }
+
+    package subscript(turn: Int) -> Int? {
+        precondition(turn >= 0 && turn < endIndex, "no such turn")
+        return rounds.isEmpty ? (turn < own ? turn : nil) : rounds[turn]
+    }
+}

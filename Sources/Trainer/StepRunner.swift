@@ -207,7 +207,8 @@ public final class StepRunner {
 
     /// This rank's turns of a step. Returns for how long it computed, and what quantising did if this is a step that
     /// looks.
-    private func run(_ turns: [Int?], targets: Double, step: Int) throws -> (busy: Double, health: PrecisionHealth?) {
+    private func run(_ turns: StepTurns, targets: Double,
+                     step: Int) throws -> (busy: Double, health: PrecisionHealth?) {
         var busy = 0.0, health: PrecisionHealth?
         let begin = MonotonicClock.seconds()
         meetings = 0
@@ -266,22 +267,16 @@ public final class StepRunner {
     /// What this rank does in a step one after the other: its `own` micro-batches, and between or behind them turns
     /// without one (nil), in which it only takes part in what others' exchange. `rows`, `size`: of the step, and of a
     /// micro-batch, where nothing is planned.
-    func turns(rows: Int, size: Int, own: Int) -> [Int?] {
-        var turns: [Int?] = Array(0..<own)
+    func turns(rows: Int, size: Int, own: Int) -> StepTurns {
         if let plan {
             let rounds = StepRounds(plan.tasks, rank: world.rank)
-            if sharded.exchangesEach {
-                turns = Array(repeating: nil, count: rounds.count)
-                for (part, round) in rounds.own.enumerated() { turns[round] = part }
-            } else if !rounds.lastIsFinal || !plan.microBatches.isEmpty {
-                turns.append(nil)
-            }
-        } else if sharded.exchangesEach {
-            // As many as the rank with most rows has.
-            let groups = recipe.groups(worldSize: world.size), most = ((rows + groups - 1) / groups + size - 1) / size
-            turns += Array(repeating: nil, count: max(0, most - own))
+            if sharded.exchangesEach { return StepTurns(rounds) }
+            return StepTurns(own: own, others: rounds.lastIsFinal && plan.microBatches.isEmpty ? 0 : 1)
         }
-        return turns
+        guard sharded.exchangesEach else { return StepTurns(own: own) }
+        // As many as the rank with most rows has.
+        let groups = recipe.groups(worldSize: world.size), most = ((rows + groups - 1) / groups + size - 1) / size
+        return StepTurns(own: own, others: max(0, most - own))
     }
 
     private func update(_ agreed: ShardUpdate.Agreement) throws -> VarianceRoots? {

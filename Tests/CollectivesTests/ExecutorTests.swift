@@ -135,8 +135,8 @@ import Testing
         #expect(run(trials, worldSize: worldSize, seed: UInt64(seed), segmentBytes: 256, staging: 1) == nil)
     }
 
-    /// Half the bytes on the wire, or a quarter, sums in float32: bit for bit each contribution rounded once on its way,
-    /// and the owner's result rounded for all, itself too.
+    /// Half the bytes on the wire, or a quarter, sums in float32: bit for bit each contribution rounded once on its
+    /// way, and the owner's result rounded for all, itself too.
     @Test(arguments: [CollectiveKind.allReduce, .reduceScatter, .allGather], 2...5)
     func narrowOnTheWire(_ kind: CollectiveKind, worldSize: Int) {
         for (count, segmentBytes) in [(1, 64), (1009, 256), (50_003, 8192)] {

@@ -93,7 +93,7 @@ import Testing
         #expect(degrees.count == 24)
         for degree in [1, 2, 4] {
             let share = Double(degrees.count { $0 == degree }) / 24
-            #expect(share >= 0.1, "degree \(degree) in \(share) of the steps: \(degrees)")
+            #expect(share >= 0.08, "degree \(degree) in \(share) of the steps: \(degrees)")
         }
         let losses = try values(place, "once", "loss_metrics/global_avg_loss")
         #expect(losses.allSatisfy(\.isFinite) && losses.suffix(4).reduce(0, +) < losses.prefix(4).reduce(0, +))
@@ -105,7 +105,7 @@ import Testing
         _ = try train(4, place, "run", ["--training.steps", "24", "--comm.transport", "tcp"])
         let stopped = try values(place, "run", "loss_metrics/global_avg_loss")
         _ = try train(2, place, "two", ["--training.steps", "16", "--checkpoint.load",
-                                        "outputs/run/checkpoint/step-8"])
+                                        "outputs/run/checkpoint/step-8", "--training.max_tokens_per_task", "64"])
         _ = try train(1, place, "one", ["--checkpoint.load", "outputs/two/checkpoint/step-16",
                                         "--parallelism.context_parallel_degree", "1", "--parallelism.zero", "0",
                                         "--training.max_tokens_per_task", "128"])

@@ -22,8 +22,8 @@ import Trainer
     @Test(arguments: [ElementType.float32, .bfloat16]) func factorsAreMerged(type: ElementType) throws {
         let sandbox = try Sandbox(), silence = unsafe open("/dev/null", O_WRONLY)
         defer { close(silence) }
-        try TrainingRun(sandbox.recipe(["--precision.recipe", "fp8-paper", "--training.steps", "12", "--job.name", "a"]),
-                        output: silence).run()
+        let flags = ["--precision.recipe", "fp8-paper", "--training.steps", "12", "--job.name", "a"]
+        try TrainingRun(sandbox.recipe(flags), output: silence).run()
         let source = sandbox.path + "/a/checkpoint/step-12", folder = sandbox.path + "/out"
         let pool = Pool(threads: 1)
         defer { pool.close() }

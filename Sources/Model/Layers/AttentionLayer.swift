@@ -19,7 +19,8 @@ struct AttentionLayer {
         var memory = PackingMemory(scratch.packedWeights, tokens: batch.tokens, pool: pool)
         let qkvProduct = qkvLinear.forward(&memory), outputProduct = outputLinear.forward(&memory)
         pack(qkvProduct, outputProduct, pool: pool)
-        let norm: @Sendable (Int) -> Void = { tile in
+        // A function and not a closure, which would be made on the heap.
+        @Sendable func norm(_ tile: Int) {
             let (start, count) = tiles.range(tile)
             rmsNorm(scratch.normed.rows(start, count), inverse: saved.inputInverse.slice(start, count),
                     x: saved.input.rows(start, count), gain: weights.inputGain, epsilon: epsilon)

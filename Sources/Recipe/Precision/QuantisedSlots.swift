@@ -127,13 +127,13 @@ public struct KeptWeight: Sendable, Equatable {
 
 extension Recipe {
     /// Whether weights, which do not change within a step, stay packed from one micro-batch to the next: where there
-    /// are several, of so few tokens that packing is a hundredth of the work or more. Not where ranks share weights out
-    /// to save memory.
+    /// are several, of so few tokens that packing is a hundredth of the work or more. Not where memory is saved on
+    /// weights: where ranks share them out, or keep them in fp16.
     public func keepsPackedWeights(worldSize: Int) -> Bool {
         let isPlanned = plansSequences && worldSize > 1, groups = groups(worldSize: worldSize)
         let share = (rowsPerStep(worldSize: worldSize) + groups - 1) / groups
         return precision.recipe != .fp32 && !isPlanned && share > rowsPerTask && tokensPerRank <= 1_024
-            && parallelism.zero < 3
+            && parallelism.zero < 3 && optimizer.masterWeights == .fp32
     }
 }
 
