@@ -60,7 +60,9 @@ extension Experiment {
         /// Runs one recipe as `skein launch` would. False where it was asked to stop.
         private func train(_ run: String, _ resolved: ResolvedRecipe) throws -> Bool {
             let name = resolved.recipe.job.name
-            try FileManager.default.createDirectory(atPath: out + "/recipes", withIntermediateDirectories: true)
+            for folder in ["recipes", "logs"] {
+                try FileManager.default.createDirectory(atPath: "\(out)/\(folder)", withIntermediateDirectories: true)
+            }
             let config = "\(out)/recipes/\(name).toml"
             try Data(resolved.toml.utf8).write(to: URL(fileURLWithPath: config))
             // What was interrupted goes on; a run that never saved begins.
