@@ -45,7 +45,8 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
     let allocations = try countAllocations { _ = try runner.run(step: rounds + 2) }
     runner.trace = nil
     try world.leave()
-    let cut = explainsCut ? try explainCut(steps: 5, pool: pool) { _ = try runner.run(step: rounds + 3 + $0) } : nil
+    // The same step again and again, for its data decide how attention is cut.
+    let cut = explainsCut ? try explainCut(steps: 5, pool: pool) { _ in _ = try runner.run(step: rounds + 3) } : nil
     let table = runner.state.table
     let sequence = recipe.training.sequenceLength
     var line = BenchLine(bench: "step", threads: threads, ranks: size, seconds: seconds)

@@ -75,6 +75,15 @@ DOOR(void, skein_copy_with_dots, (size_t rows, size_t columns, const float *x, s
      (rows, columns, x, x_row, y, y_row, copy, copy_row, dots))
 DOOR(void, skein_prefetch_rows, (size_t rows, size_t columns, const float *x, size_t x_row), (rows, columns, x, x_row))
 
+DOOR(void, skein_swiglu, (size_t rows, size_t width, const float *gate_up, size_t gate_up_row, float *h, size_t h_row),
+     (rows, width, gate_up, gate_up_row, h, h_row))
+DOOR(void, skein_swiglu_backward, (size_t rows, size_t width, const float *gate_up, size_t gate_up_row,
+                                   const float *d_h, size_t d_h_row, float *d_gate_up, size_t d_gate_up_row, float *h,
+                                   size_t h_row),
+     (rows, width, gate_up, gate_up_row, d_h, d_h_row, d_gate_up, d_gate_up_row, h, h_row))
+DOOR(float, skein_maximum, (size_t count, const float *x), (count, x))
+DOOR(float, skein_exponentials, (size_t count, const float *x, float shift, float *out), (count, x, shift, out))
+
 DOOR(void, skein_quantize_row, (const skein_quantizer *quantizer, size_t row, size_t column, size_t count,
                                 const float *x, float *out),
      (quantizer, row, column, count, x, out))

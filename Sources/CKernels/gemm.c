@@ -166,6 +166,8 @@ static void pack_panels(size_t depth, size_t rows, const float *x, size_t x_row,
         const float *from = x + p * x_row;
         size_t i = 0;
         foresee(from, x_row, rows);
+        // Where a few floats lie across two lines, the second would be missed: 40 of 150 us.
+        if (rows % 16 != 0) foresee(from + rows - 1, x_row, 1);
         for (; i < whole; i += PANEL) memcpy(out + i * depth + p * PANEL, from + i, PANEL * sizeof *out);
         for (; i + 4 <= rows; i += 4) memcpy(out + i * depth + p * 4, from + i, 4 * sizeof *out);
         for (; i < rows; i++) out[i * depth + p] = from[i];

@@ -219,13 +219,16 @@ public final class Transformer {
         return headLayer.run(saved, weights, gradients, batch, scratch, gradientScale: scale)
     }
 
-    /// Two tokens of a tile may be the same, so the work is cut by columns and not by tokens.
+    /// Two tokens of a tile may be the same word, so the work is cut by columns and by words, and not by tokens.
     private func embeddingBackward(_ batch: MicroBatch, _ gradients: Parameters, _ scratch: Scratch) {
         let width = table.shape.dim
-        // A cache line of each row: as narrow as columns can be without two threads on one line.
-        pool.run((width + 15) / 16, stage: "embedding backward") { tile, _ in
+        // A cache line of each row: as narrow as columns can be without two threads on one line. Where lines are few,
+        // words are dealt out as well: the frequent ones, first, then leave no thread of sixteen waiting.
+        let strips = (width + 15) / 16, parts = strips < 24 ? 8 : strips < 48 ? 4 : 1
+        pool.run(strips * parts, stage: "embedding backward") { tile, _ in
+            let first = tile % strips * 16
             scatterRows(gradients.embedding, dOut: scratch.dResidual, tokens: batch.inputs,
-                        columns: (tile * 16)..<min(width, tile * 16 + 16))
+                        columns: first..<min(width, first + 16), part: tile / strips, of: parts)
         }
     }
 }

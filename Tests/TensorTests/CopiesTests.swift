@@ -51,6 +51,47 @@ import TestSupport
         }
     }
 
+    /// SwiGLU and its backward, over a range in which exponentials reach both ends.
+    @Test(.enabled(if: hasBoth), arguments: [1, 15, 16, 17, 70, 128]) func activations(_ width: Int) {
+        let memory = FencedMemory()
+        defer { #expect(memory.isIntact) }
+        let rows = 3
+        let inputs = normals(rows * 2 * width, seed: 8, size: 40)
+        let both = memory.matrix(inputs, rows, 2 * width, gap: 3)
+        let slopes = memory.matrix(normals(rows * width, seed: 9), rows, width, gap: 1)
+        let h = (0..<4).map { _ in memory.matrix(rows, width) }, d = (0..<2).map { _ in memory.matrix(rows, 2 * width) }
+        unsafe skein_swiglu_narrow(rows, width, both.all.pointer, both.stride, h[0].all.pointer, h[0].stride)
+        unsafe skein_swiglu_wide(rows, width, both.all.pointer, both.stride, h[1].all.pointer, h[1].stride)
+        unsafe skein_swiglu_backward_narrow(rows, width, both.all.pointer, both.stride, slopes.all.pointer,
+                                            slopes.stride, d[0].all.pointer, d[0].stride, h[2].all.pointer, h[2].stride)
+        unsafe skein_swiglu_backward_wide(rows, width, both.all.pointer, both.stride, slopes.all.pointer,
+                                          slopes.stride, d[1].all.pointer, d[1].stride, h[3].all.pointer, h[3].stride)
+        for other in 1..<4 { #expect(same(h[0], h[other]), "h, form \(other)") }
+        #expect(same(d[0], d[1]))
+    }
+
+    /// Maxima and exponentials, where lanes are left over too, and where a float is not a number.
+    @Test(.enabled(if: hasBoth), arguments: [0, 1, 15, 16, 17, 100, 257]) func exponentials(_ count: Int) {
+        let memory = FencedMemory()
+        defer { #expect(memory.isIntact) }
+        var values = normals(count, seed: 10, size: 60)
+        for (index, odd) in [Float.nan, .infinity, -.infinity, -87.3, 88.5, 1e-42].enumerated()
+        where count > 40 { values[index * 7] = odd }
+        for finite in [true, false] {
+            let x = memory.matrix(finite ? values.map { $0.isFinite ? $0 : 0 } : values, 1, count).all
+            let out = (0..<2).map { _ in memory.matrix(1, count) }
+            let largest = unsafe skein_maximum_narrow(count, x.pointer)
+            #expect(unsafe largest.bitPattern == skein_maximum_wide(count, x.pointer).bitPattern)
+            let shift = finite && count > 0 ? largest : 1
+            let sums = unsafe [skein_exponentials_narrow(count, x.pointer, shift, out[0].all.pointer),
+                               skein_exponentials_wide(count, x.pointer, shift, out[1].all.pointer),
+                               skein_exponentials_narrow(count, x.pointer, shift, nil),
+                               skein_exponentials_wide(count, x.pointer, shift, nil)]
+            for sum in sums { #expect(sum.bitPattern == sums[0].bitPattern) }
+            #expect(same(out[0], out[1]))
+        }
+    }
+
     /// Rounding to a small format, to nearest and stochastically, odd lengths too.
     @Test(.enabled(if: hasBoth), arguments: ["E4M3", "E5M2", "E2M1", "BF16", "INT8"], [false, true])
     func rounding(_ name: String, stochastic: Bool) throws {

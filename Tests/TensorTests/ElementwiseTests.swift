@@ -52,5 +52,13 @@ let oddLengths = [1, 2, 5, 15, 16, 17, 31, 32, 33, 100, 257]
             }
             #expect(mismatch(parts.values, whole.values) == nil)
         }
+        for parts in [2, 4, 8] {
+            let cut = memory.matrix(before, vocabulary, width)
+            for part in (0..<parts).reversed() {
+                scatterRows(cut, dOut: memory.matrix(dOut, tokens.count, width), tokens: targets(tokens),
+                            columns: 0..<width, part: part, of: parts)
+            }
+            #expect(mismatch(cut.values, whole.values) == nil, "\(parts) parts")
+        }
     }
 }

@@ -2,6 +2,7 @@
 #define SKEIN_CKERNELS_H
 #include <stddef.h>
 #include <stdint.h>
+#include "SkeinLanes.h"
 #include "SkeinFormats.h"
 #include "SkeinDot.h"
 
@@ -19,15 +20,6 @@ int skein_isa(void);
 
 /// Chooses it. Returns 0, and changes nothing, where the CPU lacks it.
 int skein_use_isa(int isa);
-
-/// a * b + c of floats or vectors of them, rounded once where the target has fused multiply-adds. An x86-64 without
-/// them would call the C library for each, fifty times slower; there it is rounded twice, and such builds do not
-/// train together with others.
-#if defined(__x86_64__) && !defined(__FMA__)
-#define SKEIN_MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
-#else
-#define SKEIN_MULTIPLY_ADD(a, b, c) __builtin_elementwise_fma(a, b, c)
-#endif
 
 /// A small matrix product on operands that are in cache, without packing: the inner tile of attention.
 ///
@@ -77,83 +69,24 @@ void skein_transpose(size_t rows, size_t columns, const float *x, size_t x_row, 
 void skein_scale_rows(size_t rows, size_t columns, const float *x, size_t x_row, float *out, size_t out_row,
                       float factor);
 
-/// Sixteen floats; imported by Swift as SIMD16<Float>. The functions below are single instructions that Swift's own
-/// vectors turn into dozens: `replacing(with:where:)` moves the lanes through 128-bit registers, `addingProduct` and
-/// `squareRoot` go lane by lane.
-typedef float skein_lanes __attribute__((ext_vector_type(16)));
+/// h = silu(gate) * up with silu(x) = x sigmoid(x): rows x width; gate is the first width columns of gate_up and up the
+/// next. h overlaps nothing.
+void skein_swiglu(size_t rows, size_t width, const float *gate_up, size_t gate_up_row, float *h, size_t h_row);
 
-/// The larger of each pair of lanes; where one is NaN, b's.
-static inline __attribute__((always_inline)) skein_lanes skein_larger(skein_lanes a, skein_lanes b) {
-    return a > b ? a : b;
-}
+/// Its backward, and h once more: with s = sigmoid(gate) and silu = gate s,
+///
+///     h = silu up       d_up = d_h silu       d_gate = d_h up (s + silu (1 - s))
+///
+/// d_gate_up may be the memory of gate_up, and h that of d_h.
+void skein_swiglu_backward(size_t rows, size_t width, const float *gate_up, size_t gate_up_row, const float *d_h,
+                           size_t d_h_row, float *d_gate_up, size_t d_gate_up_row, float *h, size_t h_row);
 
-/// The smaller of each pair of lanes; where one is NaN, b's.
-static inline __attribute__((always_inline)) skein_lanes skein_smaller(skein_lanes a, skein_lanes b) {
-    return a < b ? a : b;
-}
+/// The largest of `count` floats; negative infinity of none. What is not a number need not win.
+float skein_maximum(size_t count, const float *x);
 
-/// a * b + c, rounded as SKEIN_MULTIPLY_ADD.
-static inline __attribute__((always_inline)) skein_lanes skein_fma(skein_lanes a, skein_lanes b, skein_lanes c) {
-    return SKEIN_MULTIPLY_ADD(a, b, c);
-}
-
-/// Each lane's square root, correctly rounded; NaN of a negative one.
-static inline __attribute__((always_inline)) skein_lanes skein_root(skein_lanes x) {
-    return __builtin_elementwise_sqrt(x);
-}
-
-/// Each lane's nearest whole number, ties to even.
-static inline __attribute__((always_inline)) skein_lanes skein_nearest(skein_lanes x) {
-    return __builtin_elementwise_roundeven(x);
-}
-
-/// x * 2^n for x in [0.7, 1.42] and whole n in [-126, 128], where the result is neither denormal nor infinite. Other
-/// lanes receive some number, and NaN where x is NaN.
-static inline __attribute__((always_inline)) skein_lanes skein_scaled(skein_lanes x, skein_lanes n) {
-#if defined(SKEIN_WIDE) || defined(__AVX512F__)
-    return __builtin_ia32_scalefps512_mask(x, n, x, (uint16_t)-1, 4);
-#else
-    // Adding 1.5 * 2^23 leaves n in the low bits of the mantissa; from there it goes into x's exponent.
-    typedef int32_t skein_bits __attribute__((ext_vector_type(16)));
-    skein_bits exponent = ((skein_bits)(n + 12582912.0f) - 0x4B400000) << 23;
-    return (skein_lanes)((skein_bits)x + exponent);
-#endif
-}
-
-/// `x` where `key` < `limit`, else `otherwise`, lane by lane.
-static inline __attribute__((always_inline)) skein_lanes
-skein_where_less(skein_lanes key, skein_lanes limit, skein_lanes x, skein_lanes otherwise) {
-    return key < limit ? x : otherwise;
-}
-
-/// The sum of sixteen lanes, folding halves: (((8 + 8) folded to 4) folded to 2) folded to 1.
-static inline __attribute__((always_inline)) float skein_total(skein_lanes x) {
-    typedef float eight __attribute__((ext_vector_type(8)));
-    typedef float four __attribute__((ext_vector_type(4)));
-    eight a = x.lo + x.hi;
-    four b = a.lo + a.hi;
-    return (b.x + b.z) + (b.y + b.w);
-}
-
-/// The largest of sixteen lanes, folding halves.
-static inline __attribute__((always_inline)) float skein_largest(skein_lanes x) {
-    typedef float eight __attribute__((ext_vector_type(8)));
-    typedef float four __attribute__((ext_vector_type(4)));
-    eight a = x.lo > x.hi ? x.lo : x.hi;
-    four b = a.lo > a.hi ? a.lo : a.hi;
-    float even = b.x > b.z ? b.x : b.z, odd = b.y > b.w ? b.y : b.w;
-    return even > odd ? even : odd;
-}
-
-/// Not 0 where some lane of `a` is above its counterpart in `b`.
-static inline __attribute__((always_inline)) int skein_any_greater(skein_lanes a, skein_lanes b) {
-    return __builtin_reduce_or(a > b);
-}
-
-/// 0, 1, 2, ... 15
-static inline __attribute__((always_inline)) skein_lanes skein_positions(void) {
-    return (skein_lanes){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-}
+/// The sum of e^(x[i] - shift) over sixteen chains, folded as skein_total does. Where `out` is not null it receives the
+/// summands; it may be x.
+float skein_exponentials(size_t count, const float *x, float shift, float *out);
 
 /// From now on, calls of malloc and its family are counted, on all threads and in all libraries.
 void skein_count_allocations(void);

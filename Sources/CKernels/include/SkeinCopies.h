@@ -10,6 +10,10 @@ extern __typeof__(skein_pack) skein_pack_narrow, skein_pack_wide;
 extern __typeof__(skein_gemm_packed) skein_gemm_packed_narrow, skein_gemm_packed_wide;
 extern __typeof__(skein_vector_packed) skein_vector_packed_narrow, skein_vector_packed_wide;
 extern __typeof__(skein_transpose) skein_transpose_narrow, skein_transpose_wide;
+extern __typeof__(skein_swiglu) skein_swiglu_narrow, skein_swiglu_wide;
+extern __typeof__(skein_swiglu_backward) skein_swiglu_backward_narrow, skein_swiglu_backward_wide;
+extern __typeof__(skein_maximum) skein_maximum_narrow, skein_maximum_wide;
+extern __typeof__(skein_exponentials) skein_exponentials_narrow, skein_exponentials_wide;
 extern __typeof__(skein_quantize_row) skein_quantize_row_narrow, skein_quantize_row_wide;
 extern __typeof__(skein_dot_gemm) skein_dot_gemm_narrow, skein_dot_gemm_wide;
 #endif

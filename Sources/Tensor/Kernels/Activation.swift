@@ -1,3 +1,5 @@
+import CKernels
+
 /// SwiGLU (Shazeer, 2002.05202): h = silu(gate) * up, silu(x) = x sigmoid(x).
 ///
 /// gateUp: [T, 2F], gate in the first F columns and up in the last F, as the fused matrix product leaves
@@ -5,14 +7,9 @@
 public func swiGLU(_ out_TF: Matrix, gateUp gateUp_T2F: Matrix) {
     let width = out_TF.columns
     precondition(gateUp_T2F.columns == 2 * width && gateUp_T2F.rows == out_TF.rows, "swiGLU: shapes differ")
-    for t in 0..<out_TF.rows {
-        let both = gateUp_T2F.row(t)
-        let gate = both.slice(0, width), up = both.slice(width, width), out = out_TF.row(t)
-        for i in laneStarts(width) {
-            let g = gate[lanes: i]
-            out[lanes: i] = g * g.sigmoid * up[lanes: i]
-        }
-    }
+    guard out_TF.rows > 0, width > 0 else { return }
+    unsafe skein_swiglu(out_TF.rows, width, gateUp_T2F.all.pointer, gateUp_T2F.stride, out_TF.all.pointer,
+                        out_TF.stride)
 }
 
 /// The backward of `swiGLU`, fused with a second forward, because the backward of the down projection
@@ -28,17 +25,8 @@ public func swiGLUBackward(_ dGateUp_T2F: Matrix, recomputed h_TF: Matrix,
                  "swiGLUBackward: shapes differ")
     precondition(gateUp_T2F.rows == rows && dGateUp_T2F.rows == rows && dH_TF.rows == rows,
                  "swiGLUBackward: rows differ")
-    for t in 0..<h_TF.rows {
-        let both = gateUp_T2F.row(t), dBoth = dGateUp_T2F.row(t), dH = dH_TF.row(t), h = h_TF.row(t)
-        let gate = both.slice(0, width), up = both.slice(width, width)
-        let dGate = dBoth.slice(0, width), dUp = dBoth.slice(width, width)
-        for i in laneStarts(width) {
-            let g = gate[lanes: i], u = up[lanes: i], d = dH[lanes: i]
-            let s = g.sigmoid
-            let silu = g * s
-            h[lanes: i] = silu * u
-            dUp[lanes: i] = d * silu
-            dGate[lanes: i] = d * u * (s + silu * (1 - s))
-        }
-    }
+    guard rows > 0, width > 0 else { return }
+    unsafe skein_swiglu_backward(rows, width, gateUp_T2F.all.pointer, gateUp_T2F.stride, dH_TF.all.pointer,
+                                 dH_TF.stride, dGateUp_T2F.all.pointer, dGateUp_T2F.stride, h_TF.all.pointer,
+                                 h_TF.stride)
 }

@@ -1,3 +1,4 @@
+import CKernels
 #if canImport(Glibc)
 import Glibc
 #elseif canImport(Musl)
@@ -70,38 +71,14 @@ public func crossEntropy(_ logits_TV: Matrix, targets: Targets, gradientScale: F
 }
 
 /// The largest element; negative infinity of none.
-package func maximum(_ row: Row) -> Float {
-    var best = Lanes(repeating: -.infinity)
-    let whole = row.count / 16 * 16
-    for i in laneStarts(whole) { best = best.atLeast(row[lanes: i]) }
-    var result = best.largest
-    for i in whole..<row.count { result = max(result, row[i]) }
-    return result
-}
+package func maximum(_ row: Row) -> Float { unsafe skein_maximum(row.count, row.pointer) }
 
-/// row = e^(row - shift); returns the sum. Lanes past the row's end read as zero, so they are taken out
-/// again: they would each add e^(-shift).
+/// row = e^(row - shift); returns the sum, over sixteen chains.
 package func exponentials(_ row: Row, minus shift: Float) -> Float {
-    var sum = Lanes.zero
-    let whole = row.count / 16 * 16
-    for i in laneStarts(whole) {
-        let e = (row[lanes: i] - shift).exponential
-        row[lanes: i] = e
-        sum += e
-    }
-    guard whole < row.count else { return sum.total }
-    let e = (row[lanes: whole] - shift).exponential
-    row[lanes: whole] = e
-    for lane in 0..<(row.count - whole) { sum[lane] += e[lane] }
-    return sum.total
+    unsafe skein_exponentials(row.count, row.pointer, shift, row.pointer)
 }
 
-func exponentialSum(_ row: Row, minus shift: Float) -> Float {
-    var sum = Lanes.zero
-    let whole = row.count / 16 * 16
-    for i in laneStarts(whole) { sum += (row[lanes: i] - shift).exponential }
-    guard whole < row.count else { return sum.total }
-    let e = (row[lanes: whole] - shift).exponential
-    for lane in 0..<(row.count - whole) { sum[lane] += e[lane] }
-    return sum.total
+/// The same sum; the row stays as it is.
+package func exponentialSum(_ row: Row, minus shift: Float) -> Float {
+    unsafe skein_exponentials(row.count, row.pointer, shift, nil)
 }

@@ -34,11 +34,16 @@ public func gatherRows(_ out_TD: Matrix, table table_VD: Matrix, tokens: Targets
     for t in 0..<out_TD.rows { out_TD.row(t).copy(table_VD.row(tokens[t])) }
 }
 
-/// dTable[tokens[t]] += dOut[t] for t in ascending order: the embedding's backward. Only columns
-/// `columns` are visited, so that the work can be split over threads without two of them meeting.
-public func scatterRows(_ dTable_VD: Matrix, dOut dOut_TD: Matrix, tokens: Targets, columns: Range<Int>) {
+/// dTable[tokens[t]] += dOut[t] for t in ascending order: the embedding's backward. Only columns `columns` are visited,
+/// and of the words those whose id is `part` modulo `parts`, a power of two, so that the work can be split over threads
+/// without two of them meeting.
+public func scatterRows(_ dTable_VD: Matrix, dOut dOut_TD: Matrix, tokens: Targets, columns: Range<Int>,
+                        part: Int = 0, of parts: Int = 1) {
+    precondition(part >= 0 && part < parts && parts & (parts - 1) == 0, "scatterRows: no such part")
     for t in 0..<dOut_TD.rows {
-        add(dTable_VD.row(tokens[t]).slice(columns.lowerBound, columns.count),
+        let word = tokens[t]
+        guard word & (parts - 1) == part else { continue }
+        add(dTable_VD.row(word).slice(columns.lowerBound, columns.count),
             dOut_TD.row(t).slice(columns.lowerBound, columns.count))
     }
 }

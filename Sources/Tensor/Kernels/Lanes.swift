@@ -23,22 +23,7 @@ extension SIMD16<Float> {
 
     /// e to the power of each lane, within 2 ulp on [-87.3, 88]; flushed to zero below, clamped above. NaN
     /// gives the value at the upper clamp: whoever feeds NaN in finds it again in the loss or the norm.
-    ///
-    /// Cody and Waite's reduction: x = n ln 2 + r with |r| <= ln 2 / 2, where ln 2 is split in two so that
-    /// n times the first part is exact; e^r by the degree-6 minimax polynomial on that interval, times 2^n.
-    @inline(__always) var exponential: Lanes {
-        let clamped = atMost(Lanes(repeating: 88.37))
-        let n = skein_nearest(clamped * 1.442_695_04)
-        var r = clamped.fma(n, Lanes(repeating: -0.693_359_375))
-        r = r.fma(n, Lanes(repeating: 2.121_944_4e-4))
-        var p = Lanes(repeating: 0.008_374_195).fma(r, 0.001_384_715_9)
-        p = Lanes(repeating: 0.041_667_938).fma(r, p)
-        p = Lanes(repeating: 0.166_664_3).fma(r, p)
-        p = Lanes(repeating: 0.499_999_94).fma(r, p)
-        p = Lanes(repeating: 1).fma(r, p)
-        p = Lanes(repeating: 1).fma(r, p)
-        return skein_where_less(self, Lanes(repeating: -87.3), .zero, skein_scaled(p, n))
-    }
+    @inline(__always) var exponential: Lanes { skein_exponential(self) }
 
     /// 2 to the power of each lane, within 1 ulp on [-126, 127]; zero below. NaN gives NaN, and lanes above are not
     /// defined. Softmax uses it, with its scores in units of ln 2: the reduction is one exact subtraction then.
@@ -55,7 +40,7 @@ extension SIMD16<Float> {
     }
 
     /// 1 / (1 + e^-x), within 4 ulp from -88.3 on. Below, it stays at about 4e-39 instead of vanishing.
-    @inline(__always) var sigmoid: Lanes { 1 / (1 + (-self).exponential) }
+    @inline(__always) var sigmoid: Lanes { skein_sigmoid(self) }
 }
 
 /// out = e^x, 2^x and sigmoid(x), element by element: the functions above on whole rows, for the tests that sweep

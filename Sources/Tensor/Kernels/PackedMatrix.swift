@@ -13,8 +13,9 @@ public struct PackedMatrix: Sendable {
 
     /// What one tile of packing covers: whole strips of every build, so that memory and work are functions of shapes.
     private static let tile = 64
-    /// And so many rows, since a few columns may be very deep.
-    private static let tileDepth = 128
+    /// And so many rows, since a few columns may be very deep: a small layer's weights are tiles enough for sixteen
+    /// threads then.
+    private static let tileDepth = 64
 
     /// Floats that B[rows, columns] takes when packed.
     public static func floats(rows: Int, columns: Int) -> Int { rows * ((columns + tile - 1) / tile * tile) }
