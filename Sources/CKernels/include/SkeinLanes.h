@@ -94,8 +94,8 @@ SKEIN_LANES skein_lanes skein_positions(void) {
 /// e to the power of each lane, within 2 ulp on [-87.3, 88]; flushed to zero below, clamped above. NaN gives the value
 /// at the upper clamp: whoever feeds NaN in finds it again in the loss or the norm.
 ///
-/// Cody and Waite's reduction: x = n ln 2 + r with |r| <= ln 2 / 2, where ln 2 is split in two so that n times the first
-/// part is exact; e^r by the degree-6 minimax polynomial on that interval, times 2^n.
+/// Cody and Waite's reduction: x = n ln 2 + r with |r| <= ln 2 / 2, where ln 2 is split in two so that n times the
+/// first part is exact; e^r by the degree-6 minimax polynomial on that interval, times 2^n.
 SKEIN_LANES skein_lanes skein_exponential(skein_lanes x) {
     skein_lanes clamped = skein_smaller(x, (skein_lanes)88.37f);
     skein_lanes n = skein_nearest(clamped * 1.44269504f);
