@@ -385,5 +385,7 @@ public struct Recipe: Sendable, Equatable {
         public var seed = 0
         /// Of each rank, how many times as long it takes to compute: it rests behind each task. Empty: none rests.
         public var slowRanks: [Double] = []
+        /// See `RehearsedFault`. Empty: none.
+        public var fault = ""
     }
 }

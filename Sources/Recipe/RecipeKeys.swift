@@ -199,6 +199,9 @@ extension Recipe {
         .integer("debug.seed", \.debug.seed, 0...Int.max, "seed of initialisation and of the order of data"),
         .numbers("debug.slow_ranks", \.debug.slowRanks, 1...1e9,
                  "where sequences are planned: each rank rests until it has taken so many times as long; empty: none"),
+        .text("debug.fault", \.debug.fault,
+              "\"kill 1 update 40\": rank 1 kills (or stops) itself at a place (plan, all-to-all, reduce-scatter, "
+                  + "update, save) from step 40 on, in a run that begins anew; empty: none does"),
     ]
 
     /// Each step takes a row at least, and rows are counted in 32 bits; so sums of steps are far from overflowing.

@@ -54,6 +54,6 @@ extension Recipe {
         "metrics": "What a run tells while it runs (see [watching](../watching.md)).",
         "profiling": "Where the time of some steps goes, span by span.",
         "launch": "For `skein launch` (see [launching](../launching.md)).",
-        "debug": "Seeds, and ranks that are made slow.",
+        "debug": "Seeds, ranks that are made slow, and rehearsed faults.",
     ]
 }

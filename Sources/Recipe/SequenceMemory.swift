@@ -157,6 +157,7 @@ extension Recipe {
     /// Refuses what ranks that share sequences cannot do, or a number of ranks that they do not divide.
     public func requireContext(worldSize: Int) throws(BadInput) {
         try requirePlanner()
+        try requireFault(worldSize: worldSize)
         if plansSequences { return try requirePlans(worldSize: worldSize) }
         let degree = contextDegree
         guard degree > 1 else { return }

@@ -49,6 +49,7 @@ extension Recipe {
                 + "collector reads no other files")
         }
         try validateNetwork(at)
+        try validateFault(at)
         try validateDecomposition(at)
         try validateLengthWarmup(at)
         try validatePrecision(at)

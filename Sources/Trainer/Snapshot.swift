@@ -62,6 +62,7 @@ struct Snapshot {
     let recipe: Recipe
     let schedule: StepSchedule
     let worldSize: Int
+    var fault: FaultPoint?
 
     /// Names of the manifest's own state: `Moment.lowestLoss` and `Moment.updates`.
     static let lowestLossKey = "lowest_loss"
@@ -109,6 +110,7 @@ struct Snapshot {
         defer { withExtendedLifetime(tensors) {} }
         let (model, optimizer) = (tensors.model.map(\.source), tensors.optimizer.map(\.source))
         guard isTogether else {
+            fault?.reached(.save)
             let failure = try world.onFirst {
                 try Self.failure {
                     _ = try writer.write(manifest(moment), recipe: recipe.toml, tokenizer: tokenizer, model: model,
@@ -133,6 +135,7 @@ struct Snapshot {
     /// Rank 0 makes a checkpoint of what all ranks have written; `record` is this rank's. Returns why it was given up,
     /// if it was.
     func commit(_ moment: Moment, with writer: CheckpointWriter, _ record: [UInt8], by world: World) throws -> String? {
+        fault?.reached(.save)
         let records = try world.gather(record)
         let committed = try Self.failure {
             if world.rank == 0 {

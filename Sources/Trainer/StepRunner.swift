@@ -101,6 +101,13 @@ public final class StepRunner {
             world.communicator?.observer = trace
         }
     }
+    /// This rank's `debug.fault`, where it has one; then there is no trace.
+    var fault: FaultPoint? {
+        didSet {
+            pool.observer = fault
+            world.communicator?.observer = fault
+        }
+    }
 
     /// `path`: whose arithmetic products of quantised operands run on; all give the same bits.
     public init(recipe: Recipe, corpus: Corpus, pool: Pool, world: World = World(), path: DotPath = .best) throws {
@@ -156,7 +163,8 @@ public final class StepRunner {
     /// Runs step number `step` (0 is the first). `stop`: this rank was asked to end; all ranks learn of it in the
     /// same step.
     public func run(step: Int, stop: Bool = false) throws -> StepResult {
-        try phase("step", number: step + 1) { try perform(step, stop) }
+        fault?.begin(step: step + 1)
+        return try phase("step", number: step + 1) { try perform(step, stop) }
     }
 
     private func perform(_ step: Int, _ stop: Bool) throws -> StepResult {
@@ -341,6 +349,7 @@ public final class StepRunner {
         } else {
             plan = try planner.plan(starts: starts)
         }
+        fault?.reached(.plan)
         // Ranks that went on with different plans would wait for each other until a deadline.
         try world.requireEqual(plan.fingerprint, "the plan of a step's documents")
         self.plan = plan

@@ -93,11 +93,16 @@ public final class TrainingRun {
     private func train(_ runner: StepRunner, _ corpus: Corpus, _ found: Checkpoint?, isResumed: Bool,
                        peak: Double, planned: Int) throws {
         let world = runner.world
-        let snapshot = Snapshot(step: runner.sharded, quantisation: runner.model.quantisation, corpus: corpus,
+        var snapshot = Snapshot(step: runner.sharded, quantisation: runner.model.quantisation, corpus: corpus,
                                 recipe: recipe, schedule: runner.schedule, worldSize: world.size)
         let start = isResumed ? found : nil
         let moment = try begin(runner, snapshot, found, isResumed: isResumed)
         runner.position = moment.position
+        // A run that goes on is spared, or it would come to the same end again.
+        if let fault = recipe.rehearsedFault, fault.rank == world.rank, moment.position.step == 0 {
+            runner.fault = FaultPoint(fault)
+            snapshot.fault = runner.fault
+        }
         let trace = recipe.profiling.trace
             ? StepTrace(recipe.profiling, runFrom: Int(moment.position.step), peak: peak) : nil
         let peak = try world.sum(peak)

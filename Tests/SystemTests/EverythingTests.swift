@@ -118,4 +118,59 @@ import Testing
         let verified = try place.run("inspect", "outputs/one/checkpoint/step-24", "--verify")
         #expect(verified.code == 0, "\(verified.error)")
     }
+
+    private static let places = ["plan", "all-to-all", "reduce-scatter", "update", "save"]
+
+    /// A rank is stopped in each phase of a step: the others name it, and what was saved before is whole.
+    @Test func stoppedInEachPhase() throws {
+        let place = try place()
+        for (number, phase) in Self.places.enumerated() {
+            let victim = number % 4
+            let ranks = try Ranks(4, in: place.path, [
+                "train", "all.toml", "--job.name", phase, "--comm.transport", number % 2 == 0 ? "tcp" : "shm",
+                "--comm.heartbeat_seconds", "2", "--debug.fault", "stop \(victim) \(phase) 10"])
+            for rank in 0..<4 where rank != victim {
+                let ended = ranks.end(rank, within: 60)
+                #expect(ended?.code == 1, "\(phase), rank \(rank): \(ended?.text.suffix(300) ?? "still running")")
+                let last = ended?.text.split(separator: "\n").last.map(String.init) ?? ""
+                #expect(last.contains("rank \(victim) ") && last.contains("operation"),
+                        "\(phase), rank \(rank): \(last)")
+            }
+            #expect(ranks.text(victim).contains("stops itself in \(phase)"), "\(phase): \(ranks.text(victim))")
+            kill(ranks.processes[victim].processIdentifier, SIGKILL)
+            let verified = try place.run("inspect", "outputs/\(phase)", "--verify")
+            #expect(verified.code == 0 && verified.out.contains("step-8"), "\(phase): \(verified.out)\(verified.error)")
+        }
+    }
+
+    /// A rank is killed in each phase: the launcher names it and starts all again, which ends with the weights of a job
+    /// that nobody disturbed.
+    @Test func killedInEachPhase() throws {
+        let place = try place()
+        _ = try train(4, place, "calm", [])
+        let wanted = try weights(place, "calm", 24)
+        for (number, phase) in Self.places.enumerated() {
+            let victim = 3 - number % 4
+            let run = try place.run("launch", "-n", "4", "all.toml", "--job.name", phase, "--launch.max_restarts", "1",
+                                    "--debug.fault", "kill \(victim) \(phase) 10")
+            #expect(run.code == 0, "\(phase): \(run.error)")
+            let said = run.out + run.error
+            #expect(said.contains("rank \(victim) kills itself in \(phase)"), "\(said)")
+            #expect(said.contains("(1 of 1)"), "\(phase): \(said)")
+            #expect(try weights(place, phase, 24) == wanted, "\(phase) changes bits")
+        }
+    }
+
+    @Test func faultsThatCannotBe() throws {
+        let place = try place()
+        for (flags, words) in [(["--debug.fault", "kill 1 update"], "not four words"),
+                               (["--debug.fault", "kill 1 lunch 4"], "plan, all-to-all, reduce-scatter, update, save"),
+                               (["--debug.fault", "kill 4 save 4"], "names rank 4, and ranks are 0 to 3"),
+                               (["--debug.fault", "stop 1 plan 4", "--parallelism.context_parallel_degree", "1",
+                                 "--training.max_tokens_per_task", "128"], "waits for ranks that share sequences"),
+                               (["--debug.fault", "stop 1 save 4", "--profiling.trace", "true"], "profiling.trace")] {
+            let refused = try Program.run(["launch", "-n", "4", "all.toml"] + flags, in: place.path)
+            #expect(refused.code == 2 && refused.error.contains(words), "\(refused.error)")
+        }
+    }
 }

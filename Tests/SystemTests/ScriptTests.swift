@@ -79,6 +79,66 @@ import Testing
         #expect(none.code == 2 && none.text.contains("takes a config"))
     }
 
+    /// Slurm's warning reaches the script alone, two minutes before the end. The tasks save and end, the job is queued
+    /// again, which ends the script at once, and its next life goes on to the weights of a job that had the time.
+    @Test func slurmWarns() throws {
+        let place = try Workplace(), train = Self.train + ["--training.steps", "400", "--model.dim", "64"]
+        // Hands the signal on, as srun does. The first life is warned when it has trained for a few steps.
+        let srun = """
+            shift 2; log=outputs/tiny/metrics.jsonl
+            export SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=2 SLURM_STEP_ID=0 SLURM_STEP_NODELIST=localhost
+            export MASTER_PORT=\(freePort())
+            for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & pids+=($!); done
+            trap 'kill -USR1 "${pids[@]}"' USR1
+            if [ -n "${WARN:-}" ]; then
+                until [ "$(wc -l 2>/dev/null < $log)" -ge 5 ] 2>/dev/null; do sleep 0.01; done
+                kill -USR1 $PPID
+            fi
+            for pid in "${pids[@]}"; do
+                while kill -0 "$pid" 2>/dev/null; do code=0; wait "$pid" || code=$?; done
+                [ "${code:-0}" = 0 ] || exit "$code"
+            done
+            """
+        let job = ["SLURM_SUBMIT_DIR": place.path, "SLURM_JOB_ID": "78", "ENVIRONMENT": "BATCH"]
+        let requeue = "echo \"$*\" >> asked; ls -a | grep -c secret >> asked; kill -9 $PPID"
+        let stand = ["srun": srun, "scontrol": requeue]
+        func life(_ name: String, _ variables: [String: String]) throws -> (code: Int32, text: String) {
+            try run("slurm.sbatch", train + ["--job.name", name], in: place, stand: stand,
+                    variables: job.merging(variables) { $1 })
+        }
+        let first = try life("tiny", ["WARN": "1"])
+        #expect(first.code == 9 && first.text.contains("the job is queued again"), "\(first.text)")
+        #expect(try String(contentsOfFile: place.path + "/asked", encoding: .utf8) == "requeue 78\n0\n")
+        let second = try life("tiny", ["SLURM_RESTART_COUNT": "1"])
+        #expect(second.code == 0 && second.text.contains("step 400/400") && !second.text.contains("queued"),
+                "\(second.text)")
+        #expect(try life("calm", [:]).code == 0)
+        let diff = try place.run("inspect", "outputs/calm", "--diff", "outputs/tiny", "--json")
+        let tensors = diff.out.split(separator: "\n").filter { $0.contains("\"tensor\":") }
+        #expect(tensors.count > 20 && tensors.allSatisfy { $0.contains("\"different\":0,\"") }, "\(diff.out)")
+    }
+
+    /// A job that is not to be queued again stays ended, with its checkpoint; one that cannot be says so.
+    @Test(arguments: [(["SKEIN_REQUEUE": "0"], false), (["FAIL": "1"], true)])
+    func slurmEnds(_ variables: [String: String], asks: Bool) throws {
+        let place = try Workplace()
+        let srun = """
+            shift 2; "$@" & pid=$!; trap 'kill -USR1 $pid' USR1
+            until [ -s outputs/tiny/metrics.jsonl ]; do sleep 0.01; done
+            kill -USR1 $PPID
+            while kill -0 $pid 2>/dev/null; do code=0; wait $pid || code=$?; done
+            exit $code
+            """
+        let job = ["SLURM_SUBMIT_DIR": place.path, "SLURM_JOB_ID": "79"]
+        let ended = try run("slurm.sbatch", ["run.toml", "--training.steps", "100000"], in: place,
+                            stand: ["srun": srun, "scontrol": "echo \"$*\" > asked; exit 1"],
+                            variables: job.merging(variables) { $1 })
+        #expect(ended.code == 0 && ended.text.contains("saved outputs/tiny/checkpoint/step-"), "\(ended.text)")
+        #expect(FileManager.default.fileExists(atPath: place.path + "/asked") == asks)
+        #expect(ended.text.contains("submit it again with --checkpoint.load latest") == asks)
+        #expect(try secrets(place) == [])
+    }
+
     private static var hasMPI: Bool {
         ["/usr/bin/mpirun", "/usr/local/bin/mpirun"].contains { FileManager.default.isExecutableFile(atPath: $0) }
     }
