@@ -67,22 +67,26 @@ private struct CostBench {
     // MARK: Held-out tasks
 
     /// Tasks of sequences of any length, as many as fill a part of what the group holds. Mean absolute errors, for each
-    /// degree and mode and for all; `seconds` is what such a task took in the mean.
+    /// degree and mode and for all; `seconds` is what such a task took in the mean. `repeat_error`: how far the same
+    /// tasks were from themselves, measured again.
     func heldOut(_ cost: FrozenCost, _ setting: CostBenchSetting) throws -> [BenchLine] {
         let experiment = runner.experiment(isDense: true)
         let kinds = [(1, TaskMode.local)] + experiment.degrees.flatMap { degree in
             [TaskMode.ulysses, .ring].filter { experiment.permits($0, degree) }.map { (degree, $0) }
         }
-        var lines: [BenchLine] = [], all: [Double] = []
+        var lines: [BenchLine] = [], all: [Double] = [], repeated: [Double] = []
         for (number, (degree, mode)) in kinds.enumerated() {
             let rounds = (0..<setting.tasks).map { task in
                 experiment.grouped(lengths(degree, seed: number * 1_000 + task), degree, mode)
             }
+            // Twice, since no model foretells a time better than the same task does.
             let times = try runner.medians(rounds, repeats: setting.repeats)
+            let again = try runner.medians(rounds, repeats: setting.repeats)
             var errors: [Double] = [], sum = 0.0, count = 0.0
-            for (round, times) in zip(rounds, times) {
+            for (place, round) in rounds.enumerated() {
                 for task in round where task.mode == mode {
-                    let took = task.ranks.map { times[$0] }.max() ?? 0
+                    let took = task.ranks.map { times[place][$0] }.max() ?? 0
+                    repeated.append(abs((task.ranks.map { again[place][$0] }.max() ?? 0) / took - 1))
                     errors.append(try predicted(task, cost) / took - 1)
                     (sum, count) = (sum + took, count + 1)
                 }
@@ -97,6 +101,7 @@ private struct CostBench {
         var line = line("held-out tasks", seconds: 0)
         line.add("mode", "all")
         add(all, to: &line)
+        line.add("repeat_error", repeated.reduce(0, +) / Double(max(repeated.count, 1)))
         return lines + [line]
     }
 

@@ -29,7 +29,7 @@ import Foundation
 ///     }
 ///
 /// The first two lines have a fixed form, so there is no byte that could change without the hash or
-/// the comparison noticing. There is no clock in it: the same run writes the same bytes again.
+/// the comparison noticing. No time is in it but a measured cost of tasks (`planner_cost`).
 /// docs/checkpoints.md has every field.
 public struct Manifest: Equatable, Sendable {
     /// The step whose update is the last one in the weights.

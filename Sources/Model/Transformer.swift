@@ -176,9 +176,9 @@ public final class Transformer {
             if isMissing, recomputation == .full {
                 attentionLayer.forward(layer, weights.layers[index], batch, scratch)
             }
-            feedForward.backward(layer, weights.layers[index], gradients.layers[index], scratch,
-                                 makingAgain: isMissing && recomputation != .none)
-            attentionLayer.backward(layer, weights.layers[index], gradients.layers[index], batch, scratch)
+            let left = feedForward.backward(layer, weights.layers[index], gradients.layers[index], scratch,
+                                            makingAgain: isMissing && recomputation != .none)
+            attentionLayer.backward(layer, weights.layers[index], gradients.layers[index], batch, scratch, left: left)
             // What is fetched next goes before these gradients over the network.
             source?.release(index + 1)
             sink?.ready(index + 1)

@@ -116,7 +116,7 @@ struct Reporter {
         (sent, hidden, steps) = (sent + result.sentBytes, hidden + result.hiddenShare, steps + 1)
         exchanged += result.sequenceBytes
         exchangedHidden += result.hiddenSequenceShare * Double(result.sequenceBytes)
-        shared += result.plannedSequenceBytes ?? 0
+        shared += result.plannedPlanBytes ?? 0
         pace = pace.map { $0 + (seconds - $0) * 0.1 } ?? seconds
         let rate = Double(result.tokens) / seconds
         let gflops = rate * table.flopsPerToken(context: result.context) / 1e9

@@ -32,8 +32,9 @@ public struct StepResult: Sendable, Equatable {
     /// Before which no plan could have ended, and what planning took; nil as well where a plan was given.
     public var planBound: Double?
     public var planningSeconds: Double?
-    /// Bytes that a rank sends in the mean for sequences that the step's plan has shared; nil where nothing is planned.
-    public var plannedSequenceBytes: Int?
+    /// Bytes that a rank sends in the mean as the step's plan has it, beyond `StepRunner.plannedBytes`: for sequences
+    /// that are shared, and where ranks meet in every round for all rounds but one. Nil where nothing is planned.
+    public var plannedPlanBytes: Int?
     /// Some rank was asked to stop.
     public var stops: Bool
     /// Seconds that this rank waited for the network.
@@ -147,11 +148,21 @@ public final class StepRunner {
     }
 
     /// What this rank will send in a step, small exchanges not counted.
-    public var plannedTraffic: ShardTraffic {
-        ShardTraffic(state.plan, rank: world.rank, microBatches: batches.count,
+    public var plannedTraffic: ShardTraffic { traffic(microBatches: batches.count) }
+
+    private func traffic(microBatches: Int) -> ShardTraffic {
+        ShardTraffic(state.plan, rank: world.rank, microBatches: microBatches,
                      isReproducible: recipe.training.reproducible, gradientBytes: recipe.gradientBytes,
                      weightBytes: recipe.updatedBytes,
                      uses: model.uses(backward: true))
+    }
+
+    /// What a plan adds to `plannedBytes`, which knows of one round.
+    private func planBytes(_ plan: PlannedStep) -> Int {
+        let sequences = plan.sequenceBytes(recipe, ranks: world.size)
+        guard sharded.exchangesEach else { return sequences }
+        let rounds = StepRounds(plan.tasks, rank: world.rank).count
+        return sequences + traffic(microBatches: rounds).bytes - plannedTraffic.bytes
     }
 
     /// The same with what is sent for shared sequences, of which all ranks send as much in the mean.
@@ -202,7 +213,7 @@ public final class StepRunner {
                           contextDegree: plan?.degree ?? sequences.map { _ in Double(recipe.contextDegree) },
                           plannedSeconds: plan?.seconds, planBound: plan?.record.bound,
                           planningSeconds: plan?.planningSeconds,
-                          plannedSequenceBytes: plan?.sequenceBytes(recipe, ranks: world.size), stops: agreed.stops,
+                          plannedPlanBytes: plan.map { planBytes($0) }, stops: agreed.stops,
                           waitSeconds: traffic?.waitSeconds ?? 0, sentBytes: traffic?.bytesSent ?? 0,
                           hiddenShare: traffic?.hiddenShare ?? 0, sequenceBytes: traffic?.exchangedBytes ?? 0,
                           hiddenSequenceShare: traffic?.hiddenExchangeShare ?? 1,

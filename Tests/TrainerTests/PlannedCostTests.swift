@@ -76,6 +76,16 @@ import Trainer
         #expect(others.note?.contains("is of \(ranks) ranks") == true)
     }
 
+    /// Where ranks meet in every round of tasks they measure as well, and go on with what they found.
+    @Test(arguments: ["2", "3"]) func measuredAtEveryStage(stage: String) throws {
+        let sandbox = try Sandbox()
+        let first = try Self.run(sandbox, ranks: 3, steps: 2, ["--parallelism.zero", stage])
+        #expect(first.note?.contains("measured") == true && first.records.count == 2)
+        let again = try Self.run(sandbox, ranks: 3, steps: 2, ["--parallelism.zero", stage], kept: first.cost)
+        #expect(again.note == nil && again.records == first.records)
+        #expect(again.weights.map(\.bitPattern) == first.weights.map(\.bitPattern))
+    }
+
     /// Whatever is declared is not measured.
     @Test func declaredRatesAreNotMeasured() throws {
         let sandbox = try Sandbox()

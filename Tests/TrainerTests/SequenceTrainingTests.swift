@@ -177,4 +177,29 @@ import Trainer
             #expect(abs(Double(sent) / Double(planned) - 1) < 0.02, "\(method): \(sent) of \(planned)")
         }
     }
+
+    /// So is what planned steps send, at every stage: from 2 on gradients travel in every round of tasks, and at 3 so
+    /// do the weights.
+    @Test(arguments: [0, 1, 2, 3]) func plannedStepsSendWhatIsPlanned(stage: Int) throws {
+        let sandbox = try Sandbox()
+        let resolved = try sandbox.recipe([
+            "--parallelism.context_parallel_degree", "auto", "--planner.gflops", "1", "--training.seq_len", "64",
+            "--training.max_tokens_per_task", "32", "--training.global_batch_size", "6",
+            "--data.document_mask", "false", "--parallelism.zero", "\(stage)",
+        ])
+        let results = onThreads(ranks: 4) { communicator -> (sent: Int, planned: Int, rounds: Int) in
+            let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe),
+                                        pool: Pool(threads: 1),
+                                        world: World(communicator, rank: communicator.rank, size: 4))
+            try runner.state.initialize(seed: 3)
+            let result = try runner.run(step: 0)
+            let plan = try #require(runner.plan)
+            return (result.sentBytes, runner.plannedBytes + (result.plannedPlanBytes ?? 0),
+                    StepRounds(plan.tasks, rank: 0).count)
+        }
+        let all = try results.map { try $0.get() }
+        #expect(all[0].rounds > 1)
+        let (sent, planned) = (all.reduce(0) { $0 + $1.sent }, all.reduce(0) { $0 + $1.planned })
+        #expect(abs(Double(sent) / Double(planned) - 1) < 0.02, "\(sent) of \(planned)")
+    }
 }

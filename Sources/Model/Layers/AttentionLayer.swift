@@ -75,9 +75,10 @@ struct AttentionLayer {
         }
     }
 
-    /// scratch.dResidual holds d(middle) and becomes d(input). Weight gradients are added to `gradients`.
+    /// scratch.dResidual holds d(middle) and becomes d(input). Weight gradients are added to `gradients`. `left`: of
+    /// the MLP behind, for which nothing waits; they are computed while gradients of attention are on their way.
     func backward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ gradients: Parameters.Layer,
-                  _ batch: MicroBatch, _ scratch: Scratch) {
+                  _ batch: MicroBatch, _ scratch: Scratch, left: (WeightGradient, WeightGradient)?) {
         let tiles = Tiles(tokens: batch.tokens)
         let turn = turn
         let qkvLinear = linears.make(.qkv, saved, weights.qkv)
@@ -93,12 +94,14 @@ struct AttentionLayer {
             outputProduct.multiply(scratch.dAttended.rows(start, count), scratch.dResidual.rows(start, count),
                                    at: start, worker: worker)
         }
+        left?.0.run(pool: pool, stage: "mlp weight gradients")
         strategy.backward(scratch.dQKV, dOut: scratch.dAttended, out: saved.attended, logSum: saved.logSum,
                           kept: saved.exchanged, qkv: saved.qkv, shape: shape, segments: batch.segments)
         // Nothing waits for it, so gradients of queries, keys and values may be on their way meanwhile.
         outputLinear.weightGradient(gradients.output, dY: scratch.dResidual, x: saved.attended,
                                     packedInput: scratch.packedInput)
             .run(pool: pool, stage: "attention output weight gradients")
+        left?.1.run(pool: pool, stage: "mlp weight gradients")
         strategy.finish(scratch.dQKV)
         pool.run(tiles.count, stage: "qkv backward", flops: qkvLinear.flops(tokens: batch.tokens),
                  split: qkvProduct.needsWhole) { tile, _ in

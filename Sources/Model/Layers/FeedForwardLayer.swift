@@ -47,9 +47,10 @@ struct FeedForwardLayer {
     /// its place.
     ///
     /// The down projection's gradient needs d(out), which the same pass over the tiles turns into d(middle); so
-    /// the norm's backward, which does that, comes after the weight gradients.
+    /// the norm's backward, which does that, comes after that weight gradient. The other one waits for nothing and
+    /// nothing for it: where it can be cut it is returned, to be run while attention exchanges.
     func backward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ gradients: Parameters.Layer, _ scratch: Scratch,
-                  makingAgain: Bool) {
+                  makingAgain: Bool) -> (WeightGradient, WeightGradient)? {
         let tiles = Tiles(tokens: scratch.dResidual.rows)
         let epsilon = epsilon
         let gateUpLinear = linears.make(.gateUp, saved, weights.gateUp)
@@ -88,8 +89,10 @@ struct FeedForwardLayer {
         }
         downLinear.weightGradient(gradients.down, dY: scratch.dResidual, x: scratch.hidden,
                                   packedInput: scratch.packedInput).run(pool: pool, stage: "mlp weight gradients")
-        gateUpLinear.weightGradient(gradients.gateUp, dY: saved.gateUp, x: scratch.normed,
-                                    packedInput: scratch.packedInput).run(pool: pool, stage: "mlp weight gradients")
+        let last = gateUpLinear.weightGradient(gradients.gateUp, dY: saved.gateUp, x: scratch.normed,
+                                               packedInput: scratch.packedInput)
+        let left = last.halves
+        if left == nil { last.run(pool: pool, stage: "mlp weight gradients") }
         pool.run(tiles.count, stage: "mlp norm backward") { tile, _ in
             let (start, count) = tiles.range(tile)
             let share = scratch.dGains.row(tile)
@@ -99,5 +102,6 @@ struct FeedForwardLayer {
                             inverse: saved.middleInverse.slice(start, count), gain: weights.middleGain)
         }
         addShares(gradients.middleGain, scratch.dGains)
+        return left
     }
 }

@@ -21,6 +21,19 @@ struct WeightGradient: Sendable {
         self.layer = layer
     }
 
+    /// Two parts of it that need not follow each other, each some rows of dW; nil where the parts' bits would not be
+    /// the whole's.
+    var halves: (WeightGradient, WeightGradient)? {
+        guard layer.quantised == nil, layer.matmul == .own, dW.rows > 1 else { return nil }
+        let middle = dW.rows / 2
+        return (rows(0, middle), rows(middle, dW.rows - middle))
+    }
+
+    private func rows(_ start: Int, _ count: Int) -> WeightGradient {
+        WeightGradient(dW: dW.rows(start, count), dY: dY.columns(start, count), x: x, packedInput: packedInput,
+                       layer: layer.rows(start, count))
+    }
+
     /// A multiple of sixteen tiles of at most 96 rows each, what a block of the kernel takes: threads of any power of
     /// two up to sixteen have the same share.
     static func tileRows(_ out: Int) -> Int {

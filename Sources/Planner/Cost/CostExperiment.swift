@@ -35,10 +35,11 @@ package struct CostExperiment: Sendable {
     package var rounds: [[Task]] { localRounds + sharedRounds }
 
     /// Tokens of all rounds on one rank, in units of `cap`: about how many of the largest tasks they take.
-    package var extent: Double {
-        rounds.reduce(0) { sum, round in
-            sum + (round.map { Double($0.tokens) / Double($0.ranks.count * cap) }.max() ?? 0)
-        }
+    package var extent: Double { rounds.reduce(0) { $0 + extent($1) } }
+
+    /// Of one round.
+    package func extent(_ round: [Task]) -> Double {
+        round.map { Double($0.tokens) / Double($0.ranks.count * cap) }.max() ?? 0
     }
 
     /// Single sequences of all lengths, and several of one length at a time: a task's own cost is known only beside

@@ -17,8 +17,9 @@ extension StepRunner {
     /// Whether plans wait for somebody to measure what tasks take.
     package var needsCost: Bool { planner != nil && !recipe.planner.isDeclared }
 
-    /// Measures what tasks take these ranks, by running some: about `budget` seconds, or as long as some twelve tasks
-    /// of all tokens that a rank holds, if that is more. All ranks call it, with weights in place; these do not change.
+    /// Measures what tasks take these ranks, by running some: about `budget` seconds, or as long as some forty tasks
+    /// of all tokens that a rank holds, if that is more. No task is timed less than three times: one disturbance would
+    /// otherwise be in every plan of the run. All ranks call it, with weights in place; these do not change.
     package func calibrate(budget: Double = 1.5) throws -> Calibration {
         let begin = MonotonicClock.seconds()
         let rates = try world.linkRates(), fastest = rates.max() ?? 1
@@ -27,13 +28,17 @@ extension StepRunner {
         let first = try measure([experiment.largest, experiment.largest])
         let largest = first[1].max() ?? 0
         if largest * experiment.extent > budget { experiment = self.experiment(isDense: false) }
-        let repeats = max(1, min(7, Int(budget / max(1e-9, largest * experiment.extent))))
-        let seconds = try medians(experiment.rounds, repeats: repeats)
+        let most = Self.mostRepeats
+        let repeats = max(3, min(most, Int(budget / max(1e-9, largest * experiment.extent))))
+        let rounds = experiment.rounds
+        // What is short costs little and wavers most.
+        let counts = rounds.map { experiment.extent($0) <= 0.25 ? most : repeats }
+        let seconds = try medians(rounds, repeats: counts)
         // The arithmetic of a fit takes the C library's logarithm: rank 0's holds for all.
         let own = try experiment.fitted(seconds, links: links)
         let text = try world.gather(world.rank == 0 ? Array(own.encoded.utf8) : [])[0]
         let cost = try FrozenCost(decoding: String(decoding: text, as: UTF8.self), place: "what rank 0 measured")
-        return Calibration(cost: cost, rounds: repeats * experiment.rounds.count,
+        return Calibration(cost: cost, rounds: counts.reduce(0, +),
                            seconds: MonotonicClock.seconds() - begin)
     }
 
@@ -42,12 +47,23 @@ extension StepRunner {
                        shape: CostShape(recipe.model, recipe.activationCheckpoint.mode), isDense: isDense)
     }
 
-    /// Each round `repeats` times, all rounds one after the other each time, so that what else a machine does meets
-    /// them alike. Returns medians: [rounds][ranks] seconds.
+    private static let mostRepeats = 7
+
+    /// Each round `repeats` times.
     package func medians(_ rounds: [[CostExperiment.Task]], repeats: Int) throws -> [[Double]] {
-        let times = try (0..<repeats).map { _ in try measure(rounds) }
-        return rounds.indices.map { round in
-            (0..<world.size).map { rank in times.map { $0[round][rank] }.sorted()[repeats / 2] }
+        try medians(rounds, repeats: Array(repeating: repeats, count: rounds.count))
+    }
+
+    /// Each round as often as `repeats` says of it, all rounds one after the other each time, so that what else a
+    /// machine does meets them alike. Returns medians: [rounds][ranks] seconds.
+    package func medians(_ rounds: [[CostExperiment.Task]], repeats: [Int]) throws -> [[Double]] {
+        var times = rounds.map { _ in [[Double]]() }
+        for pass in 0..<(repeats.max() ?? 0) {
+            let places = rounds.indices.filter { repeats[$0] > pass }
+            for (place, seconds) in zip(places, try measure(places.map { rounds[$0] })) { times[place].append(seconds) }
+        }
+        return times.map { own in
+            (0..<world.size).map { rank in own.map { $0[rank] }.sorted()[own.count / 2] }
         }
     }
 
