@@ -148,7 +148,8 @@ public final class StepRunner {
 
     /// What this rank will send in a step, small exchanges not counted.
     public var plannedTraffic: ShardTraffic {
-        ShardTraffic(state.plan, rank: world.rank, microBatches: batches.count,
+        ShardTraffic(state.plan, rank: world.rank,
+                     microBatches: recipe.turns(batches.count, tokens: schedule.tokensPerStep, ranks: world.size),
                      isReproducible: recipe.training.reproducible, gradientBytes: recipe.gradientBytes,
                      weightBytes: recipe.updatedBytes,
                      uses: model.uses(backward: true))
