@@ -35,9 +35,18 @@ public struct PlannedTraffic: Sendable, Equatable {
 
     /// What rank 0 sends in a step.
     public static func traffic(_ plan: ShardPlan, _ recipe: Recipe, _ step: StepCost) -> ShardTraffic {
-        ShardTraffic(plan, rank: 0, microBatches: step.tasks, isReproducible: recipe.training.reproducible,
-                     gradientBytes: recipe.gradientBytes,
+        ShardTraffic(plan, rank: 0, microBatches: recipe.turns(step.tasks, tokens: step.tokens, ranks: plan.worldSize),
+                     isReproducible: recipe.training.reproducible, gradientBytes: recipe.gradientBytes,
                      weightBytes: recipe.updatedBytes, uses: plan.table.uses(backward: true))
+    }
+}
+
+extension Recipe {
+    /// Turns of a rank in a step of `tokens`: its `tasks` where they are known. Where documents are planned, as many as
+    /// it takes when every rank computes with `plannedCap` tokens at a time, which plans come near to but for their
+    /// last tasks.
+    func turns(_ tasks: Int, tokens: Int, ranks: Int) -> Int {
+        plansSequences && ranks > 1 ? (tokens + ranks * plannedCap - 1) / (ranks * plannedCap) : tasks
     }
 }
 

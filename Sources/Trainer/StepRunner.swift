@@ -33,7 +33,7 @@ public struct StepResult: Sendable, Equatable {
     public var planBound: Double?
     public var planningSeconds: Double?
     /// Bytes that a rank sends in the mean as the step's plan has it, beyond `StepRunner.plannedBytes`: for sequences
-    /// that are shared, and where ranks meet in every round for all rounds but one. Nil where nothing is planned.
+    /// that are shared, and where ranks meet in every round for those not foreseen. Nil where nothing is planned.
     public var plannedPlanBytes: Int?
     /// Some rank was asked to stop.
     public var stops: Bool
@@ -148,7 +148,9 @@ public final class StepRunner {
     }
 
     /// What this rank will send in a step, small exchanges not counted.
-    public var plannedTraffic: ShardTraffic { traffic(microBatches: batches.count) }
+    public var plannedTraffic: ShardTraffic {
+        traffic(microBatches: recipe.turns(batches.count, tokens: schedule.tokensPerStep, ranks: world.size))
+    }
 
     private func traffic(microBatches: Int) -> ShardTraffic {
         ShardTraffic(state.plan, rank: world.rank, microBatches: microBatches,
@@ -157,7 +159,7 @@ public final class StepRunner {
                      uses: model.uses(backward: true))
     }
 
-    /// What a plan adds to `plannedBytes`, which knows of one round.
+    /// What a plan adds to `plannedBytes`, which reckons with full tasks.
     private func planBytes(_ plan: PlannedStep) -> Int {
         let sequences = plan.sequenceBytes(recipe, ranks: world.size)
         guard sharded.exchangesEach else { return sequences }

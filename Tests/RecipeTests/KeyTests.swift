@@ -8,6 +8,7 @@ func otherValue(_ key: Key) -> Value {
         "model.dim": .integer(204), "model.n_heads": .integer(8), "model.n_kv_heads": .integer(3),
         "model.head_dim": .integer(34), "metrics.prometheus": .text("skein.prom"),
         "training.max_tokens_per_task": .integer(2_048), "comm.port_range": .text("29400-29500"),
+        "debug.fault": .text("stop 3 save 7"),
     ]
     if let value = special[key.name] { return value }
     switch key.read(Recipe()) {
@@ -96,8 +97,8 @@ func refusal(text: String = "", flags: [String] = []) -> String? {
         }
         try readsBack(Recipe())
         // 8 heads of 204 / 6 do not fit together, nor two places to listen, nor bf16 products and OpenBLAS, nor sums
-        // that repeat and rounded gradients, so one of the two stays.
-        let left = ["model.n_heads", "comm.interface", "training.matmul", "comm.gradients"]
+        // that repeat and rounded gradients, nor a fault and a trace, so one of the two stays.
+        let left = ["model.n_heads", "comm.interface", "training.matmul", "comm.gradients", "debug.fault"]
         let keys = Recipe.keys.filter { !left.contains($0.name) }
         let flags = keys.flatMap { ["--\($0.name)", typed(otherValue($0))] }
         let changed = try ResolvedRecipe.load(file: nil, flags: flags).recipe

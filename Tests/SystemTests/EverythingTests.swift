@@ -161,6 +161,30 @@ import Testing
         }
     }
 
+    /// `skein plan` and the run's own summary: memory is what was planned or less, and what a rank sends is planned
+    /// within a tenth, though gradients travel once a turn and turns are known when documents are.
+    @Test func isPlanned() throws {
+        let place = try place()
+        let planned = try place.run("plan", "all.toml", "--ranks", "4", "--link-gbit", "1", "--json")
+        try #require(planned.code == 0, "\(planned.error)")
+        let text = try train(4, place, "run", ["--comm.transport", "tcp", "--training.length_warmup", "none"])
+        /// The numbers of KiB or MiB in a line of the summary.
+        func numbers(_ name: String) throws -> [Double] {
+            let line = try #require(text.split(separator: "\n").first { $0.hasPrefix(name) }, "\(text)")
+            return zip(line.split(separator: " "), line.split(separator: " ").dropFirst()).compactMap { number, unit in
+                unit.hasPrefix("KiB") ? Double(number) : unit.hasPrefix("MiB") ? Double(number).map { $0 * 1_024 } : nil
+            }
+        }
+        let memory = try numbers("memory "), sent = try numbers("network ")
+        #expect(memory[0] <= memory[1] * 1.02, "\(memory) KiB")
+        #expect(abs(sent[1] / sent[0] - 1) < 0.1, "\(sent) KiB")
+        // The plan's own numbers know nothing of the documents, so not of what shared sequences move.
+        let fields = try JSONSerialization.jsonObject(with: Data(planned.out.split(separator: "\n")[0].utf8))
+        let plan = try #require(fields as? [String: Any])
+        let (wire, peak) = (plan["wire_bytes"] as? Double ?? 0, plan["peak_bytes"] as? Double ?? 0)
+        #expect(abs(wire / 1_024 / sent[0] - 1) < 0.15 && memory[0] * 1_024 <= peak * 1.02, "\(wire), \(peak)")
+    }
+
     @Test func faultsThatCannotBe() throws {
         let place = try place()
         for (flags, words) in [(["--debug.fault", "kill 1 update"], "not four words"),
