@@ -112,7 +112,7 @@ import Trainer
     @Test func stepsAllocateNothing() async {
         await #expect(processExitsWith: .success) {
             let sandbox = try Sandbox()
-            let optimizers = ["sgd", "muon"].map { StateFormatTests.whole + ["--optimizer.name", $0] }
+            let optimizers = ["lamb", "sgd", "muon"].map { StateFormatTests.whole + ["--optimizer.name", $0] }
             for flags in StateFormatTests.kinds + optimizers {
                 let resolved = try sandbox.recipe(flags)
                 let pool = Pool(threads: 1)
