@@ -229,6 +229,9 @@ void skein_dot_pack_left(int path, size_t rows, size_t k, const skein_quantizer 
                          const float *x, size_t x_row, int transposed, float *out) {
     float block[DEPTH * OUTER];
     size_t out_row = left_row(words_of(path, k));
+    // Whole rows where nothing lies in between: memory is read as it lies, which its prefetcher follows.
+    if (!transposed && path != SKEIN_DOT_PORTABLE && shares_scales(q, column, k))
+        return lines_along(q, rows, k, row, column, x, x_row, out, out_row);
     for (size_t p = 0; p < k; p += DEPTH) {
         size_t depth = smaller(DEPTH, k - p);
         float *to = out + words_of(path, p);

@@ -100,11 +100,14 @@ public struct ArchiveDifference: Sendable {
     }
 }
 
-/// Compares two tensors of one shape, of any types, block by block.
-public func difference(_ mine: (StoredTensor, TensorReader), _ theirs: (StoredTensor, TensorReader))
+/// Compares two tensors of one shape, of any types, block by block. `scales`: of those that are codes; such have no
+/// units in the last place.
+public func difference(_ mine: (StoredTensor, TensorReader), _ theirs: (StoredTensor, TensorReader),
+                       scales: (TensorScales?, TensorScales?) = (nil, nil))
     throws(CheckpointError) -> TensorDifference {
     precondition(mine.0.shape == theirs.0.shape, "\(mine.0.name): \(mine.0.shape) and \(theirs.0.shape)")
-    let type = mine.0.dtype == theirs.0.dtype && mine.0.dtype.isFloat ? mine.0.dtype : nil
+    let isScaled = scales.0 != nil || scales.1 != nil
+    let type = mine.0.dtype == theirs.0.dtype && mine.0.dtype.isFloat && !isScaled ? mine.0.dtype : nil
     let step = blockSize / 8
     var difference = TensorDifference(), first = 0
     var ours: [Double] = [], others: [Double] = []
@@ -112,6 +115,8 @@ public func difference(_ mine: (StoredTensor, TensorReader), _ theirs: (StoredTe
         let part = first..<min(first + step, mine.0.count)
         try mine.1.read(mine.0, part, into: &ours)
         try theirs.1.read(theirs.0, part, into: &others)
+        scales.0?.apply(to: &ours, first: first)
+        scales.1?.apply(to: &others, first: first)
         difference.add(ours, others, type: type)
         first = part.upperBound
     } while first < mine.0.count

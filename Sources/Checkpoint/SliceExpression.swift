@@ -63,15 +63,3 @@ private extension String {
         String(drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
     }
 }
-
-extension TensorReader {
-    /// The values of a part of a tensor, row-major.
-    public func values(of tensor: StoredTensor, _ part: SliceExpression) throws(CheckpointError) -> [Double] {
-        var all: [Double] = [], values: [Double] = []
-        for run in part.runs(in: tensor.shape) {
-            try read(tensor, run, into: &values)
-            all += values
-        }
-        return all
-    }
-}

@@ -86,7 +86,7 @@ public struct Histogram: Equatable, Sendable {
 
 extension TensorArchive {
     /// Reads the tensor twice, in blocks, each checked on the way; the second time for the histogram, which is nil if
-    /// there is no finite value.
+    /// there is no finite value. Of codes with scales, what they stand for.
     public func statistics(of tensor: StoredTensor, parts: Int = 16, with reader: TensorReader)
         throws(CheckpointError) -> (TensorStatistics, Histogram?) {
         var statistics = TensorStatistics()
@@ -100,6 +100,14 @@ extension TensorArchive {
     private func forEachBlock(of tensor: StoredTensor, _ reader: TensorReader, _ body: ([Double]) -> Void)
         throws(CheckpointError) {
         var values: [Double] = []
+        if let scales = try scales(of: tensor, with: reader) {
+            for first in stride(from: 0, to: tensor.count, by: blockSize / 8) {
+                try reader.read(tensor, first..<min(first + blockSize / 8, tensor.count), into: &values)
+                scales.apply(to: &values, first: first)
+                body(values)
+            }
+            return
+        }
         try unsafe reader.forEachPiece(of: tensor) { bytes in
             unsafe tensor.dtype.decode(bytes, into: &values)
             body(values)

@@ -114,6 +114,8 @@ public struct TensorArchive: Sendable {
         throw .notFound("\(path) has no tensor \(name)" + (near.map { "; did you mean \($0)?" } ?? ""))
     }
 
+    func named(_ name: String) -> StoredTensor? { places[name].map { tensors[$0] } }
+
     /// Those whose names a shell's pattern matches: `*` is any run of characters, `?` is one.
     public func tensors(matching pattern: String) throws(CheckpointError) -> [StoredTensor] {
         let found = tensors.filter { matches($0.name, pattern) }

@@ -92,9 +92,15 @@ public final class LocalAttention: AttentionStrategy {
     private let scratch: Matrix
 
     /// `memory` gives `floats(shape:longest:threads:)` floats. `longest`: tokens of the longest segment.
-    public init(shape: AttentionShape, longest: Int, pool: Pool, memory: Arena) {
+    public convenience init(shape: AttentionShape, longest: Int, pool: Pool, memory: Arena) {
+        self.init(shape: shape, longest: longest, pool: pool,
+                  memory: memory.take(Self.floats(shape: shape, longest: longest, threads: pool.threads)))
+    }
+
+    /// The same in memory that it may use while it computes, and not in between.
+    init(shape: AttentionShape, longest: Int, pool: Pool, memory: Row) {
         self.pool = pool
-        scratch = memory.take(rows: pool.threads, columns: shape.scratchFloats(segment: longest))
+        scratch = Matrix(memory, rows: pool.threads, columns: shape.scratchFloats(segment: longest))
     }
 
     public static func floats(shape: AttentionShape, longest: Int, threads: Int) -> Int {

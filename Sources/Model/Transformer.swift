@@ -87,26 +87,34 @@ public final class Transformer {
         let attentionShape = AttentionShape(heads: shape.heads, keyHeads: shape.keyHeads, headDim: shape.headDim,
                                             isRounded: formats?.setting.roundsAttention ?? false,
                                             path: formats?.path ?? .best)
+        let attentionFloats = attention == nil
+            ? LocalAttention.floats(shape: attentionShape, longest: sequence, threads: pool.threads) : nil
+        let borrowed = formats?.setting.borrowed(slots, shape, tokens: maxTokens, threads: pool.threads,
+                                                 attention: attentionFloats)
+            ?? BorrowedLogits(logits: 0, attention: 0, tiles: 0)
         arena = try Arena(name: "activations", capacity: slots.totalFloats
             + RotaryTable.floats(positions: sequence, headDim: shape.headDim)
-            + (attention == nil
-                ? LocalAttention.floats(shape: attentionShape, longest: sequence, threads: pool.threads) : 0)
+            + (attentionFloats ?? 0) - borrowed.attention
             + HeadLayer.floats(slots.head, dim: shape.dim, threads: pool.threads)
             + (formats?.setting.floats(shape, tokens: maxTokens, threads: pool.threads,
-                                       keepsWeights: keepsWeights) ?? 0))
+                                       keepsWeights: keepsWeights, borrowed: borrowed) ?? 0))
         workspace = Workspace(slots, shape: shape, memory: arena)
         views = workspace.whole
         let rotaryTable = RotaryTable(arena, positions: sequence, headDim: shape.headDim, theta: shape.ropeTheta,
                                       scaling: shape.rotaryScaling)
-        let epsilon = Float(shape.normEpsilon), memory = arena
+        let epsilon = Float(shape.normEpsilon), memory = arena, logits = views.scratch.logits
         quantisation = formats.map {
             Quantisation($0, shape: shape, tokens: maxTokens, threads: pool.threads, seed: UInt64(seed),
-                         keepsWeights: keepsWeights, memory: memory)
+                         keepsWeights: keepsWeights, tiles: logits.slice(borrowed.tilesStart, borrowed.tiles),
+                         memory: memory)
         }
         let linears = Linears(matmul: matmul, quantisation: quantisation)
         attentionLayer = AttentionLayer(
             shape: attentionShape, rotaryTable: rotaryTable, epsilon: epsilon, pool: pool, linears: linears,
-            strategy: attention ?? LocalAttention(shape: attentionShape, longest: sequence, pool: pool, memory: arena))
+            strategy: attention ?? LocalAttention(
+                shape: attentionShape, longest: sequence, pool: pool,
+                memory: borrowed.attention > 0 ? logits.slice(0, borrowed.attention)
+                    : memory.take(attentionFloats ?? 0)))
         feedForward = FeedForwardLayer(epsilon: epsilon, pool: pool, linears: linears)
         headLayer = HeadLayer(slots.head, epsilon: epsilon, pool: pool, matmul: matmul, dim: shape.dim, memory: arena)
     }

@@ -88,6 +88,11 @@ public struct MemoryPlan: Sendable, Equatable {
                                     recomputation: recipe.activationCheckpoint.mode, exchanged: shared?.kept ?? 0,
                                     precision: precision)
         let threads = recipe.training.threads == 0 ? setting.threads : recipe.training.threads
+        let attention = shared == nil
+            ? Self.attentionFloats(recipe.model, sequence, threads: threads, isRounded: isRounded) : nil
+        let borrowed = precision.map {
+            $0.borrowed(slots, recipe.model, tokens: rows * sequence, threads: threads, attention: attention)
+        } ?? BorrowedLogits(logits: 0, attention: 0, tiles: 0)
         let flat = 4 * padded(table.count)
         let state = setting.state ?? State(parameters: flat, gradients: flat, moments: 2 * flat)
         let data = Self.data(setting)
@@ -110,14 +115,14 @@ public struct MemoryPlan: Sendable, Equatable {
             component("copy for checkpoints", state.copy),
             Component(name: "activations", bytes: activations.reduce(0) { $0 + $1.bytes }, slots: activations),
             component("logits", 4 * padded(slots.floats("logits"))),
-            component("attention scratch", 4 * (shared == nil
-                ? Self.attentionFloats(recipe.model, sequence, threads: threads, isRounded: isRounded) : 0)),
+            component("attention scratch", 4 * ((attention ?? 0) - borrowed.attention)),
             component("sequence exchange",
                       4 * (shared?.floats(recipe.model, threads: threads, isRounded: isRounded) ?? 0)),
             component("head scratch", 4 * padded(threads * slots.head.packed(dim: recipe.model.dim))),
             component("quantisation",
                       4 * (precision?.floats(recipe.model, tokens: rows * sequence, threads: threads,
-                                            keepsWeights: recipe.keepsPackedWeights(worldSize: setting.ranks)) ?? 0)),
+                                            keepsWeights: recipe.keepsPackedWeights(worldSize: setting.ranks),
+                                            borrowed: borrowed) ?? 0)),
             component("rotary tables", 4 * Self.rotaryFloats(recipe.model, sequence)),
             component("data", data.held),
             component("row tables", index),

@@ -25,7 +25,8 @@ func showDifference(_ mine: TensorArchive, _ theirs: TensorArchive, json: Bool) 
     let names = ArchiveDifference(mine, theirs), (ours, others) = (mine.reader(), theirs.reader())
     var rows = [["tensor", "shape", "dtype", "differ", "max", "rms", "ulps", "cosine", "non-finite"]], equal = 0
     for (a, b) in names.both {
-        let found = try difference((a, ours), (b, others))
+        let found = try difference((a, ours), (b, others),
+                                   scales: (mine.scales(of: a, with: ours), theirs.scales(of: b, with: others)))
         let dtypes = a.dtype == b.dtype ? [a.dtype.rawValue] : [a.dtype.rawValue, b.dtype.rawValue]
         if json {
             printJSON(DifferenceLine(tensor: a.name, shape: a.shape, dtypes: dtypes, found: "both",

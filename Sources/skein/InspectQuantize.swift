@@ -47,9 +47,11 @@ struct QuantizedTensors {
     /// A line for each tensor that `pattern` matches and each way to share scales.
     func show(_ archive: TensorArchive, matching pattern: String, json: Bool) throws {
         let reader = archive.reader()
+        let tensors = try archive.tensors(matching: pattern)
         var rows = [["tensor", "shape", "scales", "amax", "SQNR, dB", "became 0", "clipped", "non-finite"]]
-        for tensor in try archive.tensors(matching: pattern) where tensor.count > 0 {
-            let found = try lines(tensor, reader)
+        for tensor in tensors where tensor.count > 0 {
+            let all = try SliceExpression("", of: tensor.shape)
+            let found = try lines(tensor, archive.values(of: tensor, all, with: reader))
             if json {
                 for line in found { printJSON(line) }
                 continue
@@ -65,9 +67,8 @@ struct QuantizedTensors {
         if !json { printAligned(rows, left: [0, 1, 2]) }
     }
 
-    private func lines(_ tensor: StoredTensor, _ reader: TensorReader) throws -> [Line] {
+    private func lines(_ tensor: StoredTensor, _ values: [Double]) throws -> [Line] {
         let columns = max(tensor.shape.last ?? 1, 1), height = tensor.count / columns
-        let values = try reader.values(of: tensor, SliceExpression("", of: tensor.shape))
         let most = sharings.map { Scales.floats($0.granularity ?? .tensor, rows: height, columns: columns) }.max() ?? 0
         let memory = try Arena(name: tensor.name, capacity: Arena.padded(tensor.count) + Arena.padded(most))
         defer { withExtendedLifetime(memory) {} }

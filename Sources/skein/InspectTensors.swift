@@ -5,6 +5,8 @@ import Foundation
 private struct TensorLine: Encodable {
     let tensor: String
     let dtype: String
+    /// The tensor that has its scales, where it is stored as codes.
+    let scales: String?
     let shape: [Int]
     let bytes: Int
     let count: Int
@@ -24,11 +26,13 @@ func showTensors(_ archive: TensorArchive, matching pattern: String, json: Bool)
     var rows = [["tensor", "shape", "dtype", "bytes", "min", "max", "mean", "rms", "zeros", "non-finite", "histogram"]]
     for tensor in tensors {
         let (statistics, histogram) = try archive.statistics(of: tensor, with: reader)
+        let scales = try archive.scales(of: tensor, with: reader)
         if json {
-            printJSON(line(tensor, statistics, histogram))
+            printJSON(line(tensor, scales, statistics, histogram))
             continue
         }
-        rows.append([tensor.name, shapeText(tensor.shape), tensor.dtype.rawValue, Units.grouped(tensor.byteCount),
+        let type = tensor.dtype.rawValue + (scales == nil ? "" : ", scaled")
+        rows.append([tensor.name, shapeText(tensor.shape), type, Units.grouped(tensor.byteCount),
                      short(statistics.minimum), short(statistics.maximum), short(statistics.mean),
                      short(statistics.rootMeanSquare), zeros(statistics), Units.grouped(statistics.nonFinite),
                      histogram?.text ?? ""])
@@ -40,11 +44,12 @@ func showTensors(_ archive: TensorArchive, matching pattern: String, json: Bool)
     printAligned(rows, left: [0, 1, 2, 10])
 }
 
-private func line(_ tensor: StoredTensor, _ statistics: TensorStatistics, _ histogram: Histogram?) -> TensorLine {
-    TensorLine(tensor: tensor.name, dtype: tensor.dtype.rawValue, shape: tensor.shape, bytes: tensor.byteCount,
-               count: statistics.count, min: statistics.minimum, max: statistics.maximum, mean: statistics.mean,
-               rms: statistics.rootMeanSquare, std: statistics.standardDeviation, zeros: statistics.zeros,
-               non_finite: statistics.nonFinite, histogram: histogram?.counts)
+private func line(_ tensor: StoredTensor, _ scales: TensorScales?, _ statistics: TensorStatistics,
+                  _ histogram: Histogram?) -> TensorLine {
+    TensorLine(tensor: tensor.name, dtype: tensor.dtype.rawValue, scales: scales?.name, shape: tensor.shape,
+               bytes: tensor.byteCount, count: statistics.count, min: statistics.minimum, max: statistics.maximum,
+               mean: statistics.mean, rms: statistics.rootMeanSquare, std: statistics.standardDeviation,
+               zeros: statistics.zeros, non_finite: statistics.nonFinite, histogram: histogram?.counts)
 }
 
 private func zeros(_ statistics: TensorStatistics) -> String {
@@ -56,11 +61,13 @@ private func zeros(_ statistics: TensorStatistics) -> String {
 func showTensor(_ archive: TensorArchive, _ name: String, slice: String?, json: Bool) throws {
     let tensor = try archive.tensor(name)
     if let slice { return try showValues(archive, tensor, slice, json: json) }
-    let (statistics, histogram) = try archive.statistics(of: tensor, parts: 24, with: archive.reader())
-    if json { return printJSON(line(tensor, statistics, histogram)) }
+    let reader = archive.reader(), scales = try archive.scales(of: tensor, with: reader)
+    let (statistics, histogram) = try archive.statistics(of: tensor, parts: 24, with: reader)
+    if json { return printJSON(line(tensor, scales, statistics, histogram)) }
     print("tensor      \(tensor.name)")
     print("what        \(tensor.dtype.rawValue) \(shapeText(tensor.shape)), \(Units.grouped(tensor.count)) values, "
         + Units.bytes(tensor.byteCount))
+    if let scales { print("scales      \(scales.name): values below are those that its codes stand for") }
     for slice in tensor.slices {
         let end = slice.first + slice.byteCount / tensor.dtype.width
         print("stored      elements \(slice.first) to \(end) in \(slice.file), bytes \(slice.begin) to \(slice.end)")
@@ -96,7 +103,7 @@ private func showValues(_ archive: TensorArchive, _ tensor: StoredTensor, _ text
         throw BadInput("--slice \(text) is \(Units.grouped(part.count)) values; ask for at most "
             + Units.grouped(mostValues))
     }
-    let values = try archive.reader().values(of: tensor, part)
+    let values = try archive.values(of: tensor, part, with: archive.reader())
     if json {
         return printJSON(SliceLine(tensor: tensor.name, dtype: tensor.dtype.rawValue, shape: part.ranges.map(\.count),
                                    values: values))

@@ -104,7 +104,7 @@ import Testing
             var expected: [Double] = []
             let bytes = [UInt8](repeating: 1, count: tensor.dtype.width)
             unsafe bytes.withUnsafeBytes { unsafe tensor.dtype.decode($0, into: &expected) }
-            #expect(try reader.values(of: tensor, SliceExpression("1", of: [3])) == expected)
+            #expect(try archive.values(of: tensor, SliceExpression("1", of: [3]), with: reader) == expected)
             let (statistics, histogram) = try archive.statistics(of: tensor, with: reader)
             #expect(statistics.count == 3 && statistics.mean == expected[0] && statistics.nonFinite == 0)
             #expect(histogram?.counts.reduce(0, +) == 3)

@@ -28,6 +28,24 @@ import Testing
         #expect(plan.neededBytes == plan.peakBytes - (20 << 20))
     }
 
+    /// What eight bits need beside fp32's memory lies in the logits', as far as that goes: no more is held at once.
+    @Test(arguments: ["1", "2"]) func eightBitsTakeNoMoreThanFloats(threads: String) throws {
+        func plan(_ recipe: String) throws -> MemoryPlan {
+            let model = ["--model.dim", "512", "--model.n_layers", "8", "--model.n_heads", "8", "--model.ffn_dim",
+                         "1408"]
+            let flags = model + ["--training.seq_len", "1024", "--training.local_batch_size", "4",
+                                 "--training.threads", threads, "--precision.recipe", recipe]
+            return MemoryPlan(try ResolvedRecipe.load(file: nil, flags: flags).recipe, Self.setting)
+        }
+        let floats = try plan("fp32"), bits = try plan("fp8-hybrid")
+        #expect(bits.peakBytes <= floats.peakBytes, "\(bits.peakBytes) for \(floats.peakBytes)")
+        #expect(bits.components.contains { $0.name == "quantisation" })
+        // All that does not fit stays where it was.
+        let some = BorrowedLogits(logits: 1_000, attention: 700, tiles: 400)
+        #expect(some == BorrowedLogits(logits: 1_000, attention: 700, tiles: 0) && some.tilesStart == 704)
+        #expect(BorrowedLogits(logits: 1_000, attention: 1_001, tiles: 400).tiles == 400)
+    }
+
     /// More micro-batches take more batches and nothing else; a smaller task takes less of all that tokens need.
     @Test func tasksAndBatches() throws {
         func bytes(_ name: String, _ flags: String...) throws -> Int {

@@ -58,6 +58,35 @@ import Testing
         #expect(found?.map { Float($0) } == expected)
     }
 
+    private func values(_ name: String, of path: String, in place: borrowing Workplace) throws -> [Double]? {
+        try objects(try place.run("inspect", path, "--tensor", name, "--slice", ":", "--json").out)[0]["values"]
+            as? [Double]
+    }
+
+    /// Of state in few bits it shows what the codes stand for: each over the scale of its 128 neighbours.
+    @Test func codesAreShownAsWhatTheyStandFor() throws {
+        let place = try Workplace()
+        try trained(place, "--optimizer.moments", "fp8", "--optimizer.master_weights", "fp16")
+        let name = "model.layers.0.self_attn.k_proj.weight", path = "outputs/tiny"
+        let found = try values(name, of: path, in: place), scales = try values("scale." + name, of: path, in: place)
+        let file = try Data(contentsOf: URL(fileURLWithPath: place.path
+            + "/outputs/tiny/checkpoint/step-4/model.safetensors"))
+        let size = Int(file.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
+        let header = try #require(JSONSerialization.jsonObject(with: file[8..<(8 + size)]) as? [String: Any])
+        let entry = try #require(header[name] as? [String: Any])
+        let begin = 8 + size + (try #require((entry["data_offsets"] as? [Int])?[0]))
+        let expected = (0..<1_024).map { index -> Float in
+            let bits = UInt16(file[begin + 2 * index]) | UInt16(file[begin + 2 * index + 1]) << 8
+            return Float(Float16(bitPattern: bits)) / Float(scales?[index / 128] ?? 0)
+        }
+        #expect(entry["dtype"] as? String == "F16" && scales?.count == 8)
+        #expect(found?.map { Float($0) } == expected)
+        let one = try objects(try place.run("inspect", path, "--tensor", name, "--json").out)[0]
+        #expect(one["scales"] as? String == "scale." + name)
+        #expect((one["max"] as? Double).map { Float($0) } == expected.max())
+        #expect(try place.run("inspect", path, "--tensors", "variance.*").out.contains("F8_E5M2, scaled"))
+    }
+
     @Test func differences() throws {
         let place = try Workplace()
         try trained(place)

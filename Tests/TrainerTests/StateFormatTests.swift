@@ -9,8 +9,8 @@ import Trainer
 
 /// Runs whose moments and weights are kept in few bits.
 @Suite struct StateFormatTests {
-    private static let whole = ["--optimizer.moments", "fp8", "--optimizer.master_weights", "fp16"]
-    private static let kinds: [[String]] = [
+    static let whole = ["--optimizer.moments", "fp8", "--optimizer.master_weights", "fp16"]
+    static let kinds: [[String]] = [
         ["--optimizer.moments", "fp8"], ["--optimizer.moments", "fp8-nearest"], ["--optimizer.moments", "fp8-root"],
         ["--optimizer.moments", "fp8-fp16"], ["--optimizer.moments", "bf16"], ["--optimizer.master_weights", "fp16"],
         whole,
@@ -105,6 +105,25 @@ import Trainer
         let floats = try bytes(.fp32, .fp32), coded = try bytes(.fp8, .fp16)
         #expect(Double(coded.0) < 0.27 * Double(floats.0))
         #expect(Double(coded.1) < 0.35 * Double(floats.1))
+    }
+
+    /// No step asks the system for memory, whichever optimizer decodes and encodes. In a process of its own, since
+    /// allocations are counted for all threads.
+    @Test func stepsAllocateNothing() async {
+        await #expect(processExitsWith: .success) {
+            let sandbox = try Sandbox()
+            let optimizers = ["lamb", "sgd", "muon"].map { StateFormatTests.whole + ["--optimizer.name", $0] }
+            for flags in StateFormatTests.kinds + optimizers {
+                let resolved = try sandbox.recipe(flags)
+                let pool = Pool(threads: 1)
+                defer { pool.close() }
+                let runner = try StepRunner(recipe: resolved.recipe, corpus: openCorpus(resolved.recipe), pool: pool)
+                try runner.state.initialize(seed: 1)
+                for step in 0..<3 { _ = try runner.run(step: step) }
+                let calls = try countAllocations { _ = try runner.run(step: 3) }
+                precondition((calls ?? 0) == 0, "\(flags): \(calls ?? 0) allocations")
+            }
+        }
     }
 
     @Test func momentsOfTurnedAxesAreRefused() throws {

@@ -49,14 +49,16 @@ public final class Quantisation {
     /// Of each linear layer's forward and input gradient, where its packed weight stays for the rest of a step.
     private var kept: [KeptSlot] = []
 
+    /// `tiles`: memory of the threads' packed tiles, which hold nothing between two stages; empty: of their own.
     init(_ formats: LinearFormats, shape: Recipe.ModelShape, tokens: Int, threads: Int, seed: UInt64,
-         keepsWeights: Bool, memory: Arena) {
+         keepsWeights: Bool, tiles: Row, memory: Arena) {
         let setting = formats.setting
         self.formats = formats
         self.seed = seed
         self.shape = shape
         linears = shape.linearLayers
-        workers = memory.take(rows: threads, columns: shape.quantisedTileFloats(tokens: tokens))
+        let tile = shape.quantisedTileFloats(tokens: tokens)
+        workers = Matrix(tiles.count > 0 ? tiles : memory.take(threads * tile), rows: threads, columns: tile)
         let noted = PrecisionSetting.tensors * linears
         peaks = memory.take(rows: threads, columns: Arena.padded(noted))
         amaxes = memory.take(noted)

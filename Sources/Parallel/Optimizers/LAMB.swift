@@ -29,10 +29,11 @@ final class LAMB: ShardOptimizer {
             return (length, sumOfSquares(shard.gradient(run)))
         }
         try sums.exchange()
-        ratios = shard.state.table.parameters.indices.map { parameter in
-            guard shard.state.table.parameters[parameter].decays else { return 1 }
+        // In the place of the last step's: a new list would be an allocation.
+        if ratios.isEmpty { ratios = Array(repeating: 1, count: shard.state.table.parameters.count) }
+        for parameter in ratios.indices where shard.state.table.parameters[parameter].decays {
             let (weights, direction) = (sums.first(of: parameter), sums.second(of: parameter))
-            return weights > 0 && direction > 0 ? (weights / direction).squareRoot() : 1
+            ratios[parameter] = weights > 0 && direction > 0 ? (weights / direction).squareRoot() : 1
         }
     }
 

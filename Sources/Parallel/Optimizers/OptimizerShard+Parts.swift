@@ -32,12 +32,11 @@ extension OptimizerShard {
             return body(LentParts(run: run, weights: weights?.floats(run) ?? none, first: first?.floats(run) ?? none,
                                   second: second?.floats(run) ?? none))
         }
-        unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: 3 * CodedPart.size) { memory in
-            guard let base = memory.baseAddress else { return }
+        withStackRow { memory in
             func lend(_ part: CodedPart?, _ own: ShardRun, _ place: Int) -> Row {
                 guard let part else { return none }
                 guard part.scales != nil else { return part.floats(own) }
-                let row = unsafe Row(base + place * CodedPart.size, count: own.range.count)
+                let row = memory.slice(place * CodedPart.size, own.range.count)
                 part.load(own, to: row)
                 return row
             }

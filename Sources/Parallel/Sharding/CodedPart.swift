@@ -8,8 +8,9 @@ struct CodedPart: Sendable {
     let numbers: StateVector
     let scales: StateVector?
 
-    /// Numbers that are decoded together: they stay in the first cache, with what is computed of them.
-    static let size = 1_024
+    /// Numbers that are decoded together: they stay in the first cache, with what is computed of them. Weights and two
+    /// moments of as many fit into a row of the stack.
+    static let size = stackRowCount / 3 / MomentCodec.blockSize * MomentCodec.blockSize
 
     var codec: MomentCodec? {
         if case .codes(let codec) = numbers.numbers { codec } else { nil }
@@ -60,10 +61,9 @@ extension TrainingState {
                 continue
             }
             // In parts, since encoding uses up what it is given.
-            unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: CodedPart.size) { memory in
-                guard let base = memory.baseAddress else { return }
+            withStackRow { memory in
                 for part in run.parts(CodedPart.size) {
-                    let copy = unsafe Row(base, count: part.range.count)
+                    let copy = memory.slice(0, part.range.count)
                     copy.copy(values.slice(part.range.lowerBound - run.range.lowerBound, part.range.count))
                     weightPart.store(part, copy, nil)
                 }
@@ -74,14 +74,23 @@ extension TrainingState {
     /// Fills `row`, the memory of a flat range within this rank's share of one unit, with its weights.
     package func readWeights(_ range: Range<Int>, unit: Int, to row: Row, pool: Pool) {
         guard hasCodedWeights else { return row.copy(weightShard.part(range, unit: unit)) }
-        let runs = table.parameters.indices.compactMap { number in
+        // Tiles are found by counting and not listed, since a list would be an allocation for each block of each step.
+        let table = table, weights = weightPart, size = 16_384
+        @Sendable func tiles(_ number: Int) -> Int {
+            (range.clamped(to: table.parameters[number].range).count + size - 1) / size
+        }
+        var count = 0
+        for number in table.parameters.indices { count += tiles(number) }
+        pool.run(count, stage: "decode weights") { tile, _ in
+            var number = 0, place = tile
+            while place >= tiles(number) {
+                place -= tiles(number)
+                number += 1
+            }
             let piece = range.clamped(to: table.parameters[number].range)
-            return piece.isEmpty ? nil : ShardRun(parameter: number, unit: unit, range: piece)
-        }.flatMap { $0.parts(16_384) }
-        let weights = weightPart
-        pool.run(runs.count, stage: "decode weights") { tile, _ in
-            let run = runs[tile]
-            weights.load(run, to: row.slice(run.range.lowerBound - range.lowerBound, run.range.count))
+            let start = piece.lowerBound + place * size, end = min(start + size, piece.upperBound)
+            weights.load(ShardRun(parameter: number, unit: unit, range: start..<end),
+                         to: row.slice(start - range.lowerBound, end - start))
         }
     }
 }

@@ -91,12 +91,22 @@ extension PrecisionSetting {
 
     /// What quantisation takes beside the activations' slots: for each thread a packed tile and the largest magnitudes
     /// that it has seen, those of all threads, the delayed scales as a checkpoint has them, and the weights that stay
-    /// packed.
-    public func floats(_ shape: Recipe.ModelShape, tokens: Int, threads: Int, keepsWeights: Bool) -> Int {
+    /// packed. `borrowed`: whose tiles lie elsewhere.
+    public func floats(_ shape: Recipe.ModelShape, tokens: Int, threads: Int, keepsWeights: Bool,
+                       borrowed: BorrowedLogits) -> Int {
         let noted = Self.tensors * shape.linearLayers
-        return padded(threads * shape.quantisedTileFloats(tokens: tokens)) + padded(threads * padded(noted))
+        return padded(threads * shape.quantisedTileFloats(tokens: tokens) - borrowed.tiles)
+            + padded(threads * padded(noted))
             + padded(noted) + padded(delayedScales(shape) * scaleStateFloats)
             + (keepsWeights ? shape.layers * keptWeights(shape).reduce(0) { $0 + $1.floats } : 0)
+    }
+
+    /// What a model's blocks borrow of its logits' memory. `attention`: floats of attention's scratch; nil where it
+    /// belongs to another strategy.
+    public func borrowed(_ slots: ActivationSlots, _ shape: Recipe.ModelShape, tokens: Int, threads: Int,
+                         attention: Int?) -> BorrowedLogits {
+        BorrowedLogits(logits: slots.floats("logits"), attention: roundsAttention ? attention ?? 0 : 0,
+                       tiles: threads * shape.quantisedTileFloats(tokens: tokens))
     }
 
     /// What stays packed of a block's weights, in two bytes a number: of each linear layer, in the order of a forward,
