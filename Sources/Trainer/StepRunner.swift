@@ -147,32 +147,6 @@ public final class StepRunner {
         firstTokens = Array(repeating: 0, count: batches.count)
     }
 
-    /// What this rank will send in a step, small exchanges not counted.
-    public var plannedTraffic: ShardTraffic {
-        traffic(microBatches: recipe.turns(batches.count, tokens: schedule.tokensPerStep, ranks: world.size))
-    }
-
-    private func traffic(microBatches: Int) -> ShardTraffic {
-        ShardTraffic(state.plan, rank: world.rank, microBatches: microBatches,
-                     isReproducible: recipe.training.reproducible, gradientBytes: recipe.gradientBytes,
-                     weightBytes: recipe.updatedBytes,
-                     uses: model.uses(backward: true))
-    }
-
-    /// What a plan adds to `plannedBytes`, which reckons with full tasks.
-    private func planBytes(_ plan: PlannedStep) -> Int {
-        let sequences = plan.sequenceBytes(recipe, ranks: world.size)
-        guard sharded.exchangesEach else { return sequences }
-        let rounds = StepRounds(plan.tasks, rank: world.rank).count
-        return sequences + traffic(microBatches: rounds).bytes - plannedTraffic.bytes
-    }
-
-    /// The same with what is sent for shared sequences, of which all ranks send as much in the mean.
-    public var plannedBytes: Int {
-        let groups = recipe.groups(worldSize: world.size)
-        return plannedTraffic.bytes + recipe.sequenceBytes(tokens: schedule.tokensPerStep / groups)
-    }
-
     /// Runs step number `step` (0 is the first). `stop`: this rank was asked to end; all ranks learn of it in the
     /// same step.
     public func run(step: Int, stop: Bool = false) throws -> StepResult {
