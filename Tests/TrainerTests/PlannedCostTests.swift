@@ -15,6 +15,7 @@ import Trainer
                                 "--training.global_batch_size", "8"]
 
     private struct Run {
+        /// Of which the rank holds all, or at stage 3 its share.
         var weights: [Float] = []
         var cost = ""
         var records: [String] = []
@@ -55,7 +56,12 @@ import Trainer
             run.records.append(plan.record.json)
             run.shares.append((plan.computeSeconds.last ?? 0) / plan.computeSeconds.reduce(0, +))
         }
-        run.weights = runner.state.weights.flat.array
+        let state = runner.state, memory = try Arena(name: "weights", capacity: Arena.padded(state.table.count))
+        let row = memory.take(state.table.count)
+        for (unit, range) in state.plan.parameterRanges(of: communicator.rank).enumerated() {
+            state.readWeights(range, unit: unit, to: row.slice(range.lowerBound, range.count), pool: runner.pool)
+            run.weights += row.slice(range.lowerBound, range.count).array
+        }
         return run
     }
 

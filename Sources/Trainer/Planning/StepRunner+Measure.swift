@@ -18,8 +18,9 @@ extension StepRunner {
     package var needsCost: Bool { planner != nil && !recipe.planner.isDeclared }
 
     /// Measures what tasks take these ranks, by running some: about `budget` seconds, or as long as some forty tasks
-    /// of all tokens that a rank holds, if that is more. No task is timed less than three times: one disturbance would
-    /// otherwise be in every plan of the run. All ranks call it, with weights in place; these do not change.
+    /// of all tokens that a rank holds, if that is more; twelve, where one takes longer than a second. Shorter tasks are
+    /// timed three times at least: one disturbance would otherwise be in every plan of the run. All ranks call it, with
+    /// weights in place; these do not change.
     package func calibrate(budget: Double = 1.5) throws -> Calibration {
         let begin = MonotonicClock.seconds()
         let rates = try world.linkRates(), fastest = rates.max() ?? 1
@@ -31,8 +32,11 @@ extension StepRunner {
         let most = Self.mostRepeats
         let repeats = max(3, min(most, Int(budget / max(1e-9, largest * experiment.extent))))
         let rounds = experiment.rounds
-        // What is short costs little and wavers most.
-        let counts = rounds.map { experiment.extent($0) <= 0.25 ? most : repeats }
+        // What is short costs little and wavers most; what takes seconds is a mean by itself.
+        let counts = rounds.map { round in
+            let taken = largest * experiment.extent(round)
+            return taken > 1 ? 1 : taken > 0.1 ? repeats : most
+        }
         let seconds = try medians(rounds, repeats: counts)
         // The arithmetic of a fit takes the C library's logarithm: rank 0's holds for all.
         let own = try experiment.fitted(seconds, links: links)
