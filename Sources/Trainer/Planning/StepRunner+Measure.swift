@@ -18,9 +18,9 @@ extension StepRunner {
     package var needsCost: Bool { planner != nil && !recipe.planner.isDeclared }
 
     /// Measures what tasks take these ranks, by running some: about `budget` seconds, or as long as some forty tasks
-    /// of all tokens that a rank holds, if that is more; twelve, where one takes longer than a second. Shorter tasks are
-    /// timed three times at least: one disturbance would otherwise be in every plan of the run. All ranks call it, with
-    /// weights in place; these do not change.
+    /// of all tokens that a rank holds, if that is more; twelve, where one takes longer than a second. Shorter ones are
+    /// timed three times at least: one disturbance would otherwise be in every plan of the run. All ranks call it,
+    /// with weights in place; these do not change.
     package func calibrate(budget: Double = 1.5) throws -> Calibration {
         let begin = MonotonicClock.seconds()
         let rates = try world.linkRates(), fastest = rates.max() ?? 1
