@@ -73,7 +73,7 @@ let package = Package(
         room("Corpus", ["Base", "Compression", "Storage"]),
         room("Model", ["Base", "Tensor", "Recipe"]),
         room("Parallel", ["Base", "Model", "Collectives", "Tensor", "Recipe"]),
-        room("Checkpoint", ["Base", "Compression", "Storage", crypto]),
+        room("Checkpoint", ["Base", "Recipe", "Compression", "Storage", crypto]),
         room("Telemetry", ["Base"]),
         room("Trainer", ["Base", "Recipe", "Tensor", "Wire", "Collectives", "Planner", "Corpus", "Model", "Parallel",
                          "Storage", "Checkpoint", "Telemetry"]),

@@ -16,7 +16,10 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
     let cores = max(1, Machine.cores() / (ranks?.localWorldSize ?? 1))
     let threads = explainsCut ? 1 : recipe.training.threads == 0 ? cores : recipe.training.threads
     try resolved.requireRows(worldSize: size)
-    let planned = try PlannedMemory(recipe, ranks: size, localRanks: ranks?.localWorldSize ?? 1)
+    // Nothing is saved here.
+    var unsaved = recipe
+    unsaved.checkpoint.enable = false
+    let planned = try PlannedMemory(unsaved, ranks: size, localRanks: ranks?.localWorldSize ?? 1)
     try planned.requireRoom()
     let pool = Pool(threads: threads, spin: threads <= Machine.cores())
     defer { pool.close() }

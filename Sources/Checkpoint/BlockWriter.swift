@@ -2,6 +2,13 @@ import Base
 import Compression
 import Storage
 
+/// Bytes that are held while a file of so many is written, beside what it is written from: the block that is gathered,
+/// those that the hashing thread has, and what zstd makes of one, with its tables.
+public func writingBytes(content: Int, compressed: Bool) -> Int {
+    let largest = min(content, blockSize), hashed = min((content + blockSize - 1) / blockSize, Hasher.slotCount)
+    return (1 + hashed) * largest + (compressed ? ZstdFrames.bound(largest) + ZstdFrames.tableBytes : 0)
+}
+
 /// Writes the content of one file, which arrives in parts of any size, block by block: gathered, compressed if the
 /// file is to be, handed to the thread that hashes, written.
 struct BlockWriter {

@@ -10,18 +10,19 @@ import Synchronization
 /// The two threads pass on whole arrays, by swapping them in and out of `slots`: block n goes through slot n mod 3.
 /// `free` counts the slots that the caller may take, `filled` those that the hashing thread may.
 final class Hasher {
+    /// Blocks of a file of several that it holds.
+    static let slotCount = 3
+
     private final class Shared: Sendable {
-        let slots = Mutex<[(bytes: [UInt8], count: Int)]>(Array(repeating: ([], 0), count: Shared.slotCount))
+        let slots = Mutex<[(bytes: [UInt8], count: Int)]>(Array(repeating: ([], 0), count: Hasher.slotCount))
         let free = DispatchSemaphore(value: 0)
         let filled = DispatchSemaphore(value: 0)
         let ended = DispatchSemaphore(value: 0)
         let result = Mutex<(digest: String, seconds: Double)>(("", 0))
 
-        static let slotCount = 3
-
         init() {
             // Not by the semaphore's own first value: one that goes away below it ends the process.
-            for _ in 0..<Shared.slotCount { free.signal() }
+            for _ in 0..<Hasher.slotCount { free.signal() }
         }
 
         /// The count that means: there is no further block.
@@ -53,7 +54,7 @@ final class Hasher {
             seconds += MonotonicClock.seconds() - started
             return
         }
-        let slot = next % Shared.slotCount
+        let slot = next % Hasher.slotCount
         next += 1
         shared.free.wait()
         var bytes: [UInt8] = []
@@ -81,7 +82,7 @@ final class Hasher {
     private static func run(_ shared: Shared) {
         var hash = SHA256(), seconds = 0.0, next = 0
         while true {
-            let slot = next % Shared.slotCount
+            let slot = next % Hasher.slotCount
             next += 1
             shared.filled.wait()
             var bytes: [UInt8] = [], count = 0
@@ -116,7 +117,7 @@ final class Hasher {
 
     private func end(_ shared: Shared) {
         hasEnded = true
-        let slot = next % Shared.slotCount
+        let slot = next % Hasher.slotCount
         next += 1
         shared.free.wait()
         shared.slots.withLock { $0[slot].count = Shared.end }

@@ -1,4 +1,5 @@
 import Base
+import Recipe
 
 /// What the codes of a tensor are divided by, where state is kept in few bits: one number for every 128 elements in
 /// row-major order (docs/checkpoints.md).
@@ -39,11 +40,20 @@ extension TensorArchive {
         var scales: [Double] = []
         try reader.read(found, 0..<blocks, into: &scales)
         // Only the second moment may be there as its root, and only the recipe says so.
-        var isRoot = false
-        if tensor.name.hasPrefix("variance."), let recipe = try checkpoint?.recipe() {
-            isRoot = recipe.contains("\nmoments = \"fp8-root\"")
-        }
+        let isRoot = tensor.name.hasPrefix("variance.") ? try keepsRoots : false
         return TensorScales(name: found.name, scales: scales, isRoot: isRoot)
+    }
+
+    private var keepsRoots: Bool {
+        get throws(CheckpointError) {
+            guard let checkpoint else { return false }
+            let text = try checkpoint.recipe(), name = "\(checkpoint.path)/\(Manifest.recipeFile)"
+            do {
+                return try ResolvedRecipe.load(text: text, name: name).recipe.optimizer.moments == .fp8Root
+            } catch {
+                throw .damaged(name, "\(error)")
+            }
+        }
     }
 
     /// The values of a part of a tensor, row-major; of codes what they stand for.

@@ -26,6 +26,9 @@ import CZstd
     }
 
     /// The most bytes that a frame of `count` bytes can have.
+    /// What a compressor and a decompressor take for themselves (measured at level 1: 1 to 2 MiB).
+    public static let tableBytes = 2 << 20
+
     public static func bound(_ count: Int) -> Int { ZSTD_compressBound(count) }
 
     /// Replaces `frame` by the frame of `block`.

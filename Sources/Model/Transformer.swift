@@ -113,7 +113,7 @@ public final class Transformer {
             shape: attentionShape, rotaryTable: rotaryTable, epsilon: epsilon, pool: pool, linears: linears,
             strategy: attention ?? LocalAttention(
                 shape: attentionShape, longest: sequence, pool: pool,
-                memory: borrowed.attention > 0 ? logits.slice(0, borrowed.attention)
+                memory: borrowed.attention > 0 ? logits.slice(borrowed.taken, borrowed.attention)
                     : memory.take(attentionFloats ?? 0)))
         feedForward = FeedForwardLayer(epsilon: epsilon, pool: pool, linears: linears)
         headLayer = HeadLayer(slots.head, epsilon: epsilon, pool: pool, matmul: matmul, dim: shape.dim, memory: arena)

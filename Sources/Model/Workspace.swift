@@ -34,7 +34,7 @@ struct Scratch {
     let dAttended: Matrix        // [T, H * headDim]
     let dGains: Matrix           // [tiles, D] each tile's share of a gain's gradient
     let dBiases: Matrix          // [tiles, C] the same of the biases; no columns in a model without
-    let packedWeights: Row       // of one stage
+    let packedWeights: Row       // of one stage; a part of logits where the head is cut by words
     let packedInput: Row         // of one weight's gradient
     let headShares: Row          // [groups, chunkRows, D] each group of words' share of the head's dNormed
     let headSums: Row            // [chunkRows, 2 blocks + 1]
@@ -81,6 +81,7 @@ struct Workspace {
         }
         saved = Saved(layers: layers, final: matrix(once["final"], tokens, dim),
                       finalInverse: matrix(once["finalInverse"], 1, tokens).row(0))
+        let logits = row("logits"), inLogits = slots.weightsInLogits
         scratch = Scratch(
             normed: matrix(once["normed"], tokens, dim),
             hidden: matrix(once["hidden"], tokens, shape.hiddenDim),
@@ -90,8 +91,8 @@ struct Workspace {
             dAttended: matrix(once["dAttended"], tokens, heads),
             dGains: matrix(once["dGains"], tiles, dim),
             dBiases: matrix(once["dBiases"] ?? once["dGains"], tiles, shape.hasBias ? fused : 0),
-            packedWeights: row("packedWeights"), packedInput: row("packedInput"), headShares: row("headShares"),
-            headSums: row("headSums"), logits: row("logits"))
+            packedWeights: inLogits > 0 ? logits.slice(0, inLogits) : row("packedWeights"),
+            packedInput: row("packedInput"), headShares: row("headShares"), headSums: row("headSums"), logits: logits)
     }
 
     /// Views of everything, for the largest micro-batch.

@@ -23,6 +23,9 @@ public struct ActivationSlots: Sendable, Equatable {
     public let slots: [Slot]
     public let head: HeadCut
     public let tokens: Int
+    /// Floats of the blocks' packed weights that lie at the front of the logits' memory: all of them where the head is
+    /// cut by words, which then packs its own elsewhere; otherwise none.
+    public let weightsInLogits: Int
 
     /// `recomputation`: what layers share one slot of, because the backward makes it again layer by layer. `exchanged`:
     /// floats that each layer keeps of other ranks' tokens, where ranks share sequences. `precision`: of the linear
@@ -68,11 +71,13 @@ public struct ActivationSlots: Sendable, Equatable {
         once("dGains", tiles * dim)
         if shape.hasBias { once("dBiases", tiles * fused) }
         let quantised = precision.map { QuantisedSlots($0, shape, tokens: tokens) }
-        once("packedWeights", max(Self.packedWeights(shape, head), quantised?.weights ?? 0))
+        let weights = max(Self.packedWeights(shape, head), quantised?.weights ?? 0)
+        weightsInLogits = head.isByWords ? weights : 0
+        once("packedWeights", weights - weightsInLogits)
         once("packedInput", max(Self.packedInput(shape, head, tokens: tokens), quantised?.input ?? 0))
         once("headShares", head.shares(dim: dim))
         once("headSums", head.sums)
-        once("logits", head.logits)
+        once("logits", max(head.logits, weightsInLogits))
         if let quantised, quantised.smoothing > 0 { layer("smoothing", quantised.smoothing) }
         self.slots = slots
     }

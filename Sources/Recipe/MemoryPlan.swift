@@ -46,14 +46,18 @@ public struct MemoryPlan: Sendable, Equatable {
         public var scratch: Int
         /// What `checkpoint.async` copies.
         public var copy: Int
+        /// What a save holds of the file that it is writing.
+        public var writing: Int
 
-        public init(parameters: Int, gradients: Int, moments: Int, slots: Int = 0, scratch: Int = 0, copy: Int = 0) {
+        public init(parameters: Int, gradients: Int, moments: Int, slots: Int = 0, scratch: Int = 0, copy: Int = 0,
+                    writing: Int = 0) {
             self.parameters = parameters
             self.gradients = gradients
             self.moments = moments
             self.slots = slots
             self.scratch = scratch
             self.copy = copy
+            self.writing = writing
         }
     }
 
@@ -113,6 +117,7 @@ public struct MemoryPlan: Sendable, Equatable {
             component("blocks in use", state.slots),
             component("optimizer scratch", state.scratch),
             component("copy for checkpoints", state.copy),
+            component("writing checkpoints", state.writing),
             Component(name: "activations", bytes: activations.reduce(0) { $0 + $1.bytes }, slots: activations),
             component("logits", 4 * padded(slots.floats("logits"))),
             component("attention scratch", 4 * ((attention ?? 0) - borrowed.attention)),

@@ -1,4 +1,5 @@
 import Base
+import Checkpoint
 import Collectives
 import Corpus
 import Model
@@ -43,9 +44,13 @@ public struct PlannedMemory {
         let writers = recipe.checkpoint.shared ? ranks : 1
         let written = largest.sharesWeights ? largest.parameters : largest.parameters / writers
         let copy = saves ? written + largest.moments : 0
+        let files = [4 * written, 4 * largest.moments], isCompressed = recipe.checkpoint.compression == .zstd
+        let writing = recipe.checkpoint.enable
+            ? max(writingBytes(content: files[0], compressed: false),
+                  writingBytes(content: files[1], compressed: isCompressed)) : 0
         return MemoryPlan.State(parameters: 4 * largest.parameters, gradients: 4 * largest.gradients,
                                 moments: 4 * largest.moments, slots: 4 * largest.slots,
-                                scratch: 4 * largest.scratch, copy: 4 * copy)
+                                scratch: 4 * largest.scratch, copy: 4 * copy, writing: writing)
     }
 
     /// The segments where summands wait; as many again where frames may be sealed, for what is on its way; the buffer

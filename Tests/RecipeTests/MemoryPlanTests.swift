@@ -44,6 +44,9 @@ import Testing
         let some = BorrowedLogits(logits: 1_000, attention: 700, tiles: 400)
         #expect(some == BorrowedLogits(logits: 1_000, attention: 700, tiles: 0) && some.tilesStart == 704)
         #expect(BorrowedLogits(logits: 1_000, attention: 1_001, tiles: 400).tiles == 400)
+        let behind = BorrowedLogits(logits: 1_000, taken: 290, attention: 300, tiles: 392)
+        #expect(behind.attention == 300 && behind.tilesStart == 608 && behind.tiles == 392)
+        #expect(BorrowedLogits(logits: 1_000, taken: 290, attention: 300, tiles: 393).tiles == 0)
     }
 
     /// More micro-batches take more batches and nothing else; a smaller task takes less of all that tokens need.

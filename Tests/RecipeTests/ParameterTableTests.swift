@@ -150,6 +150,19 @@ import Testing
         #expect(slots.totalFloats == want.reduce(0) { $0 + ($1.1 + 15) / 16 * 16 * $1.2 })
     }
 
+    /// A head that is cut by words packs them elsewhere, so the blocks' packed weights lie where its logits will be.
+    @Test func packedWeightsLieInTheLogits() {
+        for (width, tokens) in [(30, 650), (1_024, 8)] {
+            let shape = ParameterTableTests.shape(width, 3, 1, 1, 2 * width, tied: false)
+            let small = ActivationSlots(shape, vocabulary: 4_095, tokens: tokens)
+            let large = ActivationSlots(shape, vocabulary: 4_096, tokens: tokens)
+            #expect(small.weightsInLogits == 0 && small.floats("logits") == small.head.logits)
+            #expect(large.weightsInLogits > 0 && large.floats("packedWeights") == 0)
+            #expect(large.floats("logits") == max(large.head.logits, large.weightsInLogits))
+            #expect((large.head.logits < large.weightsInLogits) == (tokens == 8))
+        }
+    }
+
     /// What each way of recomputation shares: selective the widest slot, full all but the layers' inputs.
     @Test func recomputation() {
         let shape = ParameterTableTests.shape(30, 3, 3, 1, 21, tied: false)
@@ -177,7 +190,7 @@ import Testing
                 #expect(rows <= 384 || rows * vocabulary * 4 <= 16 << 20)
                 // One block of 64 more would not be needed or would not fit.
                 #expect(rows == tokens || (rows + 64) * vocabulary * 4 > 16 << 20)
-                #expect(slots.floats("logits") == rows * vocabulary)
+                #expect(slots.head.logits == rows * vocabulary)
             }
         }
     }

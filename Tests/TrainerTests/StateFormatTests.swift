@@ -92,6 +92,27 @@ import Trainer
         }
     }
 
+    /// Whoever looks at a second moment sees what its codes stand for, also where they are of its root: after one step
+    /// the same numbers as in floats, but for their rounding.
+    @Test(arguments: ["fp8", "fp8-root", "bf16"]) func codesAreShownAsWhatTheyStandFor(moments: String) throws {
+        let sandbox = try Sandbox(), silence = unsafe open("/dev/null", O_WRONLY)
+        defer { close(silence) }
+        let secondMoment = "variance.model.layers.0.mlp.up_proj.weight"
+        let tensors = try ["fp32", moments].map { format in
+            try TrainingRun(sandbox.recipe(["--training.steps", "1", "--job.name", format, "--optimizer.moments",
+                                            format]), output: silence).run()
+            let (archive, _) = try TensorArchive.open("\(sandbox.path)/\(format)/checkpoint/step-1")
+            let tensor = try #require(archive.tensors.first { $0.name == secondMoment })
+            return try archive.values(of: tensor, SliceExpression("", of: tensor.shape), with: archive.reader())
+        }
+        let largest = tensors[0].max()!
+        let ratios = zip(tensors[0], tensors[1]).filter { $0.0 > largest / 100 }.map { $0.1 / $0.0 }
+        // E5M2 keeps two bits behind the leading one.
+        #expect(ratios.count > 100 && ratios.allSatisfy { $0 > 0.7 && $0 < 1.35 }, "\(ratios.min()!) \(ratios.max()!)")
+        let mean = ratios.reduce(0, +) / Double(ratios.count)
+        #expect(abs(mean - 1) < 0.03, "\(mean)")
+    }
+
     /// A rank holds what was promised of fp32's bytes: moments 0.27, with the weights 0.35.
     @Test func bytesAreWhatTheFormatsSay() throws {
         let table = ParameterTable(Recipe().model, vocabulary: 4_096)

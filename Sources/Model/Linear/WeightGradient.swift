@@ -21,18 +21,22 @@ struct WeightGradient: Sendable {
         self.layer = layer
     }
 
-    /// Two parts of it that need not follow each other, each some rows of dW; nil where the parts' bits would not be
-    /// the whole's.
+    /// Two parts of it, one after the other, between which something else may be done: of the first and of the last
+    /// tokens. They are cut where its tokens are anyway, so parts cost nothing; the second one may be empty. nil where
+    /// tokens cannot be cut, because scales belong to all of them.
     var halves: (WeightGradient, WeightGradient)? {
-        guard layer.quantised == nil, layer.matmul == .own, dW.rows > 1 else { return nil }
-        let middle = dW.rows / 2
-        return (rows(0, middle), rows(middle, dW.rows - middle))
+        guard layer.quantised == nil, layer.matmul == .own else { return nil }
+        let parts = (x.rows + depth - 1) / depth, middle = min(x.rows, (parts + 1) / 2 * depth)
+        return (tokens(0, middle), tokens(middle, x.rows - middle))
     }
 
-    private func rows(_ start: Int, _ count: Int) -> WeightGradient {
-        WeightGradient(dW: dW.rows(start, count), dY: dY.columns(start, count), x: x, packedInput: packedInput,
-                       layer: layer.rows(start, count))
+    private func tokens(_ start: Int, _ count: Int) -> WeightGradient {
+        WeightGradient(dW: dW, dY: dY.rows(start, count), x: x.rows(start, count), packedInput: packedInput,
+                       layer: layer)
     }
+
+    /// Tokens that are taken at a time.
+    private var depth: Int { ActivationSlots.packedTokens(width: dW.columns) }
 
     /// A multiple of sixteen tiles of at most 96 rows each, what a block of the kernel takes: threads of any power of
     /// two up to sixteen have the same share.
@@ -43,7 +47,6 @@ struct WeightGradient: Sendable {
 
     func run(pool: Pool, stage: StaticString) {
         if let quantised = layer.quantised { return run(quantised, pool, stage) }
-        let depth = ActivationSlots.packedTokens(width: dW.columns)
         for start in stride(from: 0, to: x.rows, by: depth) {
             add(tokens: start, min(depth, x.rows - start), pool, stage)
         }

@@ -105,7 +105,8 @@ extension PrecisionSetting {
     /// belongs to another strategy.
     public func borrowed(_ slots: ActivationSlots, _ shape: Recipe.ModelShape, tokens: Int, threads: Int,
                          attention: Int?) -> BorrowedLogits {
-        BorrowedLogits(logits: slots.floats("logits"), attention: roundsAttention ? attention ?? 0 : 0,
+        BorrowedLogits(logits: slots.floats("logits"), taken: slots.weightsInLogits,
+                       attention: roundsAttention ? attention ?? 0 : 0,
                        tiles: threads * shape.quantisedTileFloats(tokens: tokens))
     }
 
