@@ -37,6 +37,8 @@ struct PrecisionCase: Sendable, CustomStringConvertible {
         // Every operand otherwise: rows, free scales, blocks that end in the middle of tiles, and integers.
         PrecisionCase(["E4M3 row free", "E3M4 tensor free", "E5M2 delayed", "INT8 7x10", "E5M2 tensor stochastic",
                        "E4M3 3x50"]),
+        PrecisionCase(["MXFP6", "MXFP8-floor", "E5M2 1x32 floor", "MXFP4", "E5M2 delayed floor", "MXFP6-E3M2-floor"]),
+        PrecisionCase(["NVFP4", "NVFP4", "MXFP8-E5M2", "NVFP4", "NVFP4 stochastic", "NVFP4"]),
     ]
 
     func formats() throws -> LinearFormats { try LinearFormats(#require(try precision.setting())) }

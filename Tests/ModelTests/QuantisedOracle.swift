@@ -54,7 +54,7 @@ final class QuantisedOracle {
         return x.indices.map { index in
             let (row, column) = (index / columns, index % columns), factor = factors(row, column)
             let uniform = own.isStochastic ? Double(random.word(row: row, column: column) >> 8) * 0x1p-24 : nil
-            return Self.rounded(x[index] * factor, format, uniform) / factor
+            return factor == 0 ? 0 : Self.rounded(x[index] * factor, format, uniform) / factor
         }
     }
 
@@ -76,7 +76,7 @@ final class QuantisedOracle {
         case .none: return { _, _ in 1 }
         case .delayed:
             let past = (history[key] ?? []).suffix(setting.history)
-            let factor = power(past.max() ?? amax, largest)
+            let factor = factor(own.rule, past.max() ?? amax, amax, largest)
             return { _, _ in factor }
         case .current(let outer, let depth):
             // The weight of the input's gradient has its depth down its rows.
@@ -88,9 +88,27 @@ final class QuantisedOracle {
                 let place = [index / columns / tall, index % columns / wide]
                 blocks[place] = max(blocks[place] ?? 0, x[index].magnitude)
             }
-            let factors = blocks.mapValues { own.isFree && $0 > 0 ? largest / $0 : power($0, largest) }
+            let factors = blocks.mapValues { factor(own.rule, $0, amax, largest) }
             return { row, column in factors[[row / tall, column / wide]] ?? 1 }
         }
+    }
+
+    /// The scale of elements of magnitudes up to `block`, in a tensor of magnitudes up to `amax`.
+    private func factor(_ rule: OperandSetting.Rule, _ block: Double, _ amax: Double, _ largest: Double) -> Double {
+        guard block > 0 else { return 1 }
+        return switch rule {
+        case .powerOfTwo: power(block, largest)
+        case .free: largest / block
+        case .floor: Double(sign: .plus, exponent: Int(largest.exponent) - Int(block.exponent), significand: 1)
+        case .twoLevels: twoLevels(block, amax, largest)
+        }
+    }
+
+    /// NVFP4: the block's scale as an E4M3 number of the tensor's scale, which brings the largest of them to 448.
+    private func twoLevels(_ block: Double, _ amax: Double, _ largest: Double) -> Double {
+        let tensor = amax > 0 ? Double(Float(448 * largest) / Float(amax)) : 1
+        let stored = Self.rounded(Double(Float(block) * (Float(tensor) / Float(largest))), .e4m3, nil)
+        return stored > 0 ? tensor / stored : 0
     }
 
     private func smoothed(_ layer: Int, _ hidden: [Double], _ rows: Int, _ columns: Int, _ largest: Double)

@@ -47,6 +47,11 @@ import Testing
         #expect(try read("E5M2 stochastic delayed") == read("E5M2 delayed Stochastic"))
         #expect(try read("INT8 tensor").scaling == .current(outer: 0, depth: 0) && read("INT8 tensor").isWhole)
         #expect(try read("E3M4 free row").scaling == .current(outer: 1, depth: 0) && read("E3M4 free row").isFree)
+        let micro = try read("mxfp6-e3m2-floor stochastic"), two = try read("NVFP4")
+        #expect(micro.format == "E3M2" && micro.scaling == .current(outer: 1, depth: 32) && micro.rule == .floor)
+        #expect(micro.isStochastic && two.format == "E2M1" && two.rule == .twoLevels)
+        #expect(two.scaling == .current(outer: 1, depth: 16) && !two.isWhole)
+        #expect(try read("MXFP8") == read("E4M3 1x32") && read("MXFP4-floor") == read("E2M1 floor 1x32"))
         #expect(try read("E2M1 3x50").scaling == .current(outer: 3, depth: 50) && !read("E2M1 3x50").isWhole)
     }
 
@@ -55,7 +60,9 @@ import Testing
         ("", "is empty; write a format and how it is scaled"), ("E4M3 sometimes", "'sometimes' says nothing"),
         ("E4M3 0x4", "'0x4' says nothing"), ("E4M3 4x1", "'4x1' says nothing"), ("E4M3 1x2x3", "'1x2x3' says nothing"),
         ("E4M3 delayed row", "has two scalings; keep one"), ("E4M3 1x32 free", "free scales belong to a whole tensor"),
-        ("E4M3 free", "free scales belong to a whole tensor"),
+        ("E4M3 free", "free scales belong to a whole tensor"), ("E4M3 floor", "there is none; write 1x32"),
+        ("E4M3 row free floor", "has free and floor scales"), ("NVFP4 row", "'row' beside NVFP4, whose scales are"),
+        ("MXFP8 free", "'free' beside MXFP8"),
     ]) func refusals(text: String, want: String) {
         let line = refusal(flags: ["--precision.recipe", "custom", "--precision.forward_weight=\(text)"])
         #expect(line?.contains("precision.forward_weight") == true && line?.contains(want) == true, "\(line ?? "none")")

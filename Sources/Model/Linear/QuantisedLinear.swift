@@ -63,7 +63,11 @@ struct QuantisedOperand: Sendable {
     /// Makes the scales those of `x`, where they are not known. `scratch` as in `Scales.measure`.
     func measure(_ x: Matrix, _ scales: Scales, pool: Pool, scratch: Matrix) {
         guard factor == nil else { return }
-        scales.measure(x, format.rule, format: format.number, pool: pool, scratch: scratch)
+        if format.setting.rule == .twoLevels {
+            scales.measureTwoLevels(x, format: format.number, pool: pool, scratch: scratch)
+        } else {
+            scales.measure(x, format.rule, format: format.number, pool: pool, scratch: scratch)
+        }
     }
 
     func quantizer(_ scales: Scales) -> Quantizer { Quantizer(format.number, scales, rounding) }

@@ -7,7 +7,14 @@ struct OperandFormat: Sendable {
     let number: NumberFormat
     let setting: OperandSetting
 
-    var rule: ScaleRule { setting.isFree ? .free : .powerOfTwo }
+    /// How one level of scales follows from magnitudes.
+    var rule: ScaleRule {
+        switch setting.rule {
+        case .powerOfTwo, .twoLevels: .powerOfTwo
+        case .floor: .powerOfTwoClipping
+        case .free: .free
+        }
+    }
 
     /// Which elements of a tensor share a scale, where the product's depth runs along its columns, or down its rows.
     func granularity(depthAlongColumns: Bool) -> Granularity {

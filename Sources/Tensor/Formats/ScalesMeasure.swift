@@ -16,6 +16,16 @@ extension Scales {
             }
         }
     }
+
+    /// `measureTwoLevels`, on all threads. `scratch` as above.
+    public func measureTwoLevels(_ x: Matrix, format: NumberFormat, pool: Pool, scratch: Matrix) {
+        let amax = largestMagnitude(x, pool: pool, scratch: scratch), rows = max(1, 64 / block.rows)
+        pool.run((gridRows + rows - 1) / rows, stage: "measure") { tile, _ in
+            for row in (tile * rows)..<min(tile * rows + rows, gridRows) {
+                measureTwoLevels(x, gridRow: row, amax: amax, format: format)
+            }
+        }
+    }
 }
 
 /// The largest magnitude of a matrix, on all threads. `scratch` as in `Scales.measure`.
