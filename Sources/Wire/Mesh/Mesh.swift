@@ -19,6 +19,9 @@ public final class Mesh: Link {
     static let pumpByteCount = 1 << 20
     /// How often a rank that does not spin lets others run before it sleeps.
     private static let yields = 8
+    /// Where all messages go through memory, sockets are looked at in one of so many looks, while they follow each other
+    /// without a pause: to ask the kernel takes as long as a small message does.
+    private static let looksAtMemory = 16
 
     public let rank: Int
     public let worldSize: Int
@@ -38,6 +41,8 @@ public final class Mesh: Link {
     private let inboxes: [Inbox]
     /// By peer; nil where messages go by TCP.
     private var paths: [SharedPath?]
+    /// Looks since the sockets' turn.
+    private var looks = 0
     private weak var user: (any LinkUser)?
     private var userCount: UInt32 = 0
     /// What the user is to hear, and whether it is being told.
@@ -210,7 +215,7 @@ public final class Mesh: Link {
         shared.enter()
         defer { shared.leave() }
         let before = told
-        if pass(since: before) { return }
+        if pass(since: before, hurried: options.spins) { return }
         var time = now
         if !options.spins {
             // Where ranks outnumber cores, whoever is to answer may need this one; to sleep costs more.
@@ -224,7 +229,7 @@ public final class Mesh: Link {
         while time < spinEnd {
             // Whoever is to answer may have been put on this very core.
             sched_yield()
-            if pass(since: before) { return }
+            if pass(since: before, hurried: true) { return }
             time = now
         }
         while time < deadline {
@@ -236,14 +241,19 @@ public final class Mesh: Link {
         }
     }
 
-    /// One look at everything; whether the user has heard of something since it had heard of `before` events.
-    private func pass(since before: Int) -> Bool {
+    /// One look at everything; whether the user has heard of something since it had heard of `before` events. `hurried`:
+    /// others follow at once.
+    private func pass(since before: Int, hurried: Bool = false) -> Bool {
         for _ in 0..<unfinished.count { pump(unfinished.removeFirst()) }
         for case let path? in paths {
             path.drain()
             path.pump()
         }
-        loop.pass()
+        looks += 1
+        if !hurried || looks >= Self.looksAtMemory || paths.count(where: { $0 == nil }) > 1 {
+            looks = 0
+            loop.pass()
+        }
         if let fault = shared.fault {
             release()
             ready.append(.failed(fault))
