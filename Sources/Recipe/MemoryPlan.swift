@@ -46,14 +46,18 @@ public struct MemoryPlan: Sendable, Equatable {
         public var scratch: Int
         /// What `checkpoint.async` copies.
         public var copy: Int
+        /// Copies for the loss of a rank: its own share of two steps, and a neighbour's.
+        public var kept: Int
 
-        public init(parameters: Int, gradients: Int, moments: Int, slots: Int = 0, scratch: Int = 0, copy: Int = 0) {
+        public init(parameters: Int, gradients: Int, moments: Int, slots: Int = 0, scratch: Int = 0, copy: Int = 0,
+                    kept: Int = 0) {
             self.parameters = parameters
             self.gradients = gradients
             self.moments = moments
             self.slots = slots
             self.scratch = scratch
             self.copy = copy
+            self.kept = kept
         }
     }
 
@@ -113,6 +117,7 @@ public struct MemoryPlan: Sendable, Equatable {
             component("blocks in use", state.slots),
             component("optimizer scratch", state.scratch),
             component("copy for checkpoints", state.copy),
+            component("copies for lost ranks", state.kept),
             Component(name: "activations", bytes: activations.reduce(0) { $0 + $1.bytes }, slots: activations),
             component("logits", 4 * padded(slots.floats("logits"))),
             component("attention scratch", 4 * ((attention ?? 0) - borrowed.attention)),
