@@ -60,8 +60,8 @@ final class RankLogs {
         var text = Array("\(line)\n".utf8)
         let order = tails.indices.sorted { ($0 == failed ? 0 : 1, $0) < ($1 == failed ? 0 : 1, $1) }
         for rank in order where !tails[rank].isEmpty {
-            let name = rank < ranks ? ("rank \(rank)", "rank-\(rank)") : ("spare \(rank - ranks)", "spare-\(rank - ranks)")
-            text += Array("\n\(name.0), its last lines (\(name.1).log has all):\n".utf8)
+            let (kind, number) = rank < ranks ? ("rank", rank) : ("spare", rank - ranks)
+            text += Array("\n\(kind) \(number), its last lines (\(kind)-\(number).log has all):\n".utf8)
             text += tails[rank].flatMap { $0 + [UInt8(ascii: "\n")] }
         }
         let file = unsafe open(failure, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)

@@ -91,8 +91,9 @@ final class RunningJob {
         defer { if let control { close(control.read) } }
         let pid: pid_t
         do {
-            pid = try group.spawn(isSpare ? job.command : job.command(of: rank, port: port), environment: environment, input: control?.read,
-                                  output: output, errors: errors)
+            let command = isSpare ? job.command : job.command(of: rank, port: port)
+            pid = try group.spawn(command, environment: environment, input: control?.read, output: output,
+                                  errors: errors)
         } catch {
             if let control { close(control.write) }
             throw error

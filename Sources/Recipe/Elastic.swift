@@ -21,8 +21,8 @@ extension Recipe {
         }
         if isElastic, parallelism.isSearched || activationCheckpoint.isSearched {
             let key = parallelism.isSearched ? "parallelism.zero" : "activation_checkpoint.mode"
-            throw BadInput("\(at("launch.elastic")) = \"\(launch.elastic.rawValue)\" goes on in the processes that there "
-                + "are, and \(key) = \"auto\" is searched when they start; take what skein plan recommends for it")
+            throw BadInput("\(at("launch.elastic")) = \"\(launch.elastic.rawValue)\" goes on in the processes that "
+                + "there are, and \(key) = \"auto\" is searched when they start; take what skein plan recommends")
         }
     }
 
@@ -33,8 +33,8 @@ extension Recipe {
                 + "launch.elastic = \"\(launch.elastic.rawValue)\" replaces none; set launch.elastic = \"replace\"")
         }
         guard isElastic, worldSize < 3 else { return }
-        throw BadInput("launch.elastic = \"\(launch.elastic.rawValue)\" goes on with more than half of the ranks, and of "
-            + "\(worldSize) none may fail then; start at least 3, or set it to \"stop\"")
+        throw BadInput("launch.elastic = \"\(launch.elastic.rawValue)\" goes on with more than half of the ranks, and "
+            + "of \(worldSize) none may fail then; start at least 3, or set it to \"stop\"")
     }
 }
 

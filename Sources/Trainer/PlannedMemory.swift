@@ -49,15 +49,16 @@ public struct PlannedMemory {
                                 scratch: 4 * largest.scratch, copy: 4 * copy, kept: 4 * kept.held)
     }
 
-    /// Floats of the copies that `launch.redundancy` keeps: two slots of a rank's share, and two of its neighbour's.
-    /// Sent: in a step, by a rank. See `KeptLayout`.
+    /// Floats of the copies that `launch.redundancy` keeps: two slots of a rank's share, and two of its neighbour's;
+    /// and as much again for the moment in which a recovery has those of both lives. Sent: in a step, by a rank. See
+    /// `KeptLayout`.
     private static func keptFloats(_ recipe: Recipe, _ plan: ShardPlan, _ layout: StateLayout)
         -> (held: Int, sent: Int) {
         let ranks = plan.worldSize
         guard recipe.isElastic, recipe.launch.redundancy > 0, ranks > 1 else { return (0, 0) }
         let parts = [(layout.parameters, layout.sharesWeights), (layout.moments, plan.counts.optimizer > 1)]
         let share = parts.reduce(0) { $0 + ($1.1 ? $1.0 : ($1.0 + ranks - 1) / ranks) }
-        return (4 * share, parts.reduce(0) { $0 + ($1.1 ? $1.0 : 0) })
+        return (8 * share, parts.reduce(0) { $0 + ($1.1 ? $1.0 : 0) })
     }
 
     /// Bytes that a rank sends of its share in a step, for its neighbour to hold.

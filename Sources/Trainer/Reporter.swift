@@ -88,6 +88,9 @@ struct Reporter {
         pace = nil
     }
 
+    /// The last step in the log.
+    var lastLogged: Int { log.lastStep }
+
     static func warn(_ text: String) { printError("skein: warning: \(oneLine(text))") }
 
     private func greet(_ corpus: Corpus) {

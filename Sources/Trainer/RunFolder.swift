@@ -111,16 +111,16 @@ final class RunFolder {
         }
     }
 
-    /// Takes the folder of a run whose rank 0 is lost, unless it is this process's already. The lock goes with the process
-    /// that held it, which may take a moment to be gone.
+    /// Takes the folder of a run whose rank 0 is lost, unless it is this process's already. The lock goes with the
+    /// process that held it, which may take a moment to be gone.
     func takeOver() throws {
         guard lock == nil else { return }
         if !recipe.checkpoint.keyFile.isEmpty { try readKey() }
         let limit = MonotonicClock.seconds() + 10
         while lock == nil {
             do {
-                lock = try FolderLock(path, orSay: "the process that was rank 0 still works in \(path), or stands still "
-                    + "in it; end it, and go on by --checkpoint.load latest")
+                lock = try FolderLock(path, orSay: "the process that was rank 0 still works in \(path), or stands "
+                    + "still in it; end it, and go on by --checkpoint.load latest")
             } catch is BadInput where MonotonicClock.seconds() < limit {
                 usleep(20_000)
             }

@@ -47,7 +47,9 @@ public final class TrainingRun {
     let folder: RunFolder
     /// The plans of planned steps, a line each; rank 0's.
     private var plans: MetricsLog?
-    private var reporter: Reporter?
+    var reporter: Reporter?
+    /// What the last step came to, for whoever has to keep the log in another's place.
+    var last: (step: Int, result: StepResult, tokens: Int, lossRatio: Double?, seconds: Double)?
     /// Counts the lives of the job.
     var epoch: UInt32 = 0
     /// Where ranks go on after a fault: copies of the training state, those of this life and those that are left of
@@ -169,6 +171,7 @@ public final class TrainingRun {
                                  plannedSent: runner.plannedBytes, shards: runner.state.plan.counts.text),
                 corpus: corpus, table: runner.state.table, schedule: runner.schedule)
         }
+        if epoch > 0, isFirst { reportAgain(Int(moment.position.step)) }
         if isFirst, runner.planner != nil {
             plans = try MetricsLog("\(folder.path)/plans.jsonl", resumingAfter: Int(moment.position.step))
         }
@@ -245,6 +248,7 @@ public final class TrainingRun {
             let done = step + 1
             try kept?.keep(runner, moment)
             reached = done
+            last = (done, result, moment.tokens, lossRatio, MonotonicClock.seconds() - started)
             if let plan = runner.plan { plans?.append(step: done, json: plan.record.json) }
             let seconds = MonotonicClock.seconds() - started
             let isLast = done == recipe.training.steps || done == stopAfter || result.stops

@@ -57,8 +57,8 @@ struct LaunchCommand: ParsableCommand {
         if recipe.isElastic {
             try recipe.requireElastic(worldSize: ranks)
             guard job.hosts.isEmpty else {
-                throw BadInput("launch.elastic = \"\(recipe.launch.elastic.rawValue)\" is for ranks on this machine, or "
-                    + "for ranks that something else starts; leave it out, or leave out --hostfile")
+                throw BadInput("launch.elastic = \"\(recipe.launch.elastic.rawValue)\" is for ranks on this machine, "
+                    + "or for ranks that something else starts; leave it out, or leave out --hostfile")
             }
             job = job.goingOn(recipe)
         }

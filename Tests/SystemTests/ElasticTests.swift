@@ -27,8 +27,8 @@ import Testing
 
     private static let places = ["plan", "all-to-all", "reduce-scatter", "update", "save"]
 
-    /// A rank is killed in each phase of a step with everything in it, rank 0 as well as others. Another process takes its
-    /// place, and the weights are those of the calm job. That it was not a restart is seen by the epoch.
+    /// A rank is killed in each phase of a step with everything in it, rank 0 as well as others. Another process takes
+    /// its place, and the weights are those of the calm job. That it was not a restart is seen by the epoch.
     @Test func replacedInEachPhase() throws {
         let place = try everything()
         let calm = try place.run("launch", "-n", "4", "all.toml", "--job.name", "calm")
@@ -95,13 +95,15 @@ import Testing
     }
 
     /// With reproducible sums fewer ranks end with the same bits: of three that are left two go on, as the tree wants.
-    @Test(arguments: [1, 3]) func shrinks(zero: Int) throws {
+    @Test(arguments: [1, 2, 3], 0...3) func shrinks(zero: Int, victim: Int) throws {
         let place = try Workplace()
         let flags = ["--parallelism.zero", "\(zero)", "--training.reproducible", "true"]
         #expect(try launch(place, "calm", flags).code == 0)
-        let run = try launch(place, "fewer", flags + ["--launch.elastic", "shrink", "--debug.fault", "kill 0 update 5"])
+        let run = try launch(place, "fewer", flags + ["--launch.elastic", "shrink", "--debug.fault",
+                                                      "kill \(victim) update 5"])
         let said = run.out + run.error
         #expect(run.code == 0 && said.contains("goes on after step 4 with 2 ranks"), "\(said)")
+        #expect(try steps(place, "fewer") == Array(1...24))
         #expect(said.contains("the recipe has a use for 2 of the 3 ranks that are left, and this one ends"), "\(said)")
         #expect(try weights(place, "fewer", 24) == weights(place, "calm", 24), "\(said)")
     }
@@ -121,13 +123,46 @@ import Testing
         let ranks = try Ranks(4, in: place.path, [
             "train", "run.toml", "--training.global_batch_size", "8", "--training.steps", "100000",
             "--metrics.log_freq", "1", "--launch.elastic", "shrink", "--comm.heartbeat_seconds", "2"])
-        ranks.wait(for: "step 5")
+        ranks.wait(for: " 5/100000")
         for rank in [0, 2] { kill(ranks.processes[rank].processIdentifier, SIGKILL) }
         for rank in [1, 3] {
             let ended = ranks.end(rank, within: 60)
             #expect(ended?.code == 1, "\(ended?.text ?? "still there")")
             #expect(ended?.text.contains("no majority, so it stops") == true, "\(ended?.text ?? "")")
         }
+    }
+
+    /// Processes that other means start wait by RANK=auto. One of another recipe, or without the secret, is told so,
+    /// and the ranks that wait hear nothing of it.
+    @Test func aWrongSpareIsRefused() throws {
+        let place = try Workplace()
+        #expect(try launch(place, "calm", []).code == 0)
+        let words = ["train"] + Self.small.dropFirst(3) + ["--job.name", "tiny", "--launch.elastic", "replace",
+                                                           "--debug.fault", "kill 1 update 5"]
+        let ranks = try Ranks(4, in: place.path, words)
+        ranks.wait(for: "go on, as ranks 0 to 2 of epoch 1, and wait for 1 more")
+        try place.write("other", Data(String(repeating: "7", count: 64).utf8))
+        unsafe #expect(chmod(place.path + "/other", 0o600) == 0)
+        let folder = place.path
+        func spare(_ flags: [String], secret: String = ".secret") throws -> Ranks {
+            try Ranks(1, in: folder, words + flags, environment: { _, environment in
+                environment["RANK"] = "auto"
+                environment["WORLD_SIZE"] = "4"
+                environment["SKEIN_SECRET_FILE"] = folder + "/" + secret
+            })
+        }
+        let stranger = try spare([], secret: "other")
+        stranger.wait(for: "have another secret than this process")
+        kill(stranger.processes[0].processIdentifier, SIGKILL)
+        let wrong = try spare(["--optimizer.lr", "0.5"]).end(0)
+        #expect(wrong?.code == 2 && wrong?.text.contains("it has another recipe (") == true, "\(wrong?.text ?? "")")
+        let right = try spare([]).end(0)
+        #expect(right?.code == 0, "\(right?.text ?? "still there")")
+        for rank in [0, 2, 3] {
+            let ended = ranks.end(rank)
+            #expect(ended?.code == 0, "\(ended?.text ?? "still there")")
+        }
+        #expect(try weights(place, "tiny", 24) == weights(place, "calm", 24))
     }
 
     @Test func whatCannotBe() throws {

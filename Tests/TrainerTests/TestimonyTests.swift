@@ -52,6 +52,23 @@ import Trainer
         #expect(Restoration.choose([whole[0] + [old[0]], whole[1], whole[2]])?.generation == 1)
     }
 
+    /// Of those that are left, half of the ranks can hold everything, if they are the right ones.
+    @Test(arguments: [4, 8, 16]) func halfOfThemHoldAll(_ ranks: Int) {
+        for lost in 0..<ranks {
+            let members = (0..<ranks).filter { $0 != lost }
+            guard let chosen = Restoration.holders(ranks / 2, among: members, of: ranks) else {
+                Issue.record("rank \(lost) of \(ranks)")
+                continue
+            }
+            #expect(chosen.count == ranks / 2 && chosen == chosen.sorted() && Set(chosen).isSubset(of: members))
+            let words = chosen.map { [word($0, of: ranks, own: [5], copies: [5])] }
+            #expect(Restoration.choose(words)?.step == 5, "\(chosen) of \(ranks), without \(lost)")
+            #expect(Restoration.holders(ranks / 2 - 1, among: members, of: ranks) == nil)
+            #expect(Restoration.holders(ranks - 1, among: members, of: ranks) == members)
+        }
+        #expect(Restoration.holders(2, among: [0, 3], of: 4) == nil, "neighbours are lost")
+    }
+
     @Test func whatIsSaidIsRead() {
         let words = [word(2, own: [1, 2], copies: []), word(0, of: 9, own: [], copies: [7], generation: 3)]
         #expect(Testimony.decode(Testimony.encode(words)) == words)

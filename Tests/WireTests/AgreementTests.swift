@@ -61,7 +61,8 @@ import Wire
         let leader = others[0]
         for rank in others.dropFirst() {
             // Others than it knows of; not the leader; and then what it has agreed to.
-            let taken = [([0, 1, 2, 3], leader), (others, rank), (others, leader)].map { room.ranks[rank].led($0, by: $1) }
+            let words = [([0, 1, 2, 3], leader), (others, rank), (others, leader)]
+            let taken = words.map { room.ranks[rank].led($0, by: $1) }
             #expect(taken == [false, false, true] && room.ranks[rank].isOver)
         }
     }
@@ -159,7 +160,9 @@ import Wire
             try exchangeRandomMessages(mesh, count: 4, largest: 20_000, inOrder: true)
             try mesh.leave()
         }
-        for (rank, error) in errors.enumerated() { #expect(error == nil, "rank \(rank): \(error.map { "\($0)" } ?? "")") }
+        for (rank, error) in errors.enumerated() {
+            #expect(error == nil, "rank \(rank): \(error.map { "\($0)" } ?? "")")
+        }
     }
 }
 

@@ -1,10 +1,9 @@
 import Base
 import Foundation
 import Glibc
-import Recipe
 
-/// Kills and stops ranks of one job that replaces them, one after the other, rank 0 as well as others; then compares the
-/// weights with those of a job that nobody disturbed.
+/// Kills and stops ranks of one job that replaces them, one after the other, rank 0 as well as others; then compares
+/// the weights with those of a job that nobody disturbed.
 public struct ElasticBench {
     public var injections = 20
     public var ranks = 4
@@ -52,12 +51,19 @@ public struct ElasticBench {
         calm.waitUntilExit()
         guard calm.terminationStatus == 0 else { throw BadInput("the calm job failed: \(said("calm"))") }
         let begin = MonotonicClock.seconds()
-        let (pauses, problem) = try disturb(steps)
+        let (pauses, held, problem) = try disturb(steps)
         var line = BenchLine(bench: "faults", threads: 1, ranks: ranks, seconds: median(pauses))
         line.add("injection", "elastic")
         line.add("injections", pauses.count)
         line.add("worst_s", pauses.max() ?? 0)
         line.add("steps", steps)
+        // Of the rank that has most: after the first injection, and after the last.
+        line.add("descriptors_first", held.first?.descriptors ?? 0)
+        line.add("descriptors_last", held.last?.descriptors ?? 0)
+        line.add("threads_first", held.first?.threads ?? 0)
+        line.add("threads_last", held.last?.threads ?? 0)
+        line.add("resident_first", held.first?.bytes ?? 0)
+        line.add("resident_last", held.last?.bytes ?? 0)
         line.add("job_s", MonotonicClock.seconds() - begin)
         let wrong = try problem ?? compare(steps)
         line.add("same_bits", wrong == nil ? 1 : 0)
@@ -106,12 +112,33 @@ public struct ElasticBench {
         return bytes.count { $0 == UInt8(ascii: "\n") }
     }
 
-    /// Seconds from each injection to the next step behind the one before it, and what went wrong.
-    private func disturb(_ steps: Int) throws -> (pauses: [Double], problem: String?) {
+    /// Of several processes the most that one has.
+    private struct Holdings {
+        var descriptors = 0
+        var threads = 0
+        var bytes = 0
+
+        init(_ processes: [pid_t]) {
+            for pid in processes {
+                func count(_ folder: String) -> Int {
+                    (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/\(folder)").count) ?? 0
+                }
+                descriptors = max(descriptors, count("fd"))
+                threads = max(threads, count("task"))
+                let words = ((try? String(contentsOfFile: "/proc/\(pid)/statm", encoding: .utf8)) ?? "")
+                    .split(separator: " ")
+                if words.count > 1 { bytes = max(bytes, (Int(words[1]) ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE)))) }
+            }
+        }
+    }
+
+    /// Seconds from each injection to the next step behind the one before it, what the ranks held then, and what went
+    /// wrong.
+    private func disturb(_ steps: Int) throws -> (pauses: [Double], held: [Holdings], problem: String?) {
         let process = try start("disturbed", steps, ["--launch.elastic", "replace"])
         defer { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
         let random = CounterRNG(seed: UInt64(seed), stream: 0xE1)
-        var pauses: [Double] = []
+        var pauses: [Double] = [], held: [Holdings] = []
         func wait(until isTrue: () -> Bool) -> Bool {
             let limit = MonotonicClock.seconds() + Self.patience
             while process.isRunning, !isTrue() {
@@ -120,12 +147,12 @@ public struct ElasticBench {
             }
             return process.isRunning
         }
-        guard wait(until: { done("disturbed") > 1 }) else { return ([], said("disturbed")) }
+        guard wait(until: { done("disturbed") > 1 }) else { return ([], [], said("disturbed")) }
         for number in 0..<injections {
             usleep(UInt32(interval * 1e6 * Double(random.integer(below: 1_000, at: UInt64(3 * number))) / 2_000))
             let members = members(of: process.processIdentifier)
             guard process.isRunning, members.count == ranks else {
-                return (pauses, "\(members.count) ranks before injection \(number + 1): \(said("disturbed"))")
+                return (pauses, held, "\(members.count) ranks before injection \(number + 1): \(said("disturbed"))")
             }
             let victim = members[random.integer(below: ranks, at: UInt64(3 * number + 1))]
             let before = done("disturbed"), begin = MonotonicClock.seconds()
@@ -135,13 +162,14 @@ public struct ElasticBench {
                 done("disturbed") > before + 1 && self.members(of: process.processIdentifier).count == ranks
                     && !self.members(of: process.processIdentifier).contains(victim)
             }
-            guard isBack else { return (pauses, "injection \(number + 1): \(said("disturbed"))") }
+            guard isBack else { return (pauses, held, "injection \(number + 1): \(said("disturbed"))") }
             pauses.append(MonotonicClock.seconds() - begin)
+            held.append(Holdings(self.members(of: process.processIdentifier)))
             let rest = interval - (MonotonicClock.seconds() - begin)
             if rest > 0 { usleep(UInt32(rest * 1e6 / 2)) }
         }
         process.waitUntilExit()
-        return (pauses, process.terminationStatus == 0 ? nil : said("disturbed"))
+        return (pauses, held, process.terminationStatus == 0 ? nil : said("disturbed"))
     }
 
     /// The launcher's children that train.

@@ -7,8 +7,8 @@ import Tensor
 extension KeptState {
     /// Fills the state of a new life with the latest step that the ranks' slots hold between them. All ranks call it;
     /// `kept` is what this one has, nothing where it has just come. Returns how far the run was; nil: slots that would
-    /// be needed are lost, and nothing is changed. Every share goes to all ranks, a share at a time, and each takes what
-    /// is its own now: so their number may be another one.
+    /// be needed are lost, and nothing is changed. Every share goes to all ranks, a share at a time, and each takes
+    /// what is its own now: so their number may be another one.
     static func restore(_ kept: [KeptState], into step: ShardedStep, _ quantisation: Quantisation?, by world: World)
         throws -> Moment? {
         let testimonies = try world.gather(Testimony.encode(kept.map(\.testimony))).map(Testimony.decode)
@@ -64,7 +64,8 @@ extension KeptState {
             for (unit, held) in shard.ranges.enumerated() {
                 let part = held.clamped(to: piece.range)
                 guard !part.isEmpty else { continue }
-                shard.part(part, unit: unit).copy(row.slice(place + part.lowerBound - piece.range.lowerBound, part.count))
+                let start = place + part.lowerBound - piece.range.lowerBound
+                shard.part(part, unit: unit).copy(row.slice(start, part.count))
             }
             place += piece.range.count
         }

@@ -19,8 +19,8 @@ import Base
 // The argument. Nobody leaves an agreement before all have entered it. So:
 // 1. If any rank has come out of the agreement of step n + 1, then every rank has its share of step n, and a
 //    neighbour's copy of it. Slots of step n are not written again before step n + 2.
-// 2. If none has, then nobody has begun the update of step n + 1. Then nobody has written a slot of step n + 1, which is
-//    where step n - 1 lies; and by 1., for one step less, all shares and copies of step n - 1 are there.
+// 2. If none has, then nobody has begun the update of step n + 1. Then nobody has written a slot of step n + 1, which
+//    is where step n - 1 lies; and by 1., for one step less, all shares and copies of step n - 1 are there.
 // So at every moment one of the last two ends of a step is whole in the ranks' slots, twice. A rank's death takes one
 // slot of its own and one copy of its neighbour's: what it held is at rank r + 1, what it kept for rank r - 1 is there
 // itself. A death at whatever message, update, gather or save is therefore covered, and at most one finished step is
@@ -41,8 +41,8 @@ package struct Testimony: Equatable, Sendable {
     /// How many ranks it had, and which of them this process was.
     package var ranks: Int
     package var rank: Int
-    /// Steps whose own share, and whose neighbour's, lies whole in a slot. A step is counted by its number, from 1; 0 is
-    /// the state before the first.
+    /// Steps whose own share, and whose neighbour's, lies whole in a slot. A step is counted by its number, from 1; 0
+    /// is the state before the first.
     package var own: [Int]
     package var copies: [Int]
 
@@ -89,6 +89,27 @@ package struct Restoration: Equatable, Sendable {
             }
         }
         return nil
+    }
+}
+
+extension Restoration {
+    /// So many of the `members` of a life of `ranks` ranks that every rank's share is with one of them: its own, or the
+    /// copy that rank r + 1 holds of rank r's. The lowest that will do. Nil: so few cannot hold all of it.
+    package static func holders(_ count: Int, among members: [Int], of ranks: Int) -> [Int]? {
+        guard let lost = (0..<ranks).first(where: { !members.contains($0) }) else {
+            return count == ranks ? members : nil
+        }
+        var chosen: Set<Int> = []
+        // Behind a lost rank somebody must hold its share; from there on, of two neighbours one has to stay.
+        for offset in 0..<ranks {
+            let share = (lost + offset) % ranks, neighbour = (share + 1) % ranks
+            if chosen.contains(share) || chosen.contains(neighbour) { continue }
+            guard let holder = [neighbour, share].first(where: members.contains) else { return nil }
+            chosen.insert(holder)
+        }
+        guard chosen.count <= count else { return nil }
+        for member in members where chosen.count < count { chosen.insert(member) }
+        return chosen.sorted()
     }
 }
 

@@ -10,7 +10,8 @@ import Wire
 // How a job outlives the loss of a rank. A life of the job is what happens between two meetings of all its ranks; each
 // has a number, its epoch, that stands in every handshake and every frame, so that no word of an old life is heard in a
 // new one. When a fault ends a life,
-//   1. the ranks that are left agree on who they are (Wire/Session/Agreement.swift), on the connections of the old life;
+//   1. the ranks that are left agree on who they are (Wire/Session/Agreement.swift), on the connections of the old
+//      life;
 //   2. they close these, take new numbers in the order of the old ones, and meet again in the next epoch;
 //   3. the new rank 0 takes over the run's folder, if the old one is lost;
 //   4. they go back to the end of a step that all had come to, by their copies (Testimony.swift) or by the latest
@@ -33,10 +34,12 @@ extension TrainingRun {
         case .goesOn(let next):
             let replaces = recipe.launch.elastic == .replace
             guard let count = replaces ? world.size : resolved.ranksToGoOn(of: next.members.count) else { throw fault }
-            let place = next.members.firstIndex(of: setting.rank) ?? 0
-            guard place < count else { throw Unneeded(survivors: next.members.count, count: count, fault: fault) }
+            let members = needed(count, of: next, world.size)
+            guard let place = members.firstIndex(of: setting.rank) else {
+                throw Unneeded(survivors: next.members.count, count: count, fault: fault)
+            }
             if place == 0 {
-                tell(next, of: world.size, goingOn: count, fault)
+                tell(members, of: world.size, in: next.epoch, open: count - members.count, fault)
                 if replaces { try open(next, ranks: count, people: world.people, corpus) }
             }
             (setting.rank, setting.worldSize) = (place, count)
@@ -45,12 +48,28 @@ extension TrainingRun {
         }
     }
 
-    private func tell(_ next: Succession, of size: Int, goingOn count: Int, _ fault: CollectiveFault) {
-        let members = next.members.prefix(count), open = count - members.count
+    /// Who of the survivors goes on as one of `count` ranks. Where not all do, those between whom nothing of the state
+    /// is lost; they may have another leader only where the others find it at the same address.
+    private func needed(_ count: Int, of next: Succession, _ size: Int) -> [Int] {
+        let first = Array(next.members.prefix(count))
+        guard count < next.members.count, recipe.launch.redundancy > 0,
+              let chosen = Restoration.holders(count, among: next.members, of: size),
+              chosen[0] == next.members[0] || isLoopback(host: next.host) else { return first }
+        return chosen
+    }
+
+    private func tell(_ members: [Int], of size: Int, in epoch: UInt32, open: Int, _ fault: CollectiveFault) {
         let whom = members.map(String.init).joined(separator: ", ")
         let others = open == 0 ? "" : ", and wait for \(open) more"
         printError("skein: \(fault); of \(size) ranks \(whom) go on, as ranks 0 to \(members.count - 1) of epoch "
-            + "\(next.epoch)\(others)")
+            + "\(epoch)\(others)")
+    }
+
+    /// What the log of the last step lacks where the rank that keeps it was lost before it wrote it down.
+    func reportAgain(_ step: Int) {
+        guard let last, last.step == step, reporter?.lastLogged ?? step < step else { return }
+        reporter?.step(step, last.result, tokens: last.tokens, lossRatio: last.lossRatio, seconds: last.seconds,
+                       validation: nil)
     }
 
     /// The state at the end of a step that all ranks had come to, or as the latest checkpoint has it.
@@ -70,8 +89,8 @@ extension TrainingRun {
             let lost = before - step
             let price = lost <= 0 ? "no finished step is lost"
                 : "\(lost) finished step\(lost == 1 ? " is" : "s are") taken again"
-            printError("skein: epoch \(epoch) goes on after step \(Units.grouped(step)) with \(runner.world.size) ranks, "
-                + "\(Units.duration(seconds)) after the fault; \(price)")
+            printError("skein: epoch \(epoch) goes on after step \(Units.grouped(step)) with \(runner.world.size) "
+                + "ranks, \(Units.duration(seconds)) after the fault; \(price)")
         }
         reached = step
         return moment

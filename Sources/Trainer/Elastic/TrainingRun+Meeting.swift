@@ -12,10 +12,10 @@ import Musl
 #endif
 
 // How another process takes a lost rank's place (`launch.elastic = "replace"`). The leader of the survivors leaves in
-// the run's folder where they meet, and which ranks are open (`Meeting`), with a proof that it knows the job's secret. A
-// process that waits looks there, compares all that ranks must have in common before it touches the job, takes a place
-// by making a file that can be made once, and joins. So whoever is refused is refused here, by name, and the survivors
-// have heard nothing of it.
+// the run's folder where they meet, and which ranks are open (`Meeting`), with a proof that it knows the job's secret.
+// A process that waits looks there, compares all that ranks must have in common before it touches the job, takes a
+// place by making a file that can be made once, and joins. So whoever is refused is refused here, by name, and the
+// survivors have heard nothing of it.
 extension TrainingRun {
     /// What all ranks must have in common.
     func claims(_ corpus: Corpus) -> [Meeting.Claim] {
@@ -48,12 +48,19 @@ extension TrainingRun {
         guard var setting = ranks, setting.isSpare else { return true }
         let secret = try JobSecret.load(from: setting.secretFile)
         printError("skein: this process waits for a rank's place in \(folder.path)")
-        var last: UInt32?
+        var last: UInt32?, isWarned = false
         while !Interrupt.isRequested {
             usleep(20_000)
             guard let (meeting, proof) = folder.meeting(), meeting.epoch != last || meeting.isOver else { continue }
             // Another job's, in the same folder; or nobody's.
-            guard proof == secret.proof(of: meeting.text) else { continue }
+            guard proof == secret.proof(of: meeting.text) else {
+                if !isWarned {
+                    printError("skein: the ranks that work in \(folder.path) have another secret than this process; it "
+                        + "waits for those of its own job")
+                }
+                isWarned = true
+                continue
+            }
             if meeting.isOver { return false }
             guard meeting.open > 0 else { continue }
             last = meeting.epoch
@@ -79,6 +86,9 @@ extension TrainingRun {
     }
 }
 
+/// The descriptor of a file that was not there before; -1, and errno, where it cannot be made.
+private func create(_ file: String) -> Int32 { unsafe open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666) }
+
 extension RunFolder {
     private var meetingFile: String { "\(path)/\(Meeting.fileName)" }
 
@@ -93,7 +103,7 @@ extension RunFolder {
     /// Takes a place, which can be taken once. False: somebody else has.
     func take(_ rank: Int, of epoch: UInt32) throws -> Bool {
         let file = "\(meetingFile)-\(epoch)-\(rank)"
-        let descriptor = unsafe Glibc.open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+        let descriptor = create(file)
         guard descriptor >= 0 else {
             if errno == EEXIST { return false }
             throw BadInput("cannot make \(file): \(errorText(errno)); let this process write to the run's folder")

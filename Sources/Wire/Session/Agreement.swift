@@ -55,10 +55,11 @@ public enum Sequel: Sendable, Equatable {
 ///    member has then said so to every other, and takes nothing back: its word stands before its stream's end.
 /// 4. Half of the ranks or fewer are no members of anything: they stop. A life begins when all of its members have met,
 ///    and each of them goes to one meeting; two majorities share a rank. So one side at most goes on.
-/// 5. The lowest member leads, whichever it is: it says where to meet, and in which epoch. Nobody else does, so there is
-///    one such word. Whoever has settled no longer minds that another member leaves, for it may have heard that word
+/// 5. The lowest member leads, whichever it is: it says where to meet, and in which epoch. Nobody else does, so there
+///    is one such word. Whoever has settled no longer minds that another member leaves, for it may have heard that word
 ///    already; without the leader, though, it waits in vain, and ends.
-/// 6. A rank that hears itself among the lost is told by that, and leaves: it was stopped, or cut off, and has come back.
+/// 6. A rank that hears itself among the lost is told by that, and leaves: it was stopped, or cut off, and has come
+///    back.
 ///
 /// A death between the leader's word and the next life's start is not covered here: then the ranks that meet miss one
 /// of them, and end with its name.
