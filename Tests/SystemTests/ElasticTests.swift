@@ -95,7 +95,8 @@ import Testing
     }
 
     /// With reproducible sums fewer ranks end with the same bits: of three that are left two go on, as the tree wants.
-    @Test(arguments: [1, 2, 3], 0...3) func shrinks(zero: Int, victim: Int) throws {
+    /// (A rehearsed fault names a rank that two ranks have as well.)
+    @Test(arguments: [1, 2, 3], [0, 1]) func shrinks(zero: Int, victim: Int) throws {
         let place = try Workplace()
         let flags = ["--parallelism.zero", "\(zero)", "--training.reproducible", "true"]
         #expect(try launch(place, "calm", flags).code == 0)
@@ -105,7 +106,10 @@ import Testing
         #expect(run.code == 0 && said.contains("goes on after step 4 with 2 ranks"), "\(said)")
         #expect(try steps(place, "fewer") == Array(1...24))
         #expect(said.contains("the recipe has a use for 2 of the 3 ranks that are left, and this one ends"), "\(said)")
-        #expect(try weights(place, "fewer", 24) == weights(place, "calm", 24), "\(said)")
+        // Two ranks cut their files elsewhere, so tensors are compared.
+        let compared = try place.run("inspect", "outputs/calm/checkpoint/step-24", "--diff",
+                                     "outputs/fewer/checkpoint/step-24")
+        #expect(compared.out.contains(": 0 tensors differ, 36 are equal"), "\(compared.out)\(compared.error)")
     }
 
     /// Other sums go on with all that are left, and with the same losses up to rounding.
