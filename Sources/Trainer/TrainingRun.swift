@@ -78,7 +78,7 @@ public final class TrainingRun {
         func join() throws -> World {
             try ranks.map { setting in
                 try World(joining: setting, recipe: recipe, dataFingerprint: String(corpus.fingerprint, radix: 16),
-                          threads: threads, epoch: epoch)
+                          threads: threads, epoch: epoch, greets: false)
             } ?? World()
         }
         var world = try join()
@@ -105,6 +105,7 @@ public final class TrainingRun {
     private func live(_ world: World, _ corpus: Corpus, _ pool: Pool, peak: Double, _ memory: PlannedMemory) throws
         -> CollectiveFault? {
         do {
+            try world.greet()
             guard epoch == 0 else {
                 let folder = folder
                 _ = try world.onFirst { try folder.takeOver() }

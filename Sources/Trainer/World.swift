@@ -47,6 +47,8 @@ public final class World {
     let survives: Bool
     /// The process of each rank, where they survive.
     private(set) var people: [String] = []
+    /// The measured table of algorithms that rank 0 was given.
+    private var ownTable = ""
 
     /// This process alone.
     public init() {
@@ -62,9 +64,10 @@ public final class World {
 
     /// Joins the job and returns when all its ranks are connected. What must be the same everywhere is compared
     /// at the first meeting, by name: the recipe, the data and the arithmetic of this build, since bits depend
-    /// on all of them. epoch: counts the lives of a job that goes on after faults.
+    /// on all of them. epoch: counts the lives of a job that goes on after faults. greets: false where the caller does
+    /// that (`greet`), for a fault in it is one that a job may go on after.
     public init(joining setting: RankSetting, recipe: Recipe, dataFingerprint: String, threads: Int,
-                epoch: UInt32 = 0) throws {
+                epoch: UInt32 = 0, greets: Bool = true) throws {
         (rank, size, localSize) = (setting.rank, setting.worldSize, setting.localWorldSize)
         guard setting.worldSize > 1 else {
             (communicator, mesh, survives) = (nil, nil, false)
@@ -86,7 +89,7 @@ public final class World {
         options.protection = World.protection(communication, host: setting.masterHost)
         options.spins = localSize * threads < Machine.cores()
         // Found wrong before anybody is kept waiting.
-        let table = try rank == 0 ? World.table(communication) : ""
+        ownTable = try rank == 0 ? World.table(communication) : ""
         let mesh = try Mesh.join(options)
         self.mesh = mesh
         let communicator = Communicator(
@@ -95,7 +98,13 @@ public final class World {
                 choice: Choice(forced: Algorithm(name: communication.algorithm.rawValue))))
         self.communicator = communicator
         communicator.notice = { printError("skein: \($0)") }
-        try useTable(table)
+        if greets { try greet() }
+    }
+
+    /// The first exchanges of ranks that have met: rank 0's table, and which process each rank is.
+    func greet() throws {
+        guard communicator != nil else { return }
+        try useTable(ownTable)
         if survives { people = try gather(Array("\(getpid())".utf8)).map { String(decoding: $0, as: UTF8.self) } }
     }
 

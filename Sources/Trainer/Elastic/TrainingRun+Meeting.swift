@@ -24,7 +24,8 @@ extension TrainingRun {
 
     /// The survivors' leader opens the places of those that are lost.
     func open(_ next: Succession, ranks: Int, people: [String], _ corpus: Corpus) throws {
-        let processes = next.members.compactMap { Int(people[$0]) }
+        // Where one has failed before all had told, nobody is named, and whatever stands still counts as left behind.
+        let processes = people.isEmpty ? [] : next.members.compactMap { Int(people[$0]) }
         try post(Meeting(epoch: next.epoch, ranks: ranks, open: ranks - next.members.count, host: next.host,
                          port: next.port, processes: processes, claims: claims(corpus)))
     }
