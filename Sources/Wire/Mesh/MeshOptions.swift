@@ -74,9 +74,11 @@ public struct MeshOptions: Sendable {
     }
 
     var identity: Identity {
-        Identity(rank: rank, worldSize: worldSize, jobID: jobID, epoch: epoch, protection: protection,
-                 claims: claims + [("data streams", "\(dataStreams)"), ("transport", transport.rawValue),
-                                  ("conduct after a fault", survives ? "goes on" : "stops")])
+        var all: [(name: String, value: String)] = claims + [("data streams", "\(dataStreams)"),
+                                                             ("transport", transport.rawValue)]
+        if survives { all.append((name: "conduct after a fault", value: "goes on")) }
+        return Identity(rank: rank, worldSize: worldSize, jobID: jobID, epoch: epoch, protection: protection,
+                        claims: all)
     }
 }
 
