@@ -17,6 +17,17 @@ public struct Job: Sendable {
     /// How often the job is started again after a failure, and the arguments that are added then.
     public private(set) var maximumRestarts = 0
     private var resumption: [String] = []
+    /// Set where the ranks go on without those that fail.
+    public private(set) var succession: Succession?
+
+    public struct Succession: Sendable {
+        /// Whether lost ranks are replaced; else nobody is started.
+        let replaces: Bool
+        /// The file in which survivors say that they wait for others.
+        let meeting: String
+        /// Processes that shall wait for a place at any time.
+        let spares: Int
+    }
 
     /// environment: what the ranks inherit, beside the variables that tell them their rank.
     public init(ranks: Int, command: [String], environment: [String: String]) throws(BadInput) {
@@ -40,6 +51,15 @@ public struct Job: Sendable {
     public func restarting(_ restarts: Int, adding arguments: [String]) -> Job {
         var job = self
         (job.maximumRestarts, job.resumption) = (restarts, arguments)
+        return job
+    }
+
+    /// The same, whose ranks go on without those that fail, as the recipe says.
+    public func goingOn(_ recipe: Recipe) -> Job {
+        var job = self
+        job.succession = Succession(
+            replaces: recipe.launch.elastic == .replace,
+            meeting: "\(recipe.job.dumpFolder)/\(recipe.job.name)/\(Meeting.fileName)", spares: recipe.launch.spares)
         return job
     }
 
@@ -94,6 +114,13 @@ public struct Job: Sendable {
         guard !isRemote(rank) else { return inherited }
         var environment = inherited.merging(placement(of: rank, port: port)) { $1 }
         environment["SKEIN_SECRET_FILE"] = secretFile
+        return environment
+    }
+
+    /// The environment of a process that waits for a rank's place on this machine.
+    func environmentOfSpare(port: Int, secretFile: String?) -> [String: String] {
+        var environment = environment(of: 0, port: port, secretFile: secretFile)
+        environment["RANK"] = RankEnvironment.anyRank
         return environment
     }
 

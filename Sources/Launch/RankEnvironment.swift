@@ -17,6 +17,11 @@ public struct RankEnvironment: Sendable, Equatable {
     public var masterPort: Int
     /// The file with the job's secret.
     public var secretFile: String
+    /// This process is no rank yet, and waits for the place of one that is lost: `RANK=auto`.
+    public var isSpare = false
+
+    /// What says so.
+    public static let anyRank = "auto"
 
     /// What the command line says. A value here goes before any variable.
     public struct Flags: Sendable {
@@ -42,8 +47,12 @@ public struct RankEnvironment: Sendable, Equatable {
         values["--world-size"] = flags.worldSize.map { "\($0)" }
         values["--master-addr"] = flags.masterAddress
         values["--master-port"] = flags.masterPort.map { "\($0)" }
+        let isSpare = values["RANK"] == anyRank
+        if isSpare { values["RANK"] = "0" }
         guard let source = Source.all.first(where: { $0.speaks(values) }) else { return nil }
-        return try Reader(values: values, source: source).read()
+        var found = try Reader(values: values, source: source).read()
+        found?.isSpare = isSpare
+        return found
     }
 }
 

@@ -17,6 +17,8 @@ final class RunningJob {
         var lastError = LastError()
         /// The way to a rank on another machine; see `RemoteShell`.
         var control: Int32?
+        /// It was started for a place of another one's; see `Replacements`.
+        var isSpare = false
     }
 
     /// The reading end of a pipe that a rank writes to.
@@ -34,6 +36,8 @@ final class RunningJob {
     private let logs: RankLogs?
     private let group: ProcessGroup
     private let port: Int
+    private let secretFile: String?
+    private var replacements: Replacements?
     private var ranks: [Rank] = []
     private var streams: [Stream] = []
     private var firstFailure: (rank: Int, ending: Ending)?
@@ -55,9 +59,15 @@ final class RunningJob {
         self.logs = logs
         self.port = port
         self.channels = channels
+        secretFile = folder?.secretFile
         group = try ProcessGroup(removing: folder?.path)
         do {
-            for rank in 0..<job.ranks { try start(rank, secretFile: folder?.secretFile) }
+            for rank in 0..<job.ranks { try start(rank) }
+            if let succession = job.succession, succession.replaces {
+                var own = Replacements(succession)
+                for _ in 0..<own.begin() { try start(ranks.count) }
+                replacements = own
+            }
         } catch {
             group.end()
             closeStreams()
@@ -67,25 +77,28 @@ final class RunningJob {
 
     /// Rank 0 may draw its progress line: it keeps a terminal, unless what it prints is kept. Everything else goes
     /// through pipes.
-    private func start(_ rank: Int, secretFile: String?) throws(LaunchError) {
+    private func start(_ rank: Int) throws(LaunchError) {
+        let isSpare = rank >= job.ranks
         let keepsTerminal = rank == 0 && isatty(channels.output) == 1 && logs == nil && !job.isRemote(0)
         let errors = try openStream(rank, target: channels.errors, isErrors: true)
         defer { close(errors) }
         let output = keepsTerminal ? channels.output
             : try openStream(rank, target: channels.output, isErrors: false)
         defer { if !keepsTerminal { close(output) } }
-        let environment = job.environment(of: rank, port: port, secretFile: secretFile)
-        let control = try job.isRemote(rank) ? makePipe() : nil
+        let environment = isSpare ? job.environmentOfSpare(port: port, secretFile: secretFile)
+            : job.environment(of: rank, port: port, secretFile: secretFile)
+        let control = try isRemote(rank) ? makePipe() : nil
         defer { if let control { close(control.read) } }
         let pid: pid_t
         do {
-            pid = try group.spawn(job.command(of: rank, port: port), environment: environment, input: control?.read,
-                                  output: output, errors: errors)
+            let command = isSpare ? job.command : job.command(of: rank, port: port)
+            pid = try group.spawn(command, environment: environment, input: control?.read, output: output,
+                                  errors: errors)
         } catch {
             if let control { close(control.write) }
             throw error
         }
-        ranks.append(Rank(pid: pid, control: control?.write))
+        ranks.append(Rank(pid: pid, control: control?.write, isSpare: isSpare))
         if control != nil { tell(rank, secret(secretFile)) }
     }
 
@@ -100,6 +113,10 @@ final class RunningJob {
         return text.filter { !$0.isNewline }
     }
 
+    private func name(_ rank: Int) -> String { rank < job.ranks ? "rank \(rank)" : "spare \(rank - job.ranks)" }
+    /// Only ranks are placed on machines; what waits for a place is here.
+    private func isRemote(_ rank: Int) -> Bool { rank < job.ranks && job.isRemote(rank) }
+
     /// Gives the writing end.
     private func openStream(_ rank: Int, target: Int32, isErrors: Bool) throws(LaunchError) -> Int32 {
         let pipe = try makePipe()
@@ -107,15 +124,16 @@ final class RunningJob {
         // A line that comes while rank 0's progress line stands on the screen takes its place.
         let clear = isatty(target) == 1 ? "\r\u{1B}[K" : ""
         streams.append(Stream(rank: rank, descriptor: pipe.read, target: target, isErrors: isErrors,
-                              prefix: Array((clear + (rank == 0 ? "" : "[rank \(rank)] ")).utf8)))
+                              prefix: Array((clear + (rank == 0 ? "" : "[\(name(rank))] ")).utf8)))
         return pipe.write
     }
 
     /// Until every rank has ended, or been ended.
     func wait() -> Outcome {
-        while ranks.contains(where: { $0.ending == nil }), MonotonicClock.seconds() < deadline {
+        while !isOver, MonotonicClock.seconds() < deadline {
             passOutputOn()
             lookAtRanks()
+            lookAtMeeting()
             heedRequests()
         }
         group.end()
@@ -194,12 +212,15 @@ final class RunningJob {
             case .stopped: ranks[rank].isStopped = true
             case .continued: ranks[rank].isStopped = false
             case .ended(let own):
-                let ending = job.isRemote(rank) ? own.ofShell : own
+                let ending = isRemote(rank) ? own.ofShell : own
                 ranks[rank].ending = ending
                 drain(rank)
                 if ending.isFailure { ended.append((rank, ending)) }
+                if ranks[rank].isSpare, ending.isFailure { replacements?.lost() }
+                if job.succession != nil, !ending.isFailure { hurry(within: channels.grace) }
             }
         }
+        guard job.succession == nil else { return lookAtLosses(ended) }
         ended.sort { ($1.ending.weight, $0.rank) < ($0.ending.weight, $1.rank) }
         if firstFailure == nil, !ended.isEmpty {
             firstFailure = ended[0]
@@ -207,6 +228,39 @@ final class RunningJob {
         }
         // Whoever is stopped says nothing more. This ends the wait for a rank that was stopped and so given up.
         if firstFailure != nil, ranks.allSatisfy({ $0.ending != nil || $0.isStopped }) { hurry(within: 0) }
+    }
+
+    /// Where ranks go on without those that fail, a failure is the job's only if it is one of the input: that one would
+    /// come again.
+    private func lookAtLosses(_ ended: [(rank: Int, ending: Ending)]) {
+        for loss in ended where !ranks[loss.rank].isSpare {
+            if firstFailure == nil { firstFailure = loss }
+            guard loss.ending == .exit(2) else { continue }
+            firstFailure = loss
+            hurry(within: portWasTaken ? 0 : channels.grace)
+        }
+    }
+
+    /// Whether all have ended that are part of the job: what stands still, or waits for a place, is not.
+    private var isOver: Bool {
+        guard job.succession != nil, ranks.contains(where: { $0.ending != nil }) else {
+            return ranks.allSatisfy { $0.ending != nil }
+        }
+        let live = ranks.filter { $0.ending == nil && !$0.isStopped }
+        return !live.contains { !$0.isSpare } && live.count <= replacements?.waiting ?? 0
+    }
+
+    /// Starts who is waited for. What stands still while the others have gone on without it is ended.
+    private func lookAtMeeting() {
+        guard let (count, members) = replacements?.look() else { return }
+        for rank in ranks.indices where ranks[rank].isStopped && ranks[rank].ending == nil {
+            if !members.contains(Int(ranks[rank].pid)) { kill(ranks[rank].pid, SIGKILL) }
+        }
+        do {
+            for _ in 0..<count { try start(ranks.count) }
+        } catch {
+            channels.say("\(error)")
+        }
     }
 
     private func hurry(within seconds: Double) { deadline = min(deadline, MonotonicClock.seconds() + seconds) }
@@ -236,6 +290,10 @@ final class RunningJob {
 
     private func outcome() -> Outcome {
         if heeded > 1 { return Outcome(code: 1, line: "stopped at once on the second request, without saving") }
+        // Whoever has come to the end of the training says so by its exit code.
+        if job.succession != nil, firstFailure?.ending != .exit(2), ranks.contains(where: { $0.ending == .exit(0) }) {
+            return .done
+        }
         if let (rank, ending) = firstFailure {
             var outcome = Outcome(rank: rank, of: job.ranks, ending: ending, lastError: ranks[rank].lastError.text,
                                   requested: requested, memoryKills: memoryKills() - memoryKillsBefore)

@@ -27,7 +27,7 @@ public enum Origin: Sendable, Equatable, CustomStringConvertible {
 
 /// A recipe together with where each value came from.
 public struct ResolvedRecipe: Sendable {
-    public private(set) var recipe = Recipe()
+    public internal(set) var recipe = Recipe()
     public private(set) var origins: [String: Origin] = [:]
     /// "block_size (nanoGPT) is training.seq_len", one line for each alias that was used.
     public private(set) var translations: [String] = []

@@ -48,9 +48,11 @@ public struct MemoryPlan: Sendable, Equatable {
         public var copy: Int
         /// What a save holds of the file that it is writing.
         public var writing: Int
+        /// Copies for the loss of a rank: its own share of two steps, and a neighbour's.
+        public var kept: Int
 
         public init(parameters: Int, gradients: Int, moments: Int, slots: Int = 0, scratch: Int = 0, copy: Int = 0,
-                    writing: Int = 0) {
+                    writing: Int = 0, kept: Int = 0) {
             self.parameters = parameters
             self.gradients = gradients
             self.moments = moments
@@ -58,6 +60,7 @@ public struct MemoryPlan: Sendable, Equatable {
             self.scratch = scratch
             self.copy = copy
             self.writing = writing
+            self.kept = kept
         }
     }
 
@@ -118,6 +121,7 @@ public struct MemoryPlan: Sendable, Equatable {
             component("optimizer scratch", state.scratch),
             component("copy for checkpoints", state.copy),
             component("writing checkpoints", state.writing),
+            component("copies for lost ranks", state.kept),
             Component(name: "activations", bytes: activations.reduce(0) { $0 + $1.bytes }, slots: activations),
             component("logits", 4 * padded(slots.floats("logits"))),
             component("attention scratch", 4 * ((attention ?? 0) - borrowed.attention)),

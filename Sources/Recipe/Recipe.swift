@@ -379,6 +379,12 @@ public struct Recipe: Sendable, Equatable {
         public var keepBlasCore = false
         /// How often a job that has lost a rank is started again from its latest checkpoint.
         public var maxRestarts = 0
+        /// What the others do when a rank fails.
+        public var elastic = Elastic.stop
+        /// Processes that wait to take a failed rank's place.
+        public var spares = 0
+        /// Other ranks that hold a copy of what a rank holds alone.
+        public var redundancy = 1
     }
 
     public struct Debug: Sendable, Equatable {

@@ -195,6 +195,12 @@ extension Recipe {
         .bool("launch.keep_blas_core", \.launch.keepBlasCore, "ranks keep OPENBLAS_CORETYPE (for benches)"),
         .integer("launch.max_restarts", \.launch.maxRestarts, 0...1_000,
                  "a launcher that loses a rank starts all again from the latest checkpoint, so often at most"),
+        .choice("launch.elastic", \.launch.elastic,
+                "what the others do when a rank fails: stop, replace it by another process, or go on with fewer"),
+        .integer("launch.spares", \.launch.spares, 0...256, "for replace: processes that wait to take its place"),
+        .integer("launch.redundancy", \.launch.redundancy, 0...1,
+                 "neighbours that hold a copy of what a rank holds alone; 0: a lost rank costs the steps since the "
+                    + "latest checkpoint"),
 
         .integer("debug.seed", \.debug.seed, 0...Int.max, "seed of initialisation and of the order of data"),
         .numbers("debug.slow_ranks", \.debug.slowRanks, 1...1e9,

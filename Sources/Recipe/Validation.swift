@@ -50,6 +50,7 @@ extension Recipe {
         }
         try validateNetwork(at)
         try validateFault(at)
+        try validateElastic(at)
         try validateDecomposition(at)
         try validateLengthWarmup(at)
         try validatePrecision(at)

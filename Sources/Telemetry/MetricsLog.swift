@@ -20,6 +20,8 @@ public final class MetricsLog {
     /// The end of the last whole line.
     private var end: Int
     private var line: [UInt8] = []
+    /// The step of the last line; 0 where there is none.
+    public private(set) var lastStep = 0
 
     /// Opens the log of a new run (`step` 0), or of one that goes on after `step`: the lines of later steps
     /// are cut off, because those steps will come again, as is a last line that a crash has left torn.
@@ -30,6 +32,7 @@ public final class MetricsLog {
         end = 0
         guard let bytes = MetricsLog.readAll(descriptor) else { throw TelemetryError("read", path, errno) }
         end = MetricsLog.end(of: bytes, after: step)
+        lastStep = bytes[..<end].split(separator: UInt8(ascii: "\n")).last.flatMap { MetricsLog.step(of: $0) } ?? 0
         guard end == bytes.count || ftruncate(descriptor, end) == 0 else {
             throw TelemetryError("cut", path, errno)
         }
@@ -66,6 +69,7 @@ public final class MetricsLog {
     }
 
     private func begin(_ step: Int) {
+        lastStep = step
         line.removeAll(keepingCapacity: true)
         line.append(contentsOf: "{\"step\":".utf8)
         line.append(contentsOf: "\(step)".utf8)

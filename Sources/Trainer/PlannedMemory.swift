@@ -48,9 +48,28 @@ public struct PlannedMemory {
         let writing = recipe.checkpoint.enable
             ? max(writingBytes(content: files[0], compressed: false),
                   writingBytes(content: files[1], compressed: isCompressed)) : 0
+        let kept = keptFloats(recipe, plan, largest)
         return MemoryPlan.State(parameters: 4 * largest.parameters, gradients: 4 * largest.gradients,
                                 moments: 4 * largest.moments, slots: 4 * largest.slots,
-                                scratch: 4 * largest.scratch, copy: 4 * copy, writing: writing)
+                                scratch: 4 * largest.scratch, copy: 4 * copy, writing: writing,
+                                kept: 4 * kept.held)
+    }
+
+    /// Floats of the copies that `launch.redundancy` keeps: two slots of a rank's share, and two of its neighbour's;
+    /// and as much again for the moment in which a recovery has those of both lives. Sent: in a step, by a rank. See
+    /// `KeptLayout`.
+    private static func keptFloats(_ recipe: Recipe, _ plan: ShardPlan, _ layout: StateLayout)
+        -> (held: Int, sent: Int) {
+        let ranks = plan.worldSize
+        guard recipe.isElastic, recipe.launch.redundancy > 0, ranks > 1 else { return (0, 0) }
+        let parts = [(layout.parameters, layout.sharesWeights), (layout.moments, plan.counts.optimizer > 1)]
+        let share = parts.reduce(0) { $0 + ($1.1 ? $1.0 : ($1.0 + ranks - 1) / ranks) }
+        return (8 * share, parts.reduce(0) { $0 + ($1.1 ? $1.0 : 0) })
+    }
+
+    /// Bytes that a rank sends of its share in a step, for its neighbour to hold.
+    public static func copiedBytes(_ recipe: Recipe, _ plan: ShardPlan) -> Int {
+        4 * keptFloats(recipe, plan, StateLayout(plan, rank: 0, recipe: recipe)).sent
     }
 
     /// The segments where summands wait; as many again where frames may be sealed, for what is on its way; the buffer

@@ -24,6 +24,8 @@ struct Reporter {
     }
 
     private let setting: Setting
+    /// Of the life that is lived.
+    private var ranks: Int
     /// A step faster than the measured ceiling proves that the measurement was disturbed; then the step is it.
     private var peak: Double
     private let table: ParameterTable
@@ -33,8 +35,8 @@ struct Reporter {
     private let queue: OutputQueue
     private var line: ProgressLine
     private var summary: RunSummary
-    private let log: MetricsLog
-    private let events: EventFile?
+    private var log: MetricsLog
+    private var events: EventFile?
     private var gauges: PrometheusFile?
     private let started = MonotonicClock.seconds()
     private var trained = 0
@@ -51,6 +53,7 @@ struct Reporter {
 
     init(_ setting: Setting, corpus: Corpus, table: ParameterTable, schedule: StepSchedule) throws {
         self.setting = setting
+        ranks = setting.ranks
         self.table = table
         self.schedule = schedule
         peak = setting.peak
@@ -62,15 +65,31 @@ struct Reporter {
         summary = RunSummary(program: Machine.programName(),
                              start: setting.ranks == 1 ? ["train"] : ["launch", "-n", "\(setting.ranks)"],
                              arguments: setting.commandLine)
-        log = try MetricsLog("\(setting.folder)/metrics.jsonl", resumingAfter: setting.firstStep)
+        (log, events) = try Self.files(setting, after: setting.firstStep)
         let metrics = recipe.metrics
-        events = metrics.tensorBoard
-            ? try EventFile(in: "\(setting.folder)/\(metrics.tensorBoardFolder)", goingOnFrom: setting.firstStep) : nil
         gauges = metrics.prometheus.isEmpty ? nil : PrometheusFile(metrics.prometheus, run: recipe.job.name)
         summary.decays = recipe.schedule.decay != .none
         for text in setting.resolved.translations { Reporter.warn(text) }
         greet(corpus)
     }
+
+    private static func files(_ setting: Setting, after step: Int) throws -> (MetricsLog, EventFile?) {
+        let metrics = setting.resolved.recipe.metrics
+        return (try MetricsLog("\(setting.folder)/metrics.jsonl", resumingAfter: step),
+                metrics.tensorBoard ? try EventFile(in: "\(setting.folder)/\(metrics.tensorBoardFolder)",
+                                                    goingOnFrom: step) : nil)
+    }
+
+    /// After a fault: another life goes on behind step `step`, with so many ranks. What was said of later steps is
+    /// taken back, for they come again.
+    mutating func goesOn(after step: Int, ranks: Int) throws {
+        self.ranks = ranks
+        (log, events) = try Self.files(setting, after: step)
+        pace = nil
+    }
+
+    /// The last step in the log.
+    var lastLogged: Int { log.lastStep }
 
     static func warn(_ text: String) { printError("skein: warning: \(oneLine(text))") }
 
@@ -126,15 +145,15 @@ struct Reporter {
             bitsPerByte: result.loss / ln2 * tokensPerByte, gradientNorm: result.gradientNorm,
             learningRate: schedule.learningRate(at: step - 1), tokensPerSecond: rate, gflops: gflops,
             mfu: gflops / peak, eta: pace.map { $0 * Double(recipe.training.steps - step) }, tokens: tokens,
-            seconds: seconds, ranks: setting.ranks, waitSeconds: result.waitSeconds,
-            hiddenShare: setting.ranks > 1 ? result.hiddenShare : nil)
+            seconds: seconds, ranks: ranks, waitSeconds: result.waitSeconds,
+            hiddenShare: ranks > 1 ? result.hiddenShare : nil)
         (report.bucketLength, report.length, report.lossRatio) = (result.bucketLength, result.length, lossRatio)
         (report.contextDegree, report.plannedSeconds) = (result.contextDegree, result.plannedSeconds)
         if result.sequenceBytes > 0 {
             (report.sequenceBytes, report.hiddenSequenceShare) = (result.sequenceBytes, result.hiddenSequenceShare)
         }
         report.saturatedGradients = result.saturatedGradients
-        report.sentBytes = setting.ranks > 1 ? result.sentBytes : nil
+        report.sentBytes = ranks > 1 ? result.sentBytes : nil
         (report.planBound, report.planningSeconds) = (result.planBound, result.planningSeconds)
         report.varianceNorm = result.varianceRoots?.sum
         report.varianceMax = result.varianceRoots.map { Double($0.max) }

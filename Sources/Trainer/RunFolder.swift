@@ -5,6 +5,12 @@ import Storage
 import Telemetry
 import Wire
 
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
 /// The folder of a run, `outputs/NAME`: what may begin in it, who owns it, and what lies there. Rank 0's, except for
 /// `requireVisible`.
 ///
@@ -15,7 +21,7 @@ final class RunFolder {
     private let recipe: Recipe
     /// Its text, with where each value came from.
     var config: String
-    private let disk = RealDisk()
+    let disk = RealDisk()
     private var lock: FolderLock?
     private var madeFolder = false
 
@@ -39,8 +45,7 @@ final class RunFolder {
 
     /// What can be said before the data are read: a file where a folder has to be, and a run that is there already.
     func requirePlace() throws {
-        let keyFile = recipe.checkpoint.keyFile
-        if !keyFile.isEmpty { key = CheckpointKey(bytes: try JobSecret.load(from: keyFile).bytes) }
+        if !recipe.checkpoint.keyFile.isEmpty { try readKey() }
         for path in foldersOnTheWay {
             switch try disk.kind(path) {
             case .file, .other: throw BadInput("\(path) is no folder; give another job.dump_folder or job.name")
@@ -48,6 +53,10 @@ final class RunFolder {
             }
         }
         if recipe.checkpoint.load != "latest" { try requireUnused() }
+    }
+
+    private func readKey() throws {
+        key = CheckpointKey(bytes: try JobSecret.load(from: recipe.checkpoint.keyFile).bytes)
     }
 
     /// A folder that holds nothing of worth is begun in: a start that failed early must not stand in the way of the
@@ -60,7 +69,7 @@ final class RunFolder {
         }
         let ours = ["checkpoint", "report.html", "traces", "flight", "config.toml", "config.toml.tmp", "metrics.jsonl",
                     FolderLock.fileName, recipe.metrics.tensorBoardFolder]
-        let stranger = try disk.list(path).sorted().first { !ours.contains($0) }
+        let stranger = try disk.list(path).sorted().first { !ours.contains($0) && !$0.hasPrefix(Meeting.fileName) }
         if let stranger {
             throw BadInput("\(path) exists, and holds \(stranger), which is no run's; begin another run with "
                 + "--job.name NAME")
@@ -100,6 +109,30 @@ final class RunFolder {
         do throws(DiskError) { try disk.createFolder(path) } catch {
             guard try disk.kind(path) == .folder else { throw error }
         }
+    }
+
+    /// Takes the folder of a run whose rank 0 is lost, unless it is this process's already. The lock goes with the
+    /// process that held it, which may take a moment to be gone.
+    func takeOver() throws {
+        guard lock == nil else { return }
+        if !recipe.checkpoint.keyFile.isEmpty { try readKey() }
+        let limit = MonotonicClock.seconds() + 10
+        while lock == nil {
+            do {
+                lock = try FolderLock(path, orSay: "the process that was rank 0 still works in \(path), or stands "
+                    + "still in it; end it, and go on by --checkpoint.load latest")
+            } catch is BadInput where MonotonicClock.seconds() < limit {
+                usleep(20_000)
+            }
+        }
+    }
+
+    /// What a run begins with that has nothing left of itself but its folder; nil: it begins anew. The folder is this
+    /// process's.
+    func again() throws -> (found: Checkpoint?, isResumed: Bool) {
+        guard try checkpoints.steps().isEmpty else { return (try latest(true), true) }
+        let start = recipe.checkpoint.load == "latest" ? nil : try named()
+        return (try start ?? weights(), start != nil)
     }
 
     /// Takes back a folder that this run has made and not used: a start that failed leaves nothing.

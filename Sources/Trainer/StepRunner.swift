@@ -110,6 +110,9 @@ public final class StepRunner {
         }
     }
 
+    /// Copies of the state at the ends of steps, which must have come before the next one changes it.
+    var kept: KeptState?
+
     /// `path`: whose arithmetic products of quantised operands run on; all give the same bits.
     public init(recipe: Recipe, corpus: Corpus, pool: Pool, world: World = World(), path: DotPath = .best) throws {
         try recipe.requireSettings()
@@ -174,6 +177,7 @@ public final class StepRunner {
             try sequences?.attention.check()
             try sharded.finish()
         }
+        if let kept { try phase("copies") { try kept.settle() } }
         let agreed = try phase("agree") { try agree(own: total(count) { losses[$0] }, stop: stop, step: step) }
         try model.quantisation?.finish { try world.maximum($0) }
         let loss = total(world.size) { sharded.update.loss(of: $0) }

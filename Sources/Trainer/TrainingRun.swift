@@ -13,13 +13,17 @@ import Tensor
 /// Everything that may be wrong with the input is found before the first file is touched: data, output folder,
 /// checkpoint. Then memory is taken, and from there on the loop is: step, report, sometimes validate, sometimes
 /// save.
+///
+/// Where `launch.elastic` says so, a rank's failure is no end: those that are left begin another life of the job in the
+/// same processes (TrainingRun+Elastic.swift).
 public final class TrainingRun {
-    private var resolved: ResolvedRecipe
-    private var recipe: Recipe { resolved.recipe }
+    private(set) var resolved: ResolvedRecipe
+    var recipe: Recipe { resolved.recipe }
 
     private let commandLine: [String]
-    private let ranks: RankSetting?
-    private let stopAfter: Int?
+    /// This process's place in the life that is lived.
+    var ranks: RankSetting?
+    let stopAfter: Int?
     private let beginsWhereNothingIsSaved: Bool
     private let output: Int32
 
@@ -39,14 +43,27 @@ public final class TrainingRun {
     }
 
     /// Rank 0 reads and writes the run's folder, and speaks.
-    private var isFirst: Bool { (ranks?.rank ?? 0) == 0 }
-    private let folder: RunFolder
+    var isFirst: Bool { (ranks?.rank ?? 0) == 0 }
+    let folder: RunFolder
     /// The plans of planned steps, a line each; rank 0's.
     private var plans: MetricsLog?
+    var reporter: Reporter?
+    /// What the last step came to, for whoever has to keep the log in another's place.
+    var last: (step: Int, result: StepResult, tokens: Int, lossRatio: Double?, seconds: Double)?
+    /// Counts the lives of the job.
+    var epoch: UInt32 = 0
+    /// Where ranks go on after a fault: copies of the training state, those of this life and those that are left of
+    /// the lives before.
+    var kept: KeptState?
+    var carried: [KeptState] = []
+    /// The last step that this rank has come to the end of, counted from 1, and when the last fault ended a life.
+    var reached = 0
+    var faultAt = 0.0
 
     public func run() throws {
         try resolved.requireRows(worldSize: ranks?.worldSize ?? 1)
-        var memory = try PlannedMemory(recipe, ranks: ranks?.worldSize ?? 1, localRanks: ranks?.localWorldSize ?? 1)
+        try recipe.requireElastic(worldSize: ranks?.worldSize ?? 1)
+        let memory = try PlannedMemory(recipe, ranks: ranks?.worldSize ?? 1, localRanks: ranks?.localWorldSize ?? 1)
         if !recipe.isSearched { try memory.requireRoom() }
         if isFirst { try folder.requirePlace() }
         let cores = max(1, Machine.cores() / (ranks?.localWorldSize ?? 1))
@@ -57,28 +74,19 @@ public final class TrainingRun {
         defer { pool.close() }
         // Before the arenas, so that the measurement's own memory adds nothing to the run's.
         let peak = try Machine.gemmPeak(pool: pool, recipe: recipe)
-        let world = try ranks.map { setting in
-            try World(joining: setting, recipe: recipe, dataFingerprint: String(corpus.fingerprint, radix: 16),
-                      threads: threads)
-        } ?? World()
+        guard try awaitPlace(corpus) else { return }
+        func join() throws -> World {
+            try ranks.map { setting in
+                try World(joining: setting, recipe: recipe, dataFingerprint: String(corpus.fingerprint, radix: 16),
+                          threads: threads, epoch: epoch, greets: false)
+            } ?? World()
+        }
+        var world = try join()
         do {
-            // Reading every byte of a large checkpoint takes a while: the others must have found rank 0 by then.
-            let (folder, silently) = (folder, beginsWhereNothingIsSaved)
-            let start = try world.onFirst {
-                let resumed = try folder.open(silently: silently)
-                return try (found: resumed ?? folder.weights(), isResumed: resumed != nil)
+            while let fault = try live(world, corpus, pool, peak: peak, memory) {
+                try goOn(world, after: fault, corpus)
+                world = try join()
             }
-            defer { folder.leave() }
-            if recipe.isSearched {
-                resolved = try world.settings(resolved, memory, start: start?.isResumed == true ? start?.found : nil,
-                                              peak: peak)
-                folder.config = resolved.toml
-                memory = try PlannedMemory(recipe, ranks: world.size, localRanks: world.localSize)
-                try memory.requireRoom()
-            }
-            try train(StepRunner(recipe: recipe, corpus: corpus, pool: pool, world: world), corpus, start?.found,
-                      isResumed: start?.isResumed ?? false, peak: peak,
-                      planned: memory.plan.peakBytes)
         } catch {
             // A fault of the network is known to all; any other is this rank's own, and the others must hear of it.
             if !(error is CollectiveFault) { world.abort("\(error)", during: "training") }
@@ -87,7 +95,51 @@ public final class TrainingRun {
             }
             throw error
         }
-        try world.leave()
+        try closeMeeting(isOver: true)
+        do { try world.leave() } catch where recipe.isElastic {
+            // Everything is saved by now: whoever fails here has no more to do, and nobody has to go on.
+        }
+    }
+
+    /// One life of the job, to its end. Returns the fault that ended it before, if it may go on after one.
+    private func live(_ world: World, _ corpus: Corpus, _ pool: Pool, peak: Double, _ memory: PlannedMemory) throws
+        -> CollectiveFault? {
+        do {
+            try world.greet()
+            guard epoch == 0 else {
+                let folder = folder
+                _ = try world.onFirst { try folder.takeOver() }
+                let runner = try StepRunner(recipe: recipe, corpus: corpus, pool: pool, world: world)
+                try train(runner, corpus, nil, isResumed: false, peak: peak, planned: memory.plan.peakBytes)
+                return nil
+            }
+            try begin(world, corpus, pool, peak: peak, memory)
+            return nil
+        } catch let fault as CollectiveFault where recipe.isElastic {
+            return fault
+        }
+    }
+
+    /// The first life.
+    private func begin(_ world: World, _ corpus: Corpus, _ pool: Pool, peak: Double, _ planned: PlannedMemory) throws {
+        // Reading every byte of a large checkpoint takes a while: the others must have found rank 0 by then.
+        let (folder, silently) = (folder, beginsWhereNothingIsSaved)
+        var memory = planned
+        let start = try world.onFirst {
+            let resumed = try folder.open(silently: silently)
+            return try (found: resumed ?? folder.weights(), isResumed: resumed != nil)
+        }
+        defer { folder.leave() }
+        if recipe.isSearched {
+            resolved = try world.settings(resolved, memory, start: start?.isResumed == true ? start?.found : nil,
+                                          peak: peak)
+            folder.config = resolved.toml
+            memory = try PlannedMemory(recipe, ranks: world.size, localRanks: world.localSize)
+            try memory.requireRoom()
+        }
+        try train(StepRunner(recipe: recipe, corpus: corpus, pool: pool, world: world), corpus, start?.found,
+                  isResumed: start?.isResumed ?? false, peak: peak,
+                  planned: memory.plan.peakBytes)
     }
 
     private func train(_ runner: StepRunner, _ corpus: Corpus, _ found: Checkpoint?, isResumed: Bool,
@@ -96,19 +148,21 @@ public final class TrainingRun {
         var snapshot = Snapshot(step: runner.sharded, quantisation: runner.model.quantisation, corpus: corpus,
                                 recipe: recipe, schedule: runner.schedule, worldSize: world.size)
         let start = isResumed ? found : nil
-        let moment = try begin(runner, snapshot, found, isResumed: isResumed)
+        let moment = epoch == 0 ? try begin(runner, snapshot, found, isResumed: isResumed)
+            : try recover(runner, snapshot)
         runner.position = moment.position
         // A run that goes on is spared, or it would come to the same end again.
-        if let fault = recipe.rehearsedFault, fault.rank == world.rank, moment.position.step == 0 {
+        if let fault = recipe.rehearsedFault, fault.rank == world.rank, moment.position.step == 0, epoch == 0 {
             runner.fault = FaultPoint(fault)
             snapshot.fault = runner.fault
         }
-        let trace = recipe.profiling.trace
+        let trace = recipe.profiling.trace && epoch == 0
             ? StepTrace(recipe.profiling, runFrom: Int(moment.position.step), peak: peak) : nil
         let peak = try world.sum(peak)
-        var reporter: Reporter?
-        if isFirst {
-            try folder.prepare(resumingAfter: start.map(\.step))
+        if isFirst, reporter != nil {
+            try reporter?.goesOn(after: Int(moment.position.step), ranks: world.size)
+        } else if isFirst {
+            if epoch == 0 { try folder.prepare(resumingAfter: start.map(\.step)) }
             if let start { try sayRates(start, runner.schedule) }
             reporter = try Reporter(
                 Reporter.Setting(resolved: resolved, commandLine: commandLine, folder: folder.path, output: output,
@@ -118,6 +172,7 @@ public final class TrainingRun {
                                  plannedSent: runner.plannedBytes, shards: runner.state.plan.counts.text),
                 corpus: corpus, table: runner.state.table, schedule: runner.schedule)
         }
+        if epoch > 0, isFirst { reportAgain(Int(moment.position.step)) }
         if isFirst, runner.planner != nil {
             plans = try MetricsLog("\(folder.path)/plans.jsonl", resumingAfter: Int(moment.position.step))
         }
@@ -127,6 +182,8 @@ public final class TrainingRun {
         }
         var good = LastGood(limit: recipe.training.maxNonfiniteSteps)
         if let start { good.saved(step: start.step, path: start.path) }
+        try keepCopies(runner, moment)
+        try closeMeeting(isOver: false)
         try loop(runner, snapshot, &reporter, corpus, trace, &good, from: moment)
     }
 
@@ -145,8 +202,7 @@ public final class TrainingRun {
 
     /// Fresh weights, those of another run (`checkpoint.load_weights`), or all of a checkpoint. Returns where the run
     /// is then.
-    private func begin(_ runner: StepRunner, _ snapshot: Snapshot, _ found: Checkpoint?, isResumed: Bool) throws
-        -> Moment {
+    func begin(_ runner: StepRunner, _ snapshot: Snapshot, _ found: Checkpoint?, isResumed: Bool) throws -> Moment {
         var moment = Moment(position: runner.position)
         if let found, isResumed {
             moment = try snapshot.require(found)
@@ -157,14 +213,22 @@ public final class TrainingRun {
         } else if let found {
             try snapshot.requireWeights(found)
         }
+        let texts = (table: moment.table, cost: moment.cost)
+        moment = try Moment(bytes: runner.world.gather(moment.bytes)[0])
+        (moment.table, moment.cost) = texts
+        try snapshot.fill(from: found, isResumed: moment.position.step > 0, by: runner.world)
+        return try settle(runner, moment)
+    }
+
+    /// What else a runner takes from the moment at which it goes on.
+    func settle(_ runner: StepRunner, _ found: Moment) throws -> Moment {
+        var moment = found
         // A table that is named now is meant; else the run goes on with the one that it began with.
         if runner.world.size > 1, recipe.communication.table.isEmpty { try runner.world.useTable(moment.table) }
-        let kept = moment.cost
-        moment = try Moment(bytes: runner.world.gather(moment.bytes)[0])
         moment.table = runner.world.table
-        try snapshot.fill(from: found, isResumed: moment.position.step > 0, by: runner.world)
         runner.updates = moment.updates
-        if let note = try runner.settleCost(kept: kept), isFirst { printError("skein: \(note)") }
+        if let note = try runner.settleCost(kept: moment.cost), isFirst { printError("skein: \(note)") }
+        moment.cost = ""
         return moment
     }
 
@@ -174,12 +238,18 @@ public final class TrainingRun {
         var moment = begin
         var trace = trace
         var saves = BackgroundSaves(snapshot, folder.writer, shared: recipe.checkpoint.shared, by: runner.world)
+        if epoch > 0, let isLast = try owesCheckpoint(Int(begin.position.step), runner.world) {
+            try save(runner, snapshot, &saves, moment, &reporter, &good, isLast: isLast)
+        }
         for step in Int(begin.position.step)..<recipe.training.steps {
             try trace?.begin(step, runner)
             let started = MonotonicClock.seconds()
             let result = try runner.run(step: step, stop: Interrupt.isRequested)
             let lossRatio = moment.add(result, position: runner.position)
             let done = step + 1
+            try kept?.keep(runner, moment)
+            reached = done
+            last = (done, result, moment.tokens, lossRatio, MonotonicClock.seconds() - started)
             if let plan = runner.plan { plans?.append(step: done, json: plan.record.json) }
             let seconds = MonotonicClock.seconds() - started
             let isLast = done == recipe.training.steps || done == stopAfter || result.stops
@@ -206,6 +276,9 @@ public final class TrainingRun {
             }
             if isLast { break }
         }
+        // Nobody leaves while a neighbour still waits for a copy.
+        try kept?.settle()
+        kept?.outlive()
         reporter?.finish()
         if let problem = plans?.problem { Reporter.warn(problem) }
     }
@@ -229,7 +302,7 @@ public final class TrainingRun {
         for warning in try folder.checkpoints.retain(last: recipe.checkpoint.keepLatest) { Reporter.warn(warning) }
     }
 
-    private func due(_ interval: Int, _ step: Int) -> Bool { interval > 0 && step % interval == 0 }
+    func due(_ interval: Int, _ step: Int) -> Bool { interval > 0 && step % interval == 0 }
 
     private func save(_ runner: StepRunner, _ snapshot: Snapshot, _ saves: inout BackgroundSaves, _ moment: Moment,
                       _ reporter: inout Reporter?, _ good: inout LastGood, isLast: Bool) throws {

@@ -5,6 +5,12 @@ import Telemetry
 import Tensor
 import Wire
 
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
 /// Which of a job's processes this one is, as a launcher or a person said it.
 public struct RankSetting: Sendable, Equatable {
     public var rank: Int
@@ -16,6 +22,8 @@ public struct RankSetting: Sendable, Equatable {
     public var masterPort: Int
     /// The file with the job's secret.
     public var secretFile: String
+    /// This process is none of the ranks yet; it waits for the place of one that is lost.
+    public var isSpare = false
 
     public init(rank: Int, worldSize: Int, localWorldSize: Int, masterHost: String, masterPort: Int,
                 secretFile: String) {
@@ -34,35 +42,43 @@ public final class World {
     public let size: Int
     public let localSize: Int
     public let communicator: Communicator?
-    private let mesh: Mesh?
+    let mesh: Mesh?
+    /// Whether the ranks that are left agree on how to go on after a fault.
+    let survives: Bool
+    /// The process of each rank, where they survive.
+    private(set) var people: [String] = []
+    /// The measured table of algorithms that rank 0 was given.
+    private var ownTable = ""
 
     /// This process alone.
     public init() {
         (rank, size, localSize) = (0, 1, 1)
-        (communicator, mesh) = (nil, nil)
+        (communicator, mesh, survives) = (nil, nil, false)
     }
 
     /// Ranks that are connected already.
     package init(_ communicator: Communicator, rank: Int, size: Int) {
         (self.rank, self.size, localSize) = (rank, size, size)
-        (self.communicator, mesh) = (communicator, nil)
+        (self.communicator, mesh, survives) = (communicator, nil, false)
     }
 
     /// Joins the job and returns when all its ranks are connected. What must be the same everywhere is compared
     /// at the first meeting, by name: the recipe, the data and the arithmetic of this build, since bits depend
-    /// on all of them.
-    public init(joining setting: RankSetting, recipe: Recipe, dataFingerprint: String, threads: Int) throws {
+    /// on all of them. epoch: counts the lives of a job that goes on after faults. greets: false where the caller does
+    /// that (`greet`), for a fault in it is one that a job may go on after.
+    public init(joining setting: RankSetting, recipe: Recipe, dataFingerprint: String, threads: Int,
+                epoch: UInt32 = 0, greets: Bool = true) throws {
         (rank, size, localSize) = (setting.rank, setting.worldSize, setting.localWorldSize)
         guard setting.worldSize > 1 else {
-            (communicator, mesh) = (nil, nil)
+            (communicator, mesh, survives) = (nil, nil, false)
             return
         }
         let secret = try JobSecret.load(from: setting.secretFile)
         var options = MeshOptions(rank: rank, worldSize: size, masterHost: setting.masterHost,
                                   masterPort: setting.masterPort, secret: secret, jobID: recipe.job.name)
         let communication = recipe.communication
-        options.claims = [("recipe", recipe.fingerprint), ("data", dataFingerprint),
-                          ("arithmetic", arithmetic(recipe.training.matmul))]
+        options.claims = Self.claims(recipe, dataFingerprint: dataFingerprint)
+        (options.survives, options.epoch, survives) = (recipe.isElastic, epoch, recipe.isElastic)
         options.bind = communication.bind.isEmpty ? nil : communication.bind
         options.interface = communication.interface.isEmpty ? nil : communication.interface
         options.portRange = communication.ports
@@ -73,7 +89,7 @@ public final class World {
         options.protection = World.protection(communication, host: setting.masterHost)
         options.spins = localSize * threads < Machine.cores()
         // Found wrong before anybody is kept waiting.
-        let table = try rank == 0 ? World.table(communication) : ""
+        ownTable = try rank == 0 ? World.table(communication) : ""
         let mesh = try Mesh.join(options)
         self.mesh = mesh
         let communicator = Communicator(
@@ -82,7 +98,23 @@ public final class World {
                 choice: Choice(forced: Algorithm(name: communication.algorithm.rawValue))))
         self.communicator = communicator
         communicator.notice = { printError("skein: \($0)") }
-        try useTable(table)
+        if greets { try greet() }
+    }
+
+    /// The first exchanges of ranks that have met: rank 0's table, and which process each rank is.
+    func greet() throws {
+        guard communicator != nil else { return }
+        try useTable(ownTable)
+        if survives { people = try gather(Array("\(getpid())".utf8)).map { String(decoding: $0, as: UTF8.self) } }
+    }
+
+    /// What must be the same on all ranks, by name.
+    static func claims(_ recipe: Recipe, dataFingerprint: String) -> [(name: String, value: String)] {
+        let claims = [("recipe", recipe.fingerprint), ("data", dataFingerprint),
+                      ("arithmetic", arithmetic(recipe.training.matmul))]
+        guard recipe.isElastic else { return claims }
+        return claims + [("launch.elastic", recipe.launch.elastic.rawValue),
+                         ("launch.redundancy", "\(recipe.launch.redundancy)")]
     }
 
     /// Takes rank 0's measured table of algorithms, which decides the order of sums, on all ranks.

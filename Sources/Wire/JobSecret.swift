@@ -1,4 +1,5 @@
 import Base
+import Crypto
 #if canImport(Glibc)
 import Glibc
 #elseif canImport(Musl)
@@ -79,5 +80,14 @@ public struct JobSecret: Sendable, Equatable, CustomStringConvertible {
         while let last = digits.last, last == 0x0A || last == 0x0D || last == 0x20 { digits.removeLast() }
         guard digits.count == 2 * byteCount else { return nil }
         return Base.bytes(hexadecimal: digits)
+    }
+}
+
+extension JobSecret {
+    /// What only somebody who knows the secret can say of a text: its HMAC-SHA256, in hexadecimal digits.
+    public func proof(of text: String) -> String {
+        let code = HMAC<SHA256>.authenticationCode(for: Array(("skein meeting\n" + text).utf8),
+                                                   using: SymmetricKey(data: bytes))
+        return hexadecimal(Array(code))
     }
 }

@@ -20,10 +20,21 @@ struct FaultsCommand: ParsableCommand {
     var only = ""
     @Option(help: "Rounds of a rank's work; 0: until something fails. For the ranks that this starts.")
     var rounds = 0
+    @Flag(help: "One job that replaces the ranks that it loses: kills and stops them one after the other.")
+    var elastic = false
+    @Option(help: "For --elastic: ranks of the job.")
+    var ranks = 4
+    @Option(help: "For --elastic: seconds between faults.")
+    var interval = 2.0
+    @Option(help: "For --elastic: draws whom they hit, and how.")
+    var seed = 0
     @Flag(help: "One JSON object a line.")
     var json = false
 
     func validate() throws {
+        try require("ranks", ranks, 3...64)
+        try require("seed", seed, 0...Int.max)
+        guard (0.1...3_600).contains(interval) else { throw ValidationError("--interval must be from 0.1 to 3600") }
         try require("injections", injections, 1...100_000)
         try require("rounds", rounds, 0...1_000_000)
         _ = try kinds()
@@ -50,6 +61,14 @@ struct FaultsCommand: ParsableCommand {
             if code != 0 { throw ExitCode(code) }
             return
         }
+        if elastic {
+            var bench = ElasticBench(program: ProcessEnvironment.program())
+            (bench.injections, bench.ranks, bench.interval, bench.seed) = (injections, ranks, interval, seed)
+            let (line, wrong) = try bench.run()
+            emit(line, json: json)
+            if wrong != nil { throw ExitCode(1) }
+            return
+        }
         var bench = FaultsBench(program: ProcessEnvironment.program()) { rounds in
             ["bench", "faults", "--rounds", "\(rounds)"]
         }
@@ -70,6 +89,8 @@ struct SimulateCommand: ParsableCommand {
     var seeds = 1000
     @Option(help: "The first of them.")
     var first = 0
+    @Flag(help: "Ranks agree after a fault on how to go on.")
+    var survives = false
     @Flag(help: "Also what each process came to where nothing is wrong.")
     var verbose = false
     @Flag(help: "One JSON object a line.")
@@ -84,7 +105,7 @@ struct SimulateCommand: ParsableCommand {
         var failed = 0, strangers = 0, nanoseconds: UInt64 = 0
         let begin = MonotonicClock.seconds()
         for seed in first..<(first + seeds) {
-            let report = Cluster(seed: seed).run()
+            let report = Cluster(seed: seed, survives: survives).run()
             strangers += report.strangers
             nanoseconds += report.nanoseconds
             if !report.wrongs.isEmpty { failed += 1 }
@@ -92,6 +113,7 @@ struct SimulateCommand: ParsableCommand {
         }
         var line = BenchLine(bench: "simulate", threads: 1, seconds: MonotonicClock.seconds() - begin)
         line.add("seeds", seeds)
+        line.add("survives", survives ? 1 : 0)
         line.add("failed", failed)
         line.add("strangers", strangers)
         line.add("virtual_s", Double(nanoseconds) * 1e-9)

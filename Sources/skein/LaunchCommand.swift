@@ -54,6 +54,14 @@ struct LaunchCommand: ParsableCommand {
             }
             job = job.restarting(recipe.launch.maxRestarts, adding: ["--checkpoint.load", "latest"])
         }
+        if recipe.isElastic {
+            try recipe.requireElastic(worldSize: ranks)
+            guard job.hosts.isEmpty else {
+                throw BadInput("launch.elastic = \"\(recipe.launch.elastic.rawValue)\" is for ranks on this machine, "
+                    + "or for ranks that something else starts; leave it out, or leave out --hostfile")
+            }
+            job = job.goingOn(recipe)
+        }
         StopRequests.install()
         let code = try Launcher(job, logs: logs) { path in try JobSecret.create(at: path) }.run()
         if code != 0 { throw ExitCode(code) }

@@ -219,6 +219,10 @@ private struct PlanReport {
         var rows = [("state shared over", shards.counts.text + owners),
                     ("on the wire", "\(Units.bytes(wireBytes)) a step and rank, each way: gradients "
                         + "\(Units.bytes(wire.gradients)), parameters \(Units.bytes(wire.updated + wire.gathered))")]
+        if recipe.isElastic, recipe.launch.redundancy > 0 {
+            let sent = PlannedMemory.copiedBytes(recipe, shards)
+            rows.append(("copies for lost ranks", "\(Units.bytes(sent)) a step and rank, each way, beside that"))
+        }
         if let traffic, let linkGbit {
             rows.append(("  at \(Units.fixed(linkGbit, 1)) Gbit/s", "\(Units.duration(traffic.seconds)), of which "
                 + "\(Units.duration(traffic.seconds - traffic.visibleSeconds)) hidden by computation, "

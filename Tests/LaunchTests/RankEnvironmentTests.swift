@@ -214,6 +214,17 @@ private func refusal(_ environment: [String: String], _ flags: RankEnvironment.F
         for word in ["skein secret new FILE", "SKEIN_SECRET_FILE", "4 ranks"] { #expect(line.contains(word)) }
     }
 
+    /// A process that waits for a lost rank's place says so in place of a number, and is told the rest as a rank is.
+    @Test func aSpare() throws {
+        var variables = Self.ways[0].variables
+        variables["RANK"] = "auto"
+        let found = try #require(try RankEnvironment.resolve(variables))
+        #expect(found.isSpare && found.worldSize == 4 && found.masterPort == 4_000 && found.secretFile == "secret")
+        #expect(try RankEnvironment.resolve(Self.ways[0].variables)?.isSpare == false)
+        variables["WORLD_SIZE"] = nil
+        #expect(refusal(variables)?.contains("WORLD_SIZE is not") == true)
+    }
+
     /// Who is local, where nobody tells: all of them beside a loopback master, else one on each machine.
     @Test func whoIsLocal() throws {
         var variables = Self.ways[0].variables

@@ -8,7 +8,8 @@ func otherValue(_ key: Key) -> Value {
         "model.dim": .integer(204), "model.n_heads": .integer(8), "model.n_kv_heads": .integer(3),
         "model.head_dim": .integer(34), "metrics.prometheus": .text("skein.prom"),
         "training.max_tokens_per_task": .integer(2_048), "comm.port_range": .text("29400-29500"),
-        "debug.fault": .text("stop 3 save 7"),
+        "debug.fault": .text("stop 3 save 7"), "launch.elastic": .text("replace"),
+        "launch.redundancy": .integer(0),
     ]
     if let value = special[key.name] { return value }
     switch key.read(Recipe()) {

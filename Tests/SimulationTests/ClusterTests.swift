@@ -29,6 +29,33 @@ import Testing
         #expect(ends[.absent]?.startsFailed ?? 0 > 10 && ends[.absent]?.finished == 0)
     }
 
+    /// Jobs whose survivors agree on how to go on: nobody hangs, and of all that agree on something one group at most
+    /// can meet.
+    @Test func aThousandSeedsOfSurvivors() {
+        var ends: [Misfortune: (goOn: Int, end: Int)] = [:]
+        let seeds = seeds(1000)
+        for seed in seeds {
+            let report = Cluster(seed: seed, survives: true).run()
+            #expect(report.wrongs.isEmpty, "\(report.description.replacing("\n", with: " | "))")
+            var end = ends[report.misfortune] ?? (0, 0)
+            end.goOn += report.goOn
+            end.end += report.retired
+            ends[report.misfortune] = end
+        }
+        guard seeds.count >= 1000 else { return }
+        for misfortune in [Misfortune.killed, .stopped, .cutOff, .disconnected, .damaged] {
+            #expect(ends[misfortune]?.goOn ?? 0 > 50, "\(misfortune): \(ends)")
+        }
+        #expect(ends[.stopped]?.end ?? 0 > 10 && ends[.cutOff]?.end ?? 0 > 10, "\(ends)")
+    }
+
+    @Test func aSeedOfSurvivorsReplays() {
+        for seed in 0..<12 {
+            let first = Cluster(seed: seed, survives: true).run(), second = Cluster(seed: seed, survives: true).run()
+            #expect(first == second, "\(first.description)\n\(second.description)")
+        }
+    }
+
     /// The same seed does the same, at the same moments.
     @Test func aSeedReplays() {
         for seed in 0..<26 {

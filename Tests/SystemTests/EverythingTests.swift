@@ -4,7 +4,7 @@ import Testing
 /// All parts in one job of rank processes: FP8 with Smooth-SwiGLU, moments in FP8, ZeRO stage 2, planned sequence
 /// parallelism, decomposition with a curriculum, and length warm-up.
 @Suite(.serialized) struct EverythingTests {
-    private static let recipe = """
+    fileprivate static let recipe = """
         [job]
         name = "tiny"
         [model]
@@ -45,16 +45,7 @@ import Testing
 
         """
 
-    private func place() throws -> Workplace {
-        let place = try Workplace()
-        try place.write("all.toml", Self.recipe)
-        let word = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
-        for document in 0..<40 {
-            let words = (0..<(8 + document * 7)).map { word[($0 * ($0 + document) + document) % word.count] }
-            try place.write("texts/\(document).txt", words.joined(separator: " "))
-        }
-        return place
-    }
+    private func place() throws -> Workplace { try everything() }
 
     private func train(_ count: Int, _ place: borrowing Workplace, _ name: String, _ flags: [String]) throws -> String {
         let ranks = try Ranks(count, in: place.path, ["train", "all.toml", "--job.name", name] + flags)
@@ -197,4 +188,16 @@ import Testing
             #expect(refused.code == 2 && refused.error.contains(words), "\(refused.error)")
         }
     }
+}
+
+/// A place with `all.toml`, which takes all parts, and its texts.
+func everything() throws -> Workplace {
+    let place = try Workplace()
+    try place.write("all.toml", EverythingTests.recipe)
+    let word = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
+    for document in 0..<40 {
+        let words = (0..<(8 + document * 7)).map { word[($0 * ($0 + document) + document) % word.count] }
+        try place.write("texts/\(document).txt", words.joined(separator: " "))
+    }
+    return place
 }

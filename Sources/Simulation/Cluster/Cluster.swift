@@ -13,6 +13,7 @@ package final class Cluster {
         case arrive(ClusterWire, Int)
         case connected(Int, number: Int, ClusterWire?)
         case strike
+        case strikeAgain
         case recover
         case stranger
     }
@@ -47,14 +48,24 @@ package final class Cluster {
     /// Strangers' connections, which live no longer than the one that is being told of.
     private var strangers: [Socket] = []
     private(set) var strangerCount = 0
+    /// Whether ranks agree on how to go on after a fault.
+    let survives: Bool
+    /// Another one, that is killed a little later.
+    let second: Int?
+    /// Whether every rank had started, and was still at work, when the misfortune struck.
+    private(set) var struckAtWork = false
 
-    package init(seed: Int, misfortune: Misfortune? = nil) {
+    /// survives: ranks do not leave after a fault, but agree first on how to go on; then a seed means another cluster.
+    package init(seed: Int, misfortune: Misfortune? = nil, survives: Bool = false) {
         self.seed = UInt64(seed)
-        random = SimulationRandom(seed: self.seed, stream: 0xC1)
-        let all = Misfortune.allCases
+        self.survives = survives
+        random = SimulationRandom(seed: self.seed, stream: survives ? 0xC2 : 0xC1)
+        let all = survives ? Misfortune.survivable : Misfortune.allCases
         self.misfortune = misfortune ?? all[seed % all.count]
-        worldSize = random.integer(in: 2...5)
+        worldSize = random.integer(in: survives ? 3...6 : 2...5)
         victim = random.integer(in: 0...(worldSize - 1))
+        let isDouble = survives ? random.chance(oneIn: 3) : false
+        second = isDouble ? (victim + random.integer(in: 1...(worldSize - 1))) % worldSize : nil
         let fastest = random.magnitude(in: 20_000...5_000_000)
         latency = fastest...(fastest * random.integer(in: 1...4))
         sluggishness = random.magnitude(in: 1...2_000_000)
@@ -68,6 +79,10 @@ package final class Cluster {
         strikesAt = UInt64(random.integer(in: 0...(isEarly ? 500 : 1500))) * Self.millisecond
         populate()
         heap.add(.strike, at: strikesAt)
+        if second != nil {
+            let pause = UInt64(random.magnitude(in: 1...4_000)) * Self.millisecond
+            heap.add(.strikeAgain, at: strikesAt + pause)
+        }
         if random.chance(oneIn: 2) {
             for _ in 0..<random.magnitude(in: 1...60) {
                 heap.add(.stranger, at: UInt64(random.integer(in: 0...2000)) * Self.millisecond)
@@ -94,6 +109,7 @@ package final class Cluster {
             options.dataStreams = streams
             options.transport = .tcp
             options.earlyByteCount = 1 << 16
+            options.survives = survives
             let group = Group(worldSize: worldSize, rank: rank)
             let jobs = sizes.indices.map { place in
                 ClusterJob(number: place, request: Request(.allReduce, .float32, count: sizes[place], group: group,
@@ -137,19 +153,22 @@ package final class Cluster {
             now = max(now, time)
             handle(event)
         }
-        judge()
+        if survives { judgeSequels() } else { judge() }
         let lines = processes.map { "process \($0.number), rank \($0.options.rank): \(Self.line(of: $0))" }
-        var (finished, startsFailed, failed) = (0, 0, 0)
+        var (finished, startsFailed, failed, goOn, retired) = (0, 0, 0, 0, 0)
         for process in processes {
             switch process.outcome {
             case .finished: finished += 1
             case .startFailed: startsFailed += 1
             case .failed: failed += 1
+            case .survived(_, .goesOn): goOn += 1
+            case .survived: retired += 1
             case .gone, nil: break
             }
         }
         return ClusterReport(seed: seed, misfortune: misfortune, lines: lines, wrongs: wrongs, finished: finished,
-                             startsFailed: startsFailed, failed: failed, nanoseconds: now, trace: trace,
+                             startsFailed: startsFailed, failed: failed, goOn: goOn, retired: retired,
+                             nanoseconds: now, trace: trace,
                              strangers: strangerCount)
     }
 
@@ -158,6 +177,10 @@ package final class Cluster {
         case nil: "still there"
         case .finished: "finished"
         case .gone: "killed"
+        case .survived(let fault, .goesOn(let next)):
+            "\(fault), and goes on with \(next.members) at \(next.host):\(next.port)"
+        case .survived(_, .ends(let why)): "ends: \(why.text)"
+        case .survived(let fault, nil): "\(fault), and nobody has found out how to go on"
         case .startFailed(let error): "start failed: \(error)"
         case .failed(let fault): "failed: \(fault)"
         }
@@ -203,6 +226,7 @@ package final class Cluster {
                 process.connected(connection, wire.map { Socket(wire: $0, side: 0) }, "connection refused")
             }
         case .strike: strike()
+        case .strikeAgain: if let second { processes[second].end(.gone) }
         case .recover: recover()
         case .stranger: visit()
         }
@@ -294,8 +318,11 @@ package final class Cluster {
     private func strike() {
         mark(5)
         let process = processes[victim]
+        struckAtWork = processes.allSatisfy { $0.hasStarted && $0.outcome == nil && !$0.isLeaving }
         switch misfortune {
         case .killed: process.end(.gone)
+        // A rank that comes back has to learn that the others have gone on.
+        case .stopped where survives: pause(process, seconds: 4 * heartbeatSeconds)
         case .stopped: process.stoppedUntil = .max
         case .hiccup: pause(process, seconds: heartbeatSeconds * 0.4)
         case .longHiccup: pause(process, seconds: Double(random.integer(in: 32...60)) / 10)

@@ -12,6 +12,8 @@ final class ClusterProcess {
         case failed(LinkFault)
         /// It was killed.
         case gone
+        /// A fault, and what the survivors have made of it; nil: they have found nothing out in time.
+        case survived(LinkFault, Sequel?)
     }
 
     let number: Int
@@ -42,6 +44,12 @@ final class ClusterProcess {
     private var telling: (fault: LinkFault, until: UInt64)?
     private var failing: (error: WireError, until: UInt64)?
     private var isActing = false
+    /// In a job that survives: the fault, until when this process waits for what comes of it, and that.
+    private var fault: (fault: LinkFault, until: UInt64)?
+    private var sequel: Sequel?
+    private var closesAt: UInt64 = .max
+    /// Whether it has come to the end of its work.
+    var isLeaving: Bool { leavesBy != nil }
 
     init(number: Int, options: MeshOptions, address: SocketAddress, jobs: [ClusterJob], cluster: Cluster) {
         self.number = number
@@ -165,6 +173,11 @@ final class ClusterProcess {
         case .hurry: cluster.hurry(self)
         case .report(let fault): telling = (fault, now + 200_000_000)
         case .left(let count): leftCount = count
+        case .findPort: session.leads(at: Cluster.masterPort + 1)
+        case .sequel(let found):
+            sequel = found
+            // As a mesh does that is closed: what was said last has a moment to arrive.
+            closesAt = now + 200_000_000
         case .asked(let peer):
             if let link, running != nil { link.hear(.asked(by: peer)) } else { session.answer(peer, .computes(0)) }
         case .answered(let peer, let answer): link?.hear(.answered(by: peer, answer))
@@ -185,15 +198,22 @@ final class ClusterProcess {
         }
         if let (fault, until) = telling, now >= until || isDelivered(session) {
             telling = nil
+            if options.survives, leavesBy == nil {
+                self.fault = (fault, now + UInt64(Double(options.worldSize + 1) * options.heartbeatSeconds * 1e9))
+                return
+            }
             if let link { link.fault = fault } else { end(.failed(fault)) }
             if leavesBy != nil { end(.failed(fault)) }
+        }
+        if let (fault, until) = fault, sequel == nil ? now >= until : now >= closesAt || isDelivered(session) {
+            end(.survived(fault, sequel))
         }
     }
 
     // MARK: the caller
 
     private func work(_ session: Session) {
-        guard outcome == nil, hasStarted else { return }
+        guard outcome == nil, hasStarted, fault == nil else { return }
         if link == nil {
             for number in session.controlConnections {
                 if let socket = sockets[number] { cluster.check(socket, nil, of: self) }

@@ -27,7 +27,7 @@ extension Cluster {
         for process in processes where isCounted(process) {
             switch process.outcome {
             case nil: wrong("process \(process.number) never ended")
-            case .finished, .gone: break
+            case .finished, .gone, .survived: break
             case .startFailed, .failed:
                 if misfortune.isHarmless, !isDouble(process) {
                     wrong("process \(process.number) failed for nothing")
@@ -72,7 +72,7 @@ extension Cluster {
     /// Whom a process named. Rank 0 is no culprit for somebody who found it gone after it had failed itself.
     private func culprit(_ process: ClusterProcess) -> Int? {
         switch process.outcome {
-        case nil, .finished, .gone: return nil
+        case nil, .finished, .gone, .survived: return nil
         case .failed(let fault): return fault.culprit
         case .startFailed(let error):
             switch error {

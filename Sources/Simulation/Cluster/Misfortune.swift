@@ -24,6 +24,9 @@ package enum Misfortune: CaseIterable, Sendable {
     /// A process with another secret takes itself for the rank.
     case impostor
 
+    /// What a job may go on after.
+    static let survivable: [Misfortune] = [.killed, .stopped, .cutOff, .disconnected, .damaged, .hiccup]
+
     /// Whether the job must end well all the same.
     var isHarmless: Bool {
         switch self {
@@ -44,6 +47,9 @@ package struct ClusterReport: Sendable, Equatable {
     package let finished: Int
     package let startsFailed: Int
     package let failed: Int
+    /// Processes that agreed on another life of their job, and that left after a fault because they have no part in it.
+    package let goOn: Int
+    package let retired: Int
     /// Virtual nanoseconds until the last process had ended.
     package let nanoseconds: UInt64
     /// A hash of everything that happened, and when.

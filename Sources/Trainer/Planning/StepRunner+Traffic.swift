@@ -24,9 +24,11 @@ extension StepRunner {
         return sequences + traffic(microBatches: rounds).bytes - plannedTraffic.bytes
     }
 
-    /// The same with what is sent for shared sequences, of which all ranks send as much in the mean.
+    /// The same with what is sent for shared sequences, of which all ranks send as much in the mean, and of copies for
+    /// the loss of a rank.
     public var plannedBytes: Int {
         let groups = recipe.groups(worldSize: world.size)
         return plannedTraffic.bytes + recipe.sequenceBytes(tokens: schedule.tokensPerStep / groups)
+            + PlannedMemory.copiedBytes(recipe, state.plan)
     }
 }

@@ -13,6 +13,8 @@ import Base
 //            (1 and 8)
 //   memory   nothing, or memory to share: process (4), descriptor (4), size (8), cookie (32)
 //   memory's answer  0 no, 1 yes (1)
+//   lost     ranks that the sender holds for lost after a fault; succession: where the survivors meet, and who they are
+//            (Session+Agreement.swift)
 
 /// Where a rank listens, and the name of its machine.
 package struct Place: Equatable, Sendable {

@@ -9,7 +9,7 @@ import Base
 //   offset  bytes  field
 //        0      4  magic, the characters S K N 1
 //        4      1  type: 1 data, 2 heartbeat, 3 abort, 4 goodbye, 5 hello, 6 roster, 7 inquiry, 8 answer,
-//                9 memory, 10 memory's answer, 11 doorbell, 12 arrival
+//                9 memory, 10 memory's answer, 11 doorbell, 12 arrival, 13 lost, 14 succession
 //        5      1  protection: 0 plain, 1 checked, 2 sealed
 //        6      2  0
 //        8      4  epoch
@@ -58,7 +58,7 @@ public enum Protection: UInt8, Sendable {
 
 package enum FrameType: UInt8, Sendable {
     case data = 1, heartbeat = 2, abort = 3, goodbye = 4, hello = 5, roster = 6, inquiry = 7, answer = 8
-    case memory = 9, memoryAnswer = 10, doorbell = 11, arrival = 12
+    case memory = 9, memoryAnswer = 10, doorbell = 11, arrival = 12, lost = 13, succession = 14
 }
 
 /// The 48 bytes before every payload. The layout is at the head of this file.

@@ -36,12 +36,14 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
 
     package func with(port: UInt16) -> SocketAddress { SocketAddress(host: host, port: port, scope: scope) }
 
-    package var description: String {
+    package var description: String { host.count == 4 ? "\(hostText):\(port)" : "[\(hostText)]:\(port)" }
+
+    /// Without the port.
+    package var hostText: String {
         var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
         let family = host.count == 4 ? AF_INET : AF_INET6
         _ = unsafe inet_ntop(family, host, &text, socklen_t(text.count))
-        let name = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        return host.count == 4 ? "\(name):\(port)" : "[\(name)]:\(port)"
+        return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
     /// The addresses of `host` (a name or a number), in the order that the system prefers.

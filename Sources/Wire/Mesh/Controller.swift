@@ -236,6 +236,10 @@ import Musl
         case .left(let count):
             shared.leftCount.store(count, ordering: .relaxed)
             caller.wake()
+        case .findPort: session.leads(at: options.meetingPort)
+        case .sequel(let sequel):
+            shared.sequel = sequel
+            caller.wake()
         case .asked(let peer):
             if let answer = shared.ask(by: peer) { session.answer(peer, answer) } else { caller.wake() }
         case .answered(let peer, let answer):

@@ -333,6 +333,19 @@ public final class Mesh: Link {
 
     // MARK: the end
 
+    /// How it goes on after a fault, which the survivors agree on by themselves from the moment of the fault: waits for
+    /// that, for as long as it may take. For a mesh that survives, after its fault. nil: nobody has found anything out.
+    public func sequel() -> Sequel? {
+        precondition(options.survives && shared.isFailed, "there was no fault to go on from")
+        // Each rank may be one more that is waited for in vain.
+        let limit = now + UInt64(Double(worldSize + 1) * options.heartbeatSeconds * 1e9)
+        while shared.sequel == nil, now < limit { loop.wait(milliseconds: 10) }
+        return shared.sequel
+    }
+
+    /// Gives everything back. What was said last to the survivors of a fault arrives before that.
+    public func shutDown() { end() }
+
     /// Leaves the job in peace: sends what is still queued, says goodbye, and waits until all others have
     /// said it too or `seconds` have passed. The end of this process is no fault then.
     public func leave(within seconds: Double = 10) throws(LinkFault) {
@@ -356,7 +369,7 @@ public final class Mesh: Link {
         guard !isOver else { return }
         isOver = true
         controller?.stopThread()
-        if hasSaidGoodbye { controller?.deliver() }
+        if hasSaidGoodbye || shared.sequel != nil { controller?.deliver() }
         controller?.close()
         controller = nil
         for stream in streams.joined() { stream.close() }

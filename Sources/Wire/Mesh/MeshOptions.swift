@@ -1,3 +1,5 @@
+import Base
+
 /// Everything that a rank needs to know to join its job.
 public struct MeshOptions: Sendable {
     public var rank: Int
@@ -30,6 +32,8 @@ public struct MeshOptions: Sendable {
     /// Whether `poll` may spin for some microseconds before it blocks. Not sensible when the ranks of this
     /// machine outnumber its cores.
     public var spins = true
+    /// After a fault those that are left agree on how to go on (`Mesh.sequel`), instead of only leaving.
+    public var survives = false
     /// What may wait for each data stream before its buffer is posted.
     public var earlyByteCount = Self.defaultEarlyByteCount
     public static let defaultEarlyByteCount = 4 << 20
@@ -70,8 +74,11 @@ public struct MeshOptions: Sendable {
     }
 
     var identity: Identity {
-        Identity(rank: rank, worldSize: worldSize, jobID: jobID, epoch: epoch, protection: protection,
-                 claims: claims + [("data streams", "\(dataStreams)"), ("transport", transport.rawValue)])
+        var all: [(name: String, value: String)] = claims + [("data streams", "\(dataStreams)"),
+                                                             ("transport", transport.rawValue)]
+        if survives { all.append((name: "conduct after a fault", value: "goes on")) }
+        return Identity(rank: rank, worldSize: worldSize, jobID: jobID, epoch: epoch, protection: protection,
+                        claims: all)
     }
 }
 
@@ -88,4 +95,12 @@ public enum Transport: String, Sendable, CaseIterable {
     public static let sharedPeerLimit = 16
     /// Memory that two ranks share.
     public static let sharedByteCount = SharedSegment.byteCount
+}
+
+extension MeshOptions {
+    /// A port that the survivors of a fault can meet at: one of those that are allowed, else a free one.
+    var meetingPort: UInt16 {
+        guard let portRange else { return UInt16(freePort()) }
+        return UInt16(Int.random(in: portRange))
+    }
 }

@@ -19,6 +19,7 @@ final class Shared: Sendable {
     private struct State {
         var notes: [Note] = []
         var fault: LinkFault?
+        var sequel: Sequel?
         var operation: UInt64?
         var name: StaticString = ""
         var bytes = 0
@@ -51,6 +52,12 @@ final class Shared: Sendable {
             if state.fault == nil { state.fault = fault }
         }
         published.store(true, ordering: .releasing)
+    }
+
+    /// How it goes on after the fault.
+    var sequel: Sequel? {
+        get { state.withLock { $0.sequel } }
+        set { state.withLock { $0.sequel = newValue } }
     }
 
     var isFailed: Bool { published.load(ordering: .acquiring) }

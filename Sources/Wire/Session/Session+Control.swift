@@ -49,6 +49,8 @@ extension Session {
             return true
         case .memory: return stage == .starting && hearMemory(content, from: peer)
         case .memoryAnswer: return stage == .starting && hearMemoryAnswer(content, from: peer)
+        case .lost: return hearLost(content, from: peer)
+        case .succession: return hearSuccession(content, from: peer)
         case .data, .doorbell: return false
         }
     }
@@ -62,6 +64,7 @@ extension Session {
         } else {
             watch.broke(peer, evidence: evidence, at: now)
         }
+        carryOn(agreement.gone(peer, at: now))
     }
 
     // MARK: what the caller brings

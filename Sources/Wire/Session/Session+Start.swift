@@ -182,7 +182,7 @@ extension Session {
 
     /// Where others find this rank: at the address it listens on, or, when that is every address, at the one by which
     /// it reaches rank 0.
-    private func ownPlace(seenBy local: SocketAddress?) -> Place {
+    func ownPlace(seenBy local: SocketAddress?) -> Place {
         var address = listening
         if address.isWildcard, let local { address = local.with(port: address.port) }
         return Place(address: address, hostName: hostName)
@@ -250,7 +250,10 @@ extension Session {
     /// It stays at this fault. Of a start that was given up here for a reason that the caller can mend, or by this
     /// rank's own finding, the caller hears that reason in its own words.
     func report(_ fault: LinkFault) {
-        guard stage == .starting else { return act(.report(fault)) }
+        guard stage == .starting else {
+            act(.report(fault))
+            return beginAgreement(fault)
+        }
         stage = .over
         if let (error, own) = ownFailure, error.kind == .badInput || own == fault { return act(.failed(error)) }
         act(.failed(.startFailed(fault, faultKind)))

@@ -28,6 +28,10 @@ package enum SessionAction {
     case report(LinkFault)
     /// So many peers have said goodbye.
     case left(Int)
+    /// This rank leads those that go on after a fault: find a port to meet at, and tell `leads`.
+    case findPort
+    /// How it goes on after a fault, or that it does not.
+    case sequel(Sequel)
     /// This rank wants to know what ours is doing.
     case asked(by: Int)
     case answered(by: Int, LinkAnswer)
@@ -39,8 +43,9 @@ package enum SessionAction {
 /// a whole job in virtual time, with the same bytes.
 ///
 /// It is composed of `Gate` (who may stand at the door), `Handshake` (who that is), `Roster` (who is where, and which
-/// streams stand) and `Watch` (who lives, and whose fault it is). Here they meet; Session+Start.swift has the start,
-/// Session+Control.swift what control streams say.
+/// streams stand), `Watch` (who lives, and whose fault it is) and `Agreement` (who goes on after one). Here they meet;
+/// Session+Start.swift has the start, Session+Control.swift what control streams say, Session+Agreement.swift what
+/// survivors say to each other.
 package final class Session {
     package enum Stage { case starting, running, over }
 
@@ -57,6 +62,7 @@ package final class Session {
     var gate = Gate()
     var roster: Roster
     var watch: Watch
+    var agreement: Agreement
     /// Connections that came in and have said nothing: no more is kept of them than where they come from.
     var silent: [Int: SocketAddress] = [:]
     var greetings: [Int: Greeting] = [:]
@@ -107,6 +113,8 @@ package final class Session {
         lastTick = now
         watch = Watch(rank: options.rank, worldSize: options.worldSize, heartbeatSeconds: options.heartbeatSeconds,
                       now: now)
+        agreement = Agreement(rank: options.rank, worldSize: options.worldSize,
+                              heartbeatSeconds: options.heartbeatSeconds)
         roster.learn(Place(address: listening, hostName: hostName), of: options.rank)
     }
 
@@ -201,6 +209,7 @@ package final class Session {
         lastTick = now
         // This rank was stopped, or starved: what it has not read yet is not late.
         if gap > Greeting.patience / 3 {
+            agreement.forgive(gap)
             gate.extend(by: gap)
             for greeting in greetings.values where greeting.deadline < .max { greeting.deadline += gap }
         }
@@ -215,6 +224,7 @@ package final class Session {
         for greeting in late { drop(greeting, because: greeting.lateness) }
         if stage == .starting { startTick() }
         perform(watch.tick(now, operation: doing))
+        carryOn(agreement.tick(now))
     }
 
     /// What this rank is at, for the text of faults.

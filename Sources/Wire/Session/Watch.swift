@@ -78,6 +78,8 @@ package struct Watch {
     /// What the peer's machine is called.
     package mutating func name(_ peer: Int, _ host: String) { hosts[peer] = host }
 
+    package func hasLeft(_ peer: Int) -> Bool { peers[peer]?.hasLeft ?? false }
+
     /// The peers that said goodbye.
     package var leftCount: Int { peers.count { $0?.hasLeft == true } }
 
