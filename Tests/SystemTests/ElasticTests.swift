@@ -19,7 +19,7 @@ import Testing
 
     private static let small = ["launch", "-n", "4", "run.toml", "--training.global_batch_size", "8",
                                 "--training.local_batch_size", "1", "--training.steps", "24",
-                                "--checkpoint.interval", "9", "--comm.heartbeat_seconds", "2"]
+                                "--checkpoint.interval", "9", "--comm.heartbeat_seconds", "6"]
 
     private func launch(_ place: borrowing Workplace, _ name: String, _ flags: [String]) throws -> Program.Outcome {
         try Program.run(Self.small + ["--job.name", name] + flags, in: place.path)
@@ -126,7 +126,7 @@ import Testing
         let place = try Workplace()
         let ranks = try Ranks(4, in: place.path, [
             "train", "run.toml", "--training.global_batch_size", "8", "--training.steps", "100000",
-            "--metrics.log_freq", "1", "--launch.elastic", "shrink", "--comm.heartbeat_seconds", "2"])
+            "--metrics.log_freq", "1", "--launch.elastic", "shrink", "--comm.heartbeat_seconds", "6"])
         ranks.wait(for: " 5/100000")
         for rank in [0, 2] { kill(ranks.processes[rank].processIdentifier, SIGKILL) }
         for rank in [1, 3] {

@@ -19,8 +19,8 @@ public final class Mesh: Link {
     static let pumpByteCount = 1 << 20
     /// How often a rank that does not spin lets others run before it sleeps.
     private static let yields = 8
-    /// Where all messages go through memory, sockets are looked at in one of so many looks, while they follow each other
-    /// without a pause: to ask the kernel takes as long as a small message does.
+    /// Where all messages go through memory, sockets are looked at in one of so many looks, while looks follow each
+    /// other without a pause: to ask the kernel takes as long as a small message does.
     private static let looksAtMemory = 16
 
     public let rank: Int
@@ -241,8 +241,8 @@ public final class Mesh: Link {
         }
     }
 
-    /// One look at everything; whether the user has heard of something since it had heard of `before` events. `hurried`:
-    /// others follow at once.
+    /// One look at everything; whether the user has heard of something since it had heard of `before` events.
+    /// `hurried`: others follow at once.
     private func pass(since before: Int, hurried: Bool = false) -> Bool {
         for _ in 0..<unfinished.count { pump(unfinished.removeFirst()) }
         for case let path? in paths {
