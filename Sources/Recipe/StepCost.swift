@@ -17,6 +17,9 @@ public struct StepCost: Sendable, Equatable {
     /// What of the model's runs on fp32 multiply-adds where linear layers are quantised: the head, and attention unless
     /// its operands are bf16.
     public let exactFlops: Double
+    /// Of one token, in the head.
+    public let headFlops: Double
+    public let layers: Int
 
     /// `context`: of the data's rows; without it, of rows of `training.seq_len` that are one causal segment each.
     public init(_ recipe: Recipe, vocabulary: Int, ranks: Int = 1, context: Double? = nil) {
@@ -33,11 +36,13 @@ public struct StepCost: Sendable, Equatable {
         fullTask = own(recipe.rowsPerTask * sequence)
         lastTask = own(((share - 1) % recipe.rowsPerTask + 1) * sequence)
         self.context = context ?? Double(sequence) / 2
+        headFlops = table.headFlopsPerToken(vocabulary: vocabulary)
+        layers = recipe.model.layers
         modelFlops = Double(tokens) * table.flopsPerToken(context: self.context)
         let precision = recipe.precision.checked
         let attention = precision?.roundsAttention ?? false ? 0 : table.attentionFlopsPerToken(context: self.context)
         exactFlops = precision == nil ? modelFlops
-            : Double(tokens) * (table.headFlopsPerToken(vocabulary: vocabulary) + attention)
+            : Double(tokens) * (headFlops + attention)
         recomputedFlops = Double(tokens)
             * table.recomputedFlopsPerToken(context: self.context, recipe.activationCheckpoint.mode)
     }

@@ -95,24 +95,32 @@ struct Plan: ParsableCommand {
         let exactPeak = try flops != nil || recipe.precision.recipe == .fp32 ? nil : Machine.gemmPeak(pool: pool)
         // What cannot run needs no look at its data.
         let context = planned.hasRoom ? try meanContext(recipe, textBytes: setting.textBytes) : nil
-        if search { return try printSearch(resolved, planned, peak: peak, context: context) }
         let step = StepCost(recipe, vocabulary: setting.vocabulary, ranks: ranks, context: context)
+        let compute = try flops == nil && planned.hasRoom ? measured(step, recipe, exactPeak ?? peak, pool) : nil
+        let rate = compute.map { step.gflops(seconds: $0) } ?? peak
+        if search { return try printSearch(resolved, planned, gflops: rate, context: context) }
         let traffic = try linkGbit.map {
-            try PlannedTraffic(recipe, vocabulary: setting.vocabulary, step: step, ranks: ranks, gflops: peak,
+            try PlannedTraffic(recipe, vocabulary: setting.vocabulary, step: step, ranks: ranks, gflops: rate,
                                linkGbit: $0)
         }
         let shards = try ShardPlan(ParameterTable(recipe.model, vocabulary: setting.vocabulary), recipe: recipe,
                                    worldSize: ranks)
         let report = PlanReport(planned: planned, step: step, threads: threads, peak: peak, exactPeak: exactPeak,
-                                ranks: ranks, hasContext: context != nil, linkGbit: linkGbit, shards: shards,
-                                traffic: traffic, hasSlots: slots)
+                                measuredSeconds: compute, ranks: ranks, hasContext: context != nil,
+                                linkGbit: linkGbit, shards: shards, traffic: traffic, hasSlots: slots)
         print(json ? report.json : report.text)
         try planned.requireRoom()
     }
 
-    private func printSearch(_ resolved: ResolvedRecipe, _ planned: PlannedMemory, peak: Double, context: Double?)
+    /// Seconds of a step, by what a layer takes this machine; nil where that would take too much memory.
+    private func measured(_ step: StepCost, _ recipe: Recipe, _ rate: Double, _ pool: Pool) throws -> Double? {
+        let memory = Machine.availableMemory()?.bytes ?? .max
+        return try LayerTime(of: recipe, pool: pool, memory: memory).map { step.seconds(layer: $0, rate: rate) }
+    }
+
+    private func printSearch(_ resolved: ResolvedRecipe, _ planned: PlannedMemory, gflops: Double, context: Double?)
         throws {
-        let search = SettingSearch(resolved, memory: planned, ranks: ranks, gflops: peak, linkGbit: linkGbit ?? 1,
+        let search = SettingSearch(resolved, memory: planned, ranks: ranks, gflops: gflops, linkGbit: linkGbit ?? 1,
                                    context: context, freedom: .all)
         let room = memory.map { Int($0 * 1_073_741_824) } ?? planned.roomBytes ?? .max
         for candidate in try search.best(within: room).prefix(best) {
@@ -146,6 +154,8 @@ private struct PlanReport {
     let peak: Double
     /// Of fp32 products beside quantised ones.
     let exactPeak: Double?
+    /// Of a step's forwards and backwards, from a layer of it; nil where none was measured.
+    let measuredSeconds: Double?
     let ranks: Int
     /// Whether `step.context` is the data's.
     let hasContext: Bool
@@ -154,7 +164,8 @@ private struct PlanReport {
     let traffic: PlannedTraffic?
     let hasSlots: Bool
 
-    private var computeSeconds: Double { step.seconds(atGflops: peak, exact: exactPeak) }
+    private var peakSeconds: Double { step.seconds(atGflops: peak, exact: exactPeak) }
+    private var computeSeconds: Double { measuredSeconds ?? peakSeconds }
     private var seconds: Double { computeSeconds + (traffic?.visibleSeconds ?? 0) + (sequenceSeconds ?? 0) }
     private var wire: ShardTraffic { PlannedTraffic.traffic(shards, planned.recipe, step) }
     private var wireBytes: Int { wire.bytes }
@@ -207,7 +218,10 @@ private struct PlanReport {
             " in \(recipe.precision.recipe.rawValue), \(Units.fixed($0, 0)) of fp32 for "
                 + "\(Units.fixed(step.exactFlops / step.modelFlops * 100, 1)) % of the work"
         } ?? "")))
-        rows.append(("a step at that peak", Units.duration(computeSeconds)))
+        rows.append(("a step at that peak", Units.duration(peakSeconds)))
+        if let measuredSeconds {
+            rows.append(("a step, by one layer", Units.duration(measuredSeconds) + ", measured; without the update"))
+        }
         return rows
     }
 
@@ -264,6 +278,7 @@ private struct PlanReport {
             ("parameters", "\(step.parameters)"), ("tokens", "\(step.tokens)"), ("context", "\(step.context)"),
             ("flops", "\(step.modelFlops)"), ("recomputed_flops", "\(step.recomputedFlops)"),
             ("peak_gflops", "\(peak)"), ("exact_peak_gflops", number(exactPeak)),
+            ("peak_seconds", "\(peakSeconds)"),
             ("compute_seconds", "\(computeSeconds)"), ("wire_bytes", "\(wireBytes)"),
             ("context_parallel_degree", recipe.plansSequences ? "\"auto\"" : "\(recipe.contextDegree)"),
             ("context_parallel_method", recipe.contextDegree > 1 ? "\"\(recipe.contextMethod.rawValue)\"" : "null"),

@@ -176,6 +176,27 @@ import Testing
         #expect(abs(cost.seconds(atGflops: 400, exact: 200) - seconds) < 1e-12)
     }
 
+    /// Two measurements give a layer's line; a step is its layers, what of them is computed again, and the head.
+    @Test func theCostByALayer() throws {
+        let layer = LayerTime((16, 5e-6), (128, 12e-6))
+        #expect(abs(layer.perContext - 6.25e-8) < 1e-18 && abs(layer.perToken - 4e-6) < 1e-18)
+        #expect(abs(layer.seconds(context: 64) - 8e-6) < 1e-18)
+        // A disturbed measurement makes no token faster by what it looks back at.
+        #expect(LayerTime((16, 5e-6), (128, 4e-6)) == LayerTime(perToken: 4e-6, perContext: 0))
+        #expect(LayerTime((1, 5e-6), (1, 4e-6)) == LayerTime(perToken: 4e-6, perContext: 0))
+        for (mode, ranks) in [("none", 1), ("none", 3), ("full", 1), ("selective", 2)] {
+            let recipe = try recipe("--activation_checkpoint.mode", mode, "--training.global_batch_size", "8")
+            let cost = StepCost(recipe, vocabulary: 257, ranks: ranks), tokens = Double(cost.tokens)
+            let layers = (cost.modelFlops / tokens - Double(6 * 257 * 192))
+            let again = 1 + cost.recomputedFlops / tokens / layers
+            let own = 4 * layer.seconds(context: 128) * again + Double(6 * 257 * 192) / 1e11
+            let seconds = cost.seconds(layer: layer, rate: 100)
+            #expect(abs(seconds - own * Double(cost.largestShare)) < 1e-9 * seconds)
+            let flops = (cost.modelFlops + cost.recomputedFlops) * Double(cost.largestShare) / tokens
+            #expect(abs(cost.gflops(seconds: seconds) * seconds * 1e9 - flops) < 1e-9 * flops)
+        }
+    }
+
     /// Ranks bring rows of their own or share what there is; the largest share takes the time. Attention costs what
     /// tokens look back at: 12 operations a layer, a channel and a token.
     @Test func theCostForRanksAndContexts() throws {

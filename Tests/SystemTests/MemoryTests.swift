@@ -29,7 +29,9 @@ import Testing
         let outcome = try Program.run(["train", "run.toml", "--training.steps", "2"] + flags, in: place.path)
         #expect(outcome.code == 0, "\(outcome.error)")
         let peak = try number(outcome.out, "memory +"), planned = try number(outcome.out, "at most, planned")
-        #expect(abs(peak - planned) <= max(peak / 33, 4 << 20), "\(peak) bytes, planned \(planned)")
+        // A save's buffers and a step's peak may miss each other, so a small run can stay further below than above.
+        #expect(peak - planned <= max(peak / 33, 4 << 20), "\(peak) bytes, planned \(planned)")
+        #expect(planned - peak <= max(peak / 33, 6 << 20), "\(peak) bytes, planned \(planned)")
         let plan = try Program.run(["plan", "run.toml", "--flops", "50", "--json"] + flags, in: place.path)
         let object = try JSONSerialization.jsonObject(with: Data(plan.out.utf8)) as? [String: Any]
         #expect(abs((object?["peak_bytes"] as? Int ?? 0) - planned) < 4 << 20)
@@ -88,6 +90,12 @@ import Testing
         let short = try planned(["--data.layout", "decompose", "--data.min_length", "2"], in: place)
         #expect(short["context"] as? Double ?? 0 < rows["context"] as? Double ?? 0)
         #expect(short["flops"] as? Double ?? 0 < rows["flops"] as? Double ?? 0)
+        #expect(local["peak_seconds"] as? Double == local["compute_seconds"] as? Double)
+        let measured = try place.run("plan", "run.toml", "--json"), words = try place.run("plan", "run.toml")
+        let own = try #require(try JSONSerialization.jsonObject(with: Data(measured.out.utf8)) as? [String: Any])
+        #expect(own["compute_seconds"] as? Double ?? 0 > 0)
+        #expect(own["compute_seconds"] as? Double != own["peak_seconds"] as? Double)
+        #expect(words.out.contains("a step at that peak") && words.out.contains("a step, by one layer"))
         let table = try place.run("plan", "run.toml", "--ranks", "3", "--link-gbit", "1", "--flops", "50")
         for word in ["communication", "of a rank", "each on its own machine", "on the wire", "1.0 Gbit/s", "hidden",
                      "visible", "a step with the link"] {
