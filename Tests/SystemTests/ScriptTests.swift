@@ -88,7 +88,8 @@ import Testing
     /// again, which ends the script at once, and its next life goes on to the weights of a job that had the time.
     @Test func slurmWarns() throws {
         let place = try Workplace(), train = Self.train + ["--training.steps", "400", "--model.dim", "64"]
-        // Hands the signal on, as srun does. The first life is warned when it has trained for a few steps.
+        // Hands the signal on, as srun does. The first life is warned when it has trained for a few steps, or has
+        // ended too soon.
         let srun = """
             shift 2; log=outputs/tiny/metrics.jsonl
             export SLURM_NTASKS=2 SLURM_NTASKS_PER_NODE=2 SLURM_STEP_ID=0 SLURM_STEP_NODELIST=localhost
@@ -96,7 +97,10 @@ import Testing
             for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & pids+=($!); done
             trap 'kill -USR1 "${pids[@]}"' USR1
             if [ -n "${WARN:-}" ]; then
-                until [ "$(wc -l 2>/dev/null < $log)" -ge 5 ] 2>/dev/null; do sleep 0.01; done
+                until [ "$(wc -l 2>/dev/null < $log)" -ge 5 ] 2>/dev/null; do
+                    kill -0 "${pids[@]}" 2>/dev/null || break
+                    sleep 0.01
+                done
                 kill -USR1 $PPID
             fi
             for pid in "${pids[@]}"; do
