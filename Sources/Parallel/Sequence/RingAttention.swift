@@ -25,7 +25,6 @@ final class RingAttention: SharedAttention {
     private var slopesUnderWay: TicketQueue
     private var fault: CollectiveFault?
     private var rounds: [Round] = []
-    private var group: Group?
 
     init(_ shape: AttentionShape, _ buffers: [Row], scratch: Matrix, pool: Pool, communicator: Communicator) {
         self.shape = shape
@@ -54,9 +53,9 @@ final class RingAttention: SharedAttention {
     }
 
     func begin(_ split: SequenceSplit, in group: Group) {
-        self.group = group
         let width = 2 * shape.keyHeads * shape.headDim, size = group.size, own = group.index
         rounds = (1..<size).map { distance in
+            let label = UInt32(distance - 1)
             let reader = (own + distance) % size, source = (own + size - distance) % size
             let rows = split.visible(of: own, to: reader).map(\.keys)
             var next = 0
@@ -66,8 +65,10 @@ final class RingAttention: SharedAttention {
             }
             let sentRows = rows.reduce(0) { $0 + $1.count }
             return Round(rows: rows, sentRows: sentRows, pairs: pairs, cameRows: next,
-                         keys: Exchange(sentRows * width, to: reader, next * width, from: source, size: size),
-                         slopes: Exchange(next * width, to: source, sentRows * width, from: reader, size: size))
+                         keys: Exchange(sentRows * width, to: reader, next * width, from: source, label: label,
+                                        in: group),
+                         slopes: Exchange(next * width, to: source, sentRows * width, from: reader,
+                                          label: UInt32(size - 1) + label, in: group))
         }
     }
 
@@ -115,7 +116,7 @@ final class RingAttention: SharedAttention {
 
     /// Puts the keys and values of round `number` under way, if there is such a round.
     private func sendKeys(_ number: Int, _ qkv: Matrix) {
-        guard fault == nil, number < rounds.count, let group else { return }
+        guard fault == nil, number < rounds.count else { return }
         let round = rounds[number], target = keyValues(sent[number % 2], round.sentRows)
         let source = qkv.columns(shape.heads * shape.headDim, target.columns)
         var first = 0
@@ -126,16 +127,13 @@ final class RingAttention: SharedAttention {
             }
             first += rows.count
         }
-        keysUnderWay.append(round.keys.begin(sent[number % 2], into: came[number % 2], label: UInt32(number), in: group,
-                                             communicator))
+        keysUnderWay.append(round.keys.begin(sent[number % 2], into: came[number % 2], communicator))
     }
 
     /// What this rank's queries have found for the keys of round `number` goes back to their owner.
     private func sendSlopes(_ number: Int) {
-        guard fault == nil, let group else { return }
-        slopesUnderWay.append(rounds[number].slopes.begin(slopes[number % 2], into: slopesCame,
-                                                          label: UInt32(rounds.count + number), in: group,
-                                                          communicator))
+        guard fault == nil else { return }
+        slopesUnderWay.append(rounds[number].slopes.begin(slopes[number % 2], into: slopesCame, communicator))
     }
 
     /// Adds what has come back in round `number`.
