@@ -17,6 +17,12 @@ public protocol AttentionStrategy: AnyObject {
     /// another is exchanged. 1: they are made and wanted all at once.
     var headGroups: Int { get }
 
+    /// Whether keys and values had better be made before queries.
+    var wantsKeysFirst: Bool { get }
+
+    /// Keys and values of `qkv` are made; or they are there, and a backward begins that is going to be given them.
+    func keysMade(_ qkv: Matrix)
+
     /// Part `part` of group `group` of `qkv`'s heads is made: what `forward` is going to be given. All ranks make parts
     /// and groups in one order.
     func made(_ part: Int, _ group: Int, qkv: Matrix, kept: Row)
@@ -43,6 +49,8 @@ public protocol AttentionStrategy: AnyObject {
 extension AttentionStrategy {
     public var parts: Int { 1 }
     public var headGroups: Int { 1 }
+    public var wantsKeysFirst: Bool { false }
+    public func keysMade(_ qkv: Matrix) {}
     public func made(_ part: Int, _ group: Int, qkv: Matrix, kept: Row) {}
     public func arrived(_ part: Int, _ group: Int, out: Matrix) {}
     public func made(_ part: Int, dOut: Matrix) {}
@@ -51,6 +59,7 @@ extension AttentionStrategy {
     /// A forward with nothing to do meanwhile.
     package func wholeForward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape,
                               segments: Segments) {
+        keysMade(qkv)
         for group in 0..<headGroups {
             for part in 0..<parts { made(part, group, qkv: qkv, kept: kept) }
         }
@@ -63,6 +72,7 @@ extension AttentionStrategy {
     /// The same of a backward.
     package func wholeBackward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix,
                                shape: AttentionShape, segments: Segments) {
+        keysMade(qkv)
         for part in 0..<parts { made(part, dOut: dOut) }
         backward(dQKV, dOut: dOut, out: out, logSum: logSum, kept: kept, qkv: qkv, shape: shape, segments: segments)
         finish(dQKV)

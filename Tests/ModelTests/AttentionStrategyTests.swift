@@ -68,9 +68,10 @@ import TestSupport
         private let held: (out: Matrix, dQKV: Matrix)
         let parts: Int
         let headGroups: Int
+        let wantsKeysFirst: Bool
         private(set) var calls: [String] = []
 
-        init(_ each: ModelCase, _ pool: Pool, parts: Int, groups: Int) throws {
+        init(_ each: ModelCase, _ pool: Pool, parts: Int, groups: Int, keysFirst: Bool) throws {
             let model = each.table.shape, tokens = each.batch.inputs.count
             let shape = AttentionShape(heads: model.heads, keyHeads: model.keyHeads, headDim: model.headDim)
             let wide = model.heads * model.headDim
@@ -81,10 +82,12 @@ import TestSupport
             held = (memory.take(rows: tokens, columns: wide), memory.take(rows: tokens, columns: shape.fusedColumns))
             self.parts = parts
             headGroups = groups
+            wantsKeysFirst = keysFirst
         }
 
         let keptFloats = 0
 
+        func keysMade(_ qkv: Matrix) { calls.append("keys") }
         func made(_ part: Int, _ group: Int, qkv: Matrix, kept: Row) { calls.append("made \(part) of \(group)") }
         func made(_ part: Int, dOut: Matrix) { calls.append("slopes \(part)") }
 
@@ -123,13 +126,15 @@ import TestSupport
         $0.hasBias = true
     }
 
-    /// Rows are told of once each and in order, before what needs them; heads group by group, where products can be
-    /// cut, else row by row; and cutting them changes no bit.
-    @Test(arguments: [1, 2, 3], [1, 2]) func rowsAndHeadsComeInParts(parts: Int, groups: Int) throws {
+    /// Rows are told of once each and in order, before what needs them; heads group by group, or keys first, where
+    /// products can be cut, else row by row; and cutting them changes no bit.
+    @Test(arguments: [1, 2, 3], [(1, false), (2, false), (1, true)])
+    func rowsAndHeadsComeInParts(parts: Int, cut: (groups: Int, keysFirst: Bool)) throws {
+        let (groups, keysFirst) = cut
         for (each, isCut) in [(TransformerTests.cases[2], false), (Self.wide, true)] {
             var strategy: InParts?
             let got = try each.run(threads: 2, attention: { pool in
-                strategy = try InParts(each, pool, parts: parts, groups: groups)
+                strategy = try InParts(each, pool, parts: parts, groups: groups, keysFirst: keysFirst)
                 return strategy
             })
             let want = try each.run(threads: 1)
@@ -140,8 +145,9 @@ import TestSupport
                 isCut ? (0..<groups).flatMap { group in (0..<parts).map { "\(name) \($0) of \(group)" } }
                     : (0..<parts).flatMap { part in (0..<groups).map { "\(name) \(part) of \($0)" } }
             }
-            let forward = calls("made") + ["forward"] + calls("arrived")
-            let backward = (0..<parts).map { "slopes \($0)" } + ["backward", "finish"]
+            let made = keysFirst && isCut ? ["keys"] + calls("made") : calls("made") + ["keys"]
+            let forward = made + ["forward"] + calls("arrived")
+            let backward = ["keys"] + (0..<parts).map { "slopes \($0)" } + ["backward", "finish"]
             #expect(strategy?.calls == Array(repeating: forward, count: layers).flatMap { $0 }
                 + Array(repeating: backward, count: layers).flatMap { $0 })
         }

@@ -17,7 +17,7 @@ struct AttentionLayer {
         let qkvLinear = linears.make(.qkv, saved, weights.qkv)
         let outputLinear = linears.make(.output, saved, weights.output)
         var memory = PackingMemory(scratch.packedWeights, tokens: batch.tokens, pool: pool)
-        let groups = HeadGroups(shape, strategy.headGroups, isCuttable: qkvLinear.isCuttable && outputLinear.isCuttable)
+        let groups = HeadGroups(shape, strategy, isCuttable: qkvLinear.isCuttable && outputLinear.isCuttable)
         let qkvProduct = qkvLinear.forward(&memory)
         let outputProduct = outputLinear.forward(&memory, pieces: groups.count)
         pack(qkvProduct, outputProduct, pool: pool)
@@ -32,24 +32,27 @@ struct AttentionLayer {
             pool.run(tiles.count, stage: "qkv") { tile, _ in norm(tile) }
             qkvProduct.measure(scratch.normed, pool: pool)
         }
-        for group in 0..<groups.count {
-            inParts(tiles, "qkv", qkvLinear, share: groups.count, after: { part in
-                for told in groups.exchanged(with: group) {
-                    strategy.made(part, told, qkv: saved.qkv, kept: saved.exchanged)
+        for stage in 0..<groups.stages {
+            inParts(tiles, "qkv", qkvLinear, share: groups.stages, after: { part in
+                guard !groups.isKeysFirst || stage == 1 else { return }
+                for group in groups.exchanged(with: groups.isKeysFirst ? 0 : stage) {
+                    strategy.made(part, group, qkv: saved.qkv, kept: saved.exchanged)
                 }
             }) { tile, worker in
-                if !isSplit, group == 0 { norm(tile) }
+                if !isSplit, stage == 0 { norm(tile) }
                 let (start, count) = tiles.range(tile)
                 for strip in 0..<groups.strips {
-                    let (first, width, turned) = groups.columns(strip, of: group)
-                    let product = groups.count == 1 ? qkvProduct : qkvProduct.columns(first, width)
+                    let (first, width, turned) = groups.columns(strip, of: stage)
+                    let product = groups.stages == 1 ? qkvProduct : qkvProduct.columns(first, width)
                     let qkv = saved.qkv.rows(start, count).columns(first, width)
                     product.multiply(qkv, scratch.normed.rows(start, count), at: start, worker: worker)
                     if let bias = weights.qkvBias { addToRows(qkv, bias.slice(first, width)) }
                     if turned > 0 { turn(qkv.columns(0, turned), batch, from: start) }
                 }
             }
+            if stage == 0, groups.isKeysFirst { strategy.keysMade(saved.qkv) }
         }
+        if !groups.isKeysFirst { strategy.keysMade(saved.qkv) }
         strategy.forward(saved.attended, logSum: saved.logSum, kept: saved.exchanged, qkv: saved.qkv, shape: shape,
                          segments: batch.segments)
         forwardOutput(groups, outputLinear, outputProduct, saved, tiles)
@@ -106,6 +109,7 @@ struct AttentionLayer {
         let qkvLinear = linears.make(.qkv, saved, weights.qkv)
         let outputLinear = linears.make(.output, saved, weights.output)
         var memory = PackingMemory(scratch.packedWeights, tokens: batch.tokens, pool: pool)
+        strategy.keysMade(saved.qkv)
         let qkvProduct = qkvLinear.inputGradient(&memory), outputProduct = outputLinear.inputGradient(&memory)
         pack(qkvProduct, outputProduct, pool: pool)
         outputProduct.measure(scratch.dResidual, pool: pool)
