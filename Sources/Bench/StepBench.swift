@@ -34,7 +34,9 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
     var tokens = 0
     var context = 0.0
     var loss = 0.0
-    var hidden = 0.0, sent = 0, wait = 0.0, exchanged = 0, exchangedHidden = 0.0
+    var hidden = 0.0, sent = 0, wait = 0.0, exchanged = 0
+    // Of all counted steps and all ranks, for what is late by a turn of a shared core differs much from step to step.
+    var allExchanged = 0.0, allHidden = 0.0
     // The first two steps meet cold pages and make the views of the task sizes; they are not counted.
     _ = try runner.run(step: 0)
     runner.trace = trace
@@ -42,8 +44,11 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
         let result = try runner.run(step: round + 1)
         (tokens, loss, context) = (result.tokens, result.loss, result.context)
         (hidden, sent, wait) = (result.hiddenShare, result.sentBytes, result.waitSeconds)
-        (exchanged, exchangedHidden) = (result.sequenceBytes, result.hiddenSequenceShare)
+        exchanged = result.sequenceBytes
+        allExchanged += Double(result.sequenceBytes)
+        allHidden += Double(result.sequenceBytes) * result.hiddenSequenceShare
     }
+    (allExchanged, allHidden) = try world.sum(allExchanged, allHidden)
     // After two more steps than the counted ones need, so that nothing is made for the first time.
     let allocations = try countAllocations { _ = try runner.run(step: rounds + 2) }
     runner.trace = nil
@@ -77,7 +82,7 @@ public func benchStep(_ resolved: ResolvedRecipe, rounds: Int, explainsCut: Bool
         line.add("hidden", hidden)
         line.add("wait_s", wait)
         line.add("sequence_bytes", exchanged)
-        line.add("sequence_hidden", exchangedHidden)
+        line.add("sequence_hidden", allExchanged == 0 ? 1 : allHidden / allExchanged)
     }
     line.note = cut ?? line.note
     // The ceiling moves with whatever else the machine does: what stages lose is held against that of the same minute.

@@ -17,6 +17,22 @@ public struct CollectiveStyle: Sendable {
     }
 }
 
+/// What does not change between all-to-alls of one shape, for whoever begins the same one again and again.
+public struct AllToAll: Sendable {
+    let request: Request
+
+    /// `outgoing` and `incoming` cut this rank's source and buffer into a part for each rank of the group. `label`
+    /// tells apart what is otherwise alike.
+    public init(_ outgoing: Partition, _ incoming: Partition, in group: Group, label: UInt32 = 0) {
+        request = Request(.allToAll, .float32, count: incoming.count, group: group, partition: incoming,
+                          outgoing: outgoing, label: label)
+    }
+
+    /// Elements of this rank's source, and of its buffer.
+    public var sent: Int { request.outgoing?.count ?? 0 }
+    public var received: Int { request.count }
+}
+
 extension Communicator {
     // MARK: Sums
 
@@ -132,10 +148,16 @@ extension Communicator {
         _ source: UnsafeBufferPointer<Float>, _ outgoing: Partition, into buffer: UnsafeMutableBufferPointer<Float>,
         _ incoming: Partition, in group: Group? = nil, style: CollectiveStyle = .init()
     ) -> Ticket {
-        precondition(source.count == outgoing.count, "the partition covers the source")
-        let request = Request(.allToAll, .float32, count: buffer.count, group: group ?? world, partition: incoming,
-                              outgoing: outgoing, label: style.label)
-        return unsafe submit(request, .init(buffer), source: .init(source))
+        unsafe allToAll(source, into: buffer, AllToAll(outgoing, incoming, in: group ?? world, label: style.label))
+    }
+
+    /// The same of one that was made before: it allocates nothing.
+    public func allToAll(
+        _ source: UnsafeBufferPointer<Float>, into buffer: UnsafeMutableBufferPointer<Float>, _ exchange: AllToAll
+    ) -> Ticket {
+        precondition(source.count == exchange.sent, "the partition covers the source")
+        precondition(buffer.count == exchange.received, "the partition covers the buffer")
+        return unsafe submit(exchange.request, .init(buffer), source: .init(source))
     }
 
     /// Collects every rank's part at the world rank `root`: its buffer is the whole, with its own part in place, the

@@ -13,16 +13,27 @@ public protocol AttentionStrategy: AnyObject {
     /// In how many parts (`rowPart`) the rows of this micro-batch are made and wanted.
     var parts: Int { get }
 
-    /// Part `part` of `qkv` is made, and the parts before it: what `forward` is going to be given.
-    func made(_ part: Int, qkv: Matrix, kept: Row)
+    /// Into how many equal groups side by side heads are cut of which each is made, and multiplied, by itself while
+    /// another is exchanged. 1: they are made and wanted all at once.
+    var headGroups: Int { get }
+
+    /// Whether keys and values had better be made before queries.
+    var wantsKeysFirst: Bool { get }
+
+    /// Keys and values of `qkv` are made; or they are there, and a backward begins that is going to be given them.
+    func keysMade(_ qkv: Matrix)
+
+    /// Part `part` of group `group` of `qkv`'s heads is made: what `forward` is going to be given. All ranks make parts
+    /// and groups in one order.
+    func made(_ part: Int, _ group: Int, qkv: Matrix, kept: Row)
 
     /// out: [T, H * headDim], overwritten; it is there when `arrived` has been asked for all parts. logSum: [H, T], for
     /// the backward, and `kept`, of `keptFloats` floats: left as the strategy likes. qkv: [T, C] in `AttentionShape`'s
     /// layout, rotated.
     func forward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape, segments: Segments)
 
-    /// Returns when part `part` of `out` is there. Asked for in ascending order.
-    func arrived(_ part: Int, out: Matrix)
+    /// Returns when part `part` of group `group` of `out`'s heads is there.
+    func arrived(_ part: Int, _ group: Int, out: Matrix)
 
     /// Part `part` of `dOut` is made, and the parts before it: what `backward` is going to be given.
     func made(_ part: Int, dOut: Matrix)
@@ -37,22 +48,31 @@ public protocol AttentionStrategy: AnyObject {
 
 extension AttentionStrategy {
     public var parts: Int { 1 }
-    public func made(_ part: Int, qkv: Matrix, kept: Row) {}
-    public func arrived(_ part: Int, out: Matrix) {}
+    public var headGroups: Int { 1 }
+    public var wantsKeysFirst: Bool { false }
+    public func keysMade(_ qkv: Matrix) {}
+    public func made(_ part: Int, _ group: Int, qkv: Matrix, kept: Row) {}
+    public func arrived(_ part: Int, _ group: Int, out: Matrix) {}
     public func made(_ part: Int, dOut: Matrix) {}
     public func finish(_ dQKV: Matrix) {}
 
     /// A forward with nothing to do meanwhile.
     package func wholeForward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape,
                               segments: Segments) {
-        for part in 0..<parts { made(part, qkv: qkv, kept: kept) }
+        keysMade(qkv)
+        for group in 0..<headGroups {
+            for part in 0..<parts { made(part, group, qkv: qkv, kept: kept) }
+        }
         forward(out, logSum: logSum, kept: kept, qkv: qkv, shape: shape, segments: segments)
-        for part in 0..<parts { arrived(part, out: out) }
+        for group in 0..<headGroups {
+            for part in 0..<parts { arrived(part, group, out: out) }
+        }
     }
 
     /// The same of a backward.
     package func wholeBackward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix,
                                shape: AttentionShape, segments: Segments) {
+        keysMade(qkv)
         for part in 0..<parts { made(part, dOut: dOut) }
         backward(dQKV, dOut: dOut, out: out, logSum: logSum, kept: kept, qkv: qkv, shape: shape, segments: segments)
         finish(dQKV)

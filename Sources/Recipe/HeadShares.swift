@@ -1,8 +1,11 @@
 /// Which heads each rank of a group computes when tokens are exchanged for heads (DeepSpeed-Ulysses, 2309.14509).
 ///
-/// Query heads are dealt out in order, as evenly as can be. A rank also gets the key/value heads that its queries read,
-/// so that one of these may go to several ranks: each sees the whole of it, and what they find for its gradient adds
-/// up.
+/// Where key/value heads divide by ranks and chunks, chunk c is the c-th part of all heads, of which each rank has as
+/// many: so one part can be made, exchanged and multiplied while another is worked on (`isAligned`).
+///
+/// Else query heads are dealt out in order, as evenly as can be. A rank also gets the key/value heads that its queries
+/// read, so that one of these may go to several ranks: each sees the whole of it, and what they find for its gradient
+/// adds up.
 public struct HeadShares: Sendable, Equatable {
     /// Query heads side by side, as many of them for each of some key heads side by side.
     public struct Run: Sendable, Equatable {
@@ -30,9 +33,24 @@ public struct HeadShares: Sendable, Equatable {
     /// share one stay together.
     public let chunks: [[[Run]]]
 
+    /// Whether chunk c of all ranks together is the c-th of as many equal parts of all heads.
+    public let isAligned: Bool
+
     public init(heads: Int, keyHeads: Int, degree: Int) {
         precondition(heads % keyHeads == 0 && degree > 0, "key heads divide heads")
         let group = heads / keyHeads
+        if let count = Self.alignedChunks(keyHeads: keyHeads, degree: degree) {
+            let each = keyHeads / (degree * count)
+            let dealt = (0..<degree).map { rank in
+                (0..<count).map { chunk in
+                    let first = (chunk * degree + rank) * each
+                    return [Run(queries: (first * group)..<((first + each) * group), keys: first..<(first + each))]
+                }
+            }
+            (isAligned, chunks, runs) = (true, dealt, dealt.map { $0.flatMap { $0 } })
+            return
+        }
+        isAligned = false
         runs = (0..<degree).map { rank in
             var runs: [Run] = []
             var next = heads * rank / degree
@@ -56,6 +74,12 @@ public struct HeadShares: Sendable, Equatable {
         }
     }
 
+    /// Into how many equal parts of all heads a rank's are cut, few since messages get small; nil: they cannot be.
+    private static func alignedChunks(keyHeads: Int, degree: Int) -> Int? {
+        guard degree > 1 else { return nil }
+        return [2, 3].first { keyHeads % (degree * $0) == 0 }
+    }
+
     public var chunkCount: Int { chunks.first?.count ?? 1 }
 
     public var degree: Int { runs.count }
@@ -69,8 +93,6 @@ public struct HeadShares: Sendable, Equatable {
     public func queries(of rank: Int, chunk: Int) -> Int { chunks[rank][chunk].reduce(0) { $0 + $1.queries.count } }
     public func columns(of rank: Int, chunk: Int) -> Int { chunks[rank][chunk].reduce(0) { $0 + $1.columns } }
 
-    /// Where the heads of a rank begin among those of all ranks, one after the other.
-    public func firstColumn(of rank: Int) -> Int { (0..<rank).reduce(0) { $0 + columns(of: $1) } }
-    public func firstQuery(of rank: Int) -> Int { (0..<rank).reduce(0) { $0 + queries(of: $1) } }
-    public var allColumns: Int { firstColumn(of: degree) }
+    /// Heads that all ranks are sent.
+    public var allColumns: Int { runs.indices.reduce(0) { $0 + columns(of: $1) } }
 }

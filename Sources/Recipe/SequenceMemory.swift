@@ -36,9 +36,10 @@ public struct SequenceMemory: Sendable, Equatable {
         } else {
             longest = min(sequence, local)
             kept = 0
-            // Keys and values that leave, those that come, and gradients of them that leave, twice each, since one is
-            // under way while the next is worked on; and gradients that come.
-            buffers = Array(repeating: local * 2 * shape.keyHeads * head, count: Self.ringBuffers)
+            // Keys and values that leave, those that come, gradients of them that leave and those that come: several of
+            // each, which are under way while one is worked on, and no more than there are other ranks.
+            let block = local * 2 * shape.keyHeads * head
+            buffers = (0..<Self.ringBuffers).map { $0 % Self.ringDepth < degree - 1 ? block : 0 }
         }
     }
 
@@ -66,7 +67,9 @@ public struct SequenceMemory: Sendable, Equatable {
     }
 
     public static let ulyssesBuffers = 4
-    static let ringBuffers = 7
+    static let ringBuffers = 4 * ringDepth
+    /// Ranks whose keys and values are on their way at a time.
+    public static let ringDepth = 3
 
     /// Whether each of `degree` ranks gets as many heads, and no key/value head goes to more of them than it must.
     private static func dealsEvenly(_ shape: Recipe.ModelShape, _ degree: Int) -> Bool {

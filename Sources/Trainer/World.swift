@@ -154,7 +154,7 @@ public final class World {
         return try communicator.sum(value)
     }
 
-    func sum(_ first: Double, _ second: Double) throws(CollectiveFault) -> (Double, Double) {
+    package func sum(_ first: Double, _ second: Double) throws(CollectiveFault) -> (Double, Double) {
         guard let communicator else { return (first, second) }
         return try communicator.sum(first, second)
     }

@@ -91,24 +91,43 @@ import Testing
         for (heads, keyHeads) in [(12, 1), (12, 2), (12, 3), (12, 4), (12, 6), (12, 12), (7, 7), (5, 1), (32, 8)] {
             for degree in 1...16 {
                 let shares = HeadShares(heads: heads, keyHeads: keyHeads, degree: degree)
-                var next = 0
+                var dealt: [Int] = []
                 for rank in 0..<degree {
                     #expect(abs(Double(shares.queries(of: rank)) - Double(heads) / Double(degree)) < 1)
-                    for run in shares.runs[rank] {
-                        #expect(run.queries.lowerBound == next && run.queries.count % run.keys.count == 0)
-                        next = run.queries.upperBound
+                    #expect(shares.chunks[rank].count == shares.chunkCount)
+                    for run in shares.chunks[rank].joined() {
+                        #expect(run.queries.count % run.keys.count == 0)
+                        dealt += run.queries
                         for (index, query) in run.queries.enumerated() {
                             let key = run.keys.lowerBound + index / (run.queries.count / run.keys.count)
                             #expect(key == query / (heads / keyHeads))
                         }
                     }
                 }
-                #expect(next == heads)
-                // Where ranks divide heads evenly there is one run each, and no key head is sent twice without need.
+                #expect(shares.isAligned || dealt == Array(0..<heads))
+                #expect(dealt.sorted() == Array(0..<heads))
+                // Where ranks divide heads evenly no key head is sent twice without need.
                 guard heads % degree == 0, keyHeads % degree == 0 || degree % keyHeads == 0 else { continue }
-                #expect(shares.runs.allSatisfy { $0.count == 1 })
+                #expect(shares.chunks.allSatisfy { $0.allSatisfy { $0.count == 1 } })
                 #expect(shares.allColumns == heads + 2 * max(keyHeads, degree))
             }
+        }
+    }
+
+    /// Where key heads divide by ranks and chunks, a chunk of all ranks is as large a part of all heads as the others,
+    /// side by side: so a layer can make it by itself.
+    @Test(arguments: [(8, 8, 4, 2), (8, 4, 2, 2), (12, 12, 4, 3), (12, 12, 2, 2), (12, 12, 6, 2), (32, 16, 8, 2)])
+    func chunksAreGroupsOfHeads(heads: Int, keyHeads: Int, degree: Int, chunks: Int) {
+        let shares = HeadShares(heads: heads, keyHeads: keyHeads, degree: degree)
+        #expect(shares.isAligned && shares.chunkCount == chunks)
+        for chunk in 0..<chunks {
+            let runs = (0..<degree).flatMap { shares.chunks[$0][chunk] }
+            func part(_ all: Int) -> [Int] { Array((all * chunk / chunks)..<(all * (chunk + 1) / chunks)) }
+            #expect(runs.flatMap { Array($0.queries) } == part(heads))
+            #expect(runs.flatMap { Array($0.keys) } == part(keyHeads))
+        }
+        for (keyHeads, degree) in [(1, 2), (2, 2), (4, 4), (12, 5), (12, 8), (12, 1)] {
+            #expect(!HeadShares(heads: 12, keyHeads: keyHeads, degree: degree).isAligned)
         }
     }
 }

@@ -86,18 +86,20 @@ struct SharedCase: Sendable, CustomStringConvertible {
     }
 
     /// A group of `degree` ranks, each with `threads` workers, in two layers one after the other whose second has the
-    /// inputs of this case; what ranks find for their tokens is put together. `bytes`: what all have sent for a layer.
-    func shared(_ method: Recipe.ContextMethod, _ degree: Int, threads: Int = 1) throws -> (Result, bytes: Int) {
+    /// inputs of this case; what ranks find for their tokens is put together. `bytes`: what all have sent for a layer,
+    /// and what stayed of each rank's exchanges.
+    func shared(_ method: Recipe.ContextMethod, _ degree: Int, threads: Int = 1) throws
+        -> (Result, bytes: Int, stayed: Int) {
         let split = split(method, degree), sizes = sizes(method, degree)
-        let results = onThreads(ranks: degree) { communicator -> (Result, Int) in
+        let results = onThreads(ranks: degree) { communicator -> (Result, Int, Int) in
             try part(communicator, method, split, sizes, threads: threads)
         }
         var whole = Result(out: Array(repeating: .nan, count: tokens * wide),
                            slopes: Array(repeating: .nan, count: tokens * columns))
-        var bytes = 0
+        var bytes = 0, stayed = 0
         for (rank, result) in results.enumerated() {
-            let (part, sent) = try result.get()
-            bytes += sent
+            let (part, sent, kept) = try result.get()
+            (bytes, stayed) = (bytes + sent, stayed + kept)
             for piece in split.pieces[rank] {
                 func place(_ all: inout [Float], _ own: [Float], _ width: Int) {
                     all.replaceSubrange((piece.tokens.lowerBound * width)..<(piece.tokens.upperBound * width),
@@ -107,11 +109,11 @@ struct SharedCase: Sendable, CustomStringConvertible {
                 place(&whole.slopes, part.slopes, columns)
             }
         }
-        return (whole, bytes)
+        return (whole, bytes, stayed)
     }
 
     private func part(_ communicator: Communicator, _ method: Recipe.ContextMethod, _ split: SequenceSplit,
-                      _ sizes: SequenceMemory, threads: Int) throws -> (Result, Int) {
+                      _ sizes: SequenceMemory, threads: Int) throws -> (Result, Int, Int) {
         let rank = communicator.rank, own = split.count(of: rank), pool = Pool(threads: threads, spin: false)
         defer { pool.close() }
         let memory = try Arena(name: "test", capacity: sizes.floats(model, threads: threads)
@@ -145,7 +147,8 @@ struct SharedCase: Sendable, CustomStringConvertible {
         }
         try strategy.check()
         let last = layers[1].rows
-        return (Result(out: last.out.all.array, slopes: last.dQKV.all.array), communicator.statistics.bytesSent / 2)
+        return (Result(out: last.out.all.array, slopes: last.dQKV.all.array), communicator.statistics.bytesSent / 2,
+                strategy.stayedBytes / 2)
     }
 }
 
@@ -160,7 +163,7 @@ struct SharedCase: Sendable, CustomStringConvertible {
         let alone = try each.alone(), exact = DoubleAttention(each)
         for degree in 1...8 {
             for method in [Recipe.ContextMethod.ulysses, .ring] {
-                let (shared, _) = try each.shared(method, degree)
+                let shared = try each.shared(method, degree).0
                 let name = "\(method.rawValue) on \(degree) ranks"
                 func compare(_ got: [Float], _ one: [Float], _ oracle: [Double], _ what: String) {
                     let apart = distance(got.map(Double.init), one.map(Double.init))
@@ -209,6 +212,21 @@ struct SharedCase: Sendable, CustomStringConvertible {
             let expected = 4 * 48 * Double(each.headDim) * recipe.elementsPerToken(method)
             #expect(try each.shared(method, degree).bytes == Int(expected.rounded()), "\(method.rawValue)")
         }
+    }
+
+    /// As sequences and ranks grow together, a rank's exchange has as many bytes as ever by heads, of which more and
+    /// more go over the wire; by keys it grows with the ranks.
+    @Test func bytesOfARankStayAsTheyAre() throws {
+        var ofRing: [Double] = []
+        for degree in 1...8 {
+            let each = SharedCase(keyHeads: 12, lengths: [48 * degree])
+            let exact = 4 * 48 * Double(each.headDim * 2 * (3 * each.heads + each.heads))
+            let (_, bytes, stayed) = try each.shared(.ulysses, degree)
+            #expect(abs(Double(bytes + stayed) / Double(degree) / exact - 1) < 0.02, "\(degree) ranks")
+            #expect(degree == 1 ? bytes == 0 : bytes > 0)
+            ofRing.append(Double(try each.shared(.ring, degree).bytes) / Double(degree) / exact)
+        }
+        for (degree, share) in ofRing.enumerated().dropFirst(2) { #expect(share > 0.9 * Double(degree) * ofRing[1]) }
     }
 
     /// A rank that gives up takes the others out of their waits, with its name.

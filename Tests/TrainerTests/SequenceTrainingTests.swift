@@ -30,6 +30,25 @@ import Trainer
         }
     }
 
+    /// Where heads divide so that a layer makes one group of them while another is exchanged; and where they do, and
+    /// products cannot be cut.
+    @Test(arguments: [[], ["--activation_checkpoint.mode", "full"], ["--training.matmul", "openblas"],
+                      ["--precision.recipe", "bf16"], ["--model.n_kv_heads", "4", "--training.threads", "2"]])
+    func groupsOfHeads(flags: [String]) throws {
+        let sandbox = try Sandbox(), isRounded = flags.contains("bf16")
+        let flags = ["--data.paths", sandbox.documents, "--model.dim", "48", "--model.n_heads", "8",
+                     "--model.n_kv_heads", "8", "--model.head_dim", "32"] + flags
+        let alone = try ShardedTrainingTests.train(sandbox, ranks: 1, steps: 6, flags)
+        for ranks in [2, 4] {
+            let shared = try ShardedTrainingTests.train(sandbox, ranks: ranks, steps: 6,
+                                                        flags + Self.context(ranks, "ulysses"))
+            for (own, one) in zip(shared.losses, alone.losses) {
+                #expect(abs(own - one) < (isRounded ? 3e-3 : 1e-5), "\(ranks) ranks: \(own) for \(one)")
+            }
+            #expect(ShardedTrainingTests.distance(shared.weights, alone.weights) < (isRounded ? 2e-2 : 1e-4))
+        }
+    }
+
     /// The other stages, recomputation, other optimizers, buckets of lengths, warm-ups, and documents that are not
     /// masked: whatever shapes a micro-batch.
     @Test(arguments: [

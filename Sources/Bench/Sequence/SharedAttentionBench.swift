@@ -33,39 +33,47 @@ public struct SharedAttentionBench {
     }
 
     /// Bytes that a rank sends for a layer of `tokens` tokens a rank, from groups of 1 rank to all, each twice as many
-    /// as the one before, counted on the wire; the mean of the group's ranks.
+    /// as the one before, counted on the wire; the mean of the group's ranks. And what an exchange has in all, with the
+    /// part that a rank has both ends of, beside that of two ranks: 1 where more ranks and tokens do not make it more.
     public func volumes(_ place: RankSetting, _ report: (BenchLine) -> Void) throws {
         let (world, communicator) = try joined(place)
         let pool = Pool(threads: 1)
         let width = recipe.model.dim
         let gathered = try Arena(name: "gathered", capacity: Arena.padded(world.size * tokens * width))
         let activations = gathered.take(world.size * tokens * width)
-        var degree = 1
+        var degree = 1, ofTwo: [String: Double] = [:]
         while degree <= world.size {
             let group = communicator.makeGroup(Array(0..<degree))
             for name in ["ulysses", "ring", "all-gather"] {
                 try world.barrier()
-                var sent = 0, seconds = 0.0
+                var sent = 0, stayed = 0, seconds = 0.0
                 if let group, degree > 1 {
                     if let method = Recipe.ContextMethod(rawValue: name) {
                         let layer = try Layer(self, method, group, pool, communicator)
                         let before = communicator.statistics.bytesSent
                         seconds = try layer.run()
                         sent = communicator.statistics.bytesSent - before
+                        stayed = layer.stayedBytes
                     } else {
                         let begin = MonotonicClock.seconds()
                         sent = try GatheredStep.bytes(tokens: degree * tokens, dim: width, in: group, communicator,
                                                       activations)
                         seconds = MonotonicClock.seconds() - begin
+                        // As much as goes to each of the others.
+                        stayed = sent / (degree - 1)
                     }
                 }
-                let all = try communicator.exchange([Double(sent), seconds])
+                let all = try communicator.exchange([Double(sent), seconds, Double(stayed)])
                 let mean = all.reduce(0) { $0 + $1[0] } / Double(degree)
+                let whole = mean + all.reduce(0) { $0 + $1[2] } / Double(degree)
+                if degree == 2 { ofTwo[name] = whole }
                 var line = BenchLine(bench: "sequence-volume", threads: 1, ranks: degree, seconds: all[0][1])
                 line.add("way", name)
                 line.add("tokens", degree * tokens)
                 line.add("sent_bytes_a_rank", Int(mean))
                 line.add("bytes_a_token_and_rank", mean / Double(tokens))
+                line.add("with_what_stays", whole / Double(tokens))
+                if let first = ofTwo[name] { line.add("of_two_ranks", whole / first) }
                 report(line)
             }
             degree *= 2
@@ -160,6 +168,8 @@ public struct SharedAttentionBench {
             starts = split.localStarts(of: group.index)
             self.communicator = communicator
         }
+
+        var stayedBytes: Int { strategy.stayedBytes }
 
         /// Forward and backward. Returns seconds.
         func run() throws -> Double {

@@ -13,11 +13,13 @@ struct AttentionLayer {
     /// Reads saved.input; writes the other attention slots of `saved`, and saved.middle.
     func forward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ batch: MicroBatch, _ scratch: Scratch) {
         let tiles = Tiles(tokens: batch.tokens)
-        let epsilon = epsilon, turn = turn
+        let epsilon = epsilon, turn = Turn(shape: shape, table: rotaryTable)
         let qkvLinear = linears.make(.qkv, saved, weights.qkv)
         let outputLinear = linears.make(.output, saved, weights.output)
         var memory = PackingMemory(scratch.packedWeights, tokens: batch.tokens, pool: pool)
-        let qkvProduct = qkvLinear.forward(&memory), outputProduct = outputLinear.forward(&memory)
+        let groups = HeadGroups(shape, strategy, isCuttable: qkvLinear.isCuttable && outputLinear.isCuttable)
+        let qkvProduct = qkvLinear.forward(&memory)
+        let outputProduct = outputLinear.forward(&memory, pieces: groups.count)
         pack(qkvProduct, outputProduct, pool: pool)
         // A function and not a closure, which would be made on the heap.
         @Sendable func norm(_ tile: Int) {
@@ -30,37 +32,60 @@ struct AttentionLayer {
             pool.run(tiles.count, stage: "qkv") { tile, _ in norm(tile) }
             qkvProduct.measure(scratch.normed, pool: pool)
         }
-        inParts(tiles, "qkv", qkvLinear, after: { part in
-            strategy.made(part, qkv: saved.qkv, kept: saved.exchanged)
-        }) { tile, worker in
-            if !isSplit { norm(tile) }
-            let (start, count) = tiles.range(tile)
-            let qkv = saved.qkv.rows(start, count)
-            qkvProduct.multiply(qkv, scratch.normed.rows(start, count), at: start, worker: worker)
-            if let bias = weights.qkvBias { addToRows(qkv, bias) }
-            turn(qkv, batch, from: start)
+        for stage in 0..<groups.stages {
+            inParts(tiles, "qkv", qkvLinear, share: groups.stages, after: { part in
+                guard !groups.isKeysFirst || stage == 1 else { return }
+                for group in groups.exchanged(with: groups.isKeysFirst ? 0 : stage) {
+                    strategy.made(part, group, qkv: saved.qkv, kept: saved.exchanged)
+                }
+            }) { tile, worker in
+                if !isSplit, stage == 0 { norm(tile) }
+                let (start, count) = tiles.range(tile)
+                for strip in 0..<groups.strips {
+                    let (first, width, turned) = groups.columns(strip, of: stage)
+                    let product = groups.stages == 1 ? qkvProduct : qkvProduct.columns(first, width)
+                    let qkv = saved.qkv.rows(start, count).columns(first, width)
+                    product.multiply(qkv, scratch.normed.rows(start, count), at: start, worker: worker)
+                    if let bias = weights.qkvBias { addToRows(qkv, bias.slice(first, width)) }
+                    if turned > 0 { turn(qkv.columns(0, turned), batch, from: start) }
+                }
+            }
+            if stage == 0, groups.isKeysFirst { strategy.keysMade(saved.qkv) }
         }
+        if !groups.isKeysFirst { strategy.keysMade(saved.qkv) }
         strategy.forward(saved.attended, logSum: saved.logSum, kept: saved.exchanged, qkv: saved.qkv, shape: shape,
                          segments: batch.segments)
-        let isWhole = outputProduct.needsWhole
-        if isWhole {
-            for part in 0..<strategy.parts { strategy.arrived(part, out: saved.attended) }
-            outputProduct.measure(saved.attended, pool: pool)
+        forwardOutput(groups, outputLinear, outputProduct, saved, tiles)
+    }
+
+    /// middle = input + output(attended).
+    private func forwardOutput(_ groups: HeadGroups, _ linear: Linear, _ product: LinearProduct, _ saved: LayerSaved,
+                               _ tiles: Tiles) {
+        func arrive(_ part: Int, _ group: Int) {
+            for awaited in groups.exchanged(with: group) { strategy.arrived(part, awaited, out: saved.attended) }
         }
-        inParts(tiles, "attention output", outputLinear, before: { part in
-            if !isWhole { strategy.arrived(part, out: saved.attended) }
-        }) { tile, worker in
-            let (start, count) = tiles.range(tile)
-            let middle = saved.middle.rows(start, count)
-            middle.copy(saved.input.rows(start, count))
-            outputProduct.multiply(middle, saved.attended.rows(start, count), at: start, worker: worker,
-                                   accumulate: true)
+        let isWhole = product.needsWhole, width = saved.attended.columns / groups.count
+        if isWhole {
+            for part in 0..<strategy.parts { arrive(part, 0) }
+            product.measure(saved.attended, pool: pool)
+        }
+        for group in 0..<groups.count {
+            inParts(tiles, "attention output", linear, share: groups.count, before: { part in
+                if !isWhole { arrive(part, group) }
+            }) { tile, worker in
+                let (start, count) = tiles.range(tile)
+                let middle = saved.middle.rows(start, count)
+                if group == 0 { middle.copy(saved.input.rows(start, count)) }
+                product.piece(group).multiply(middle, saved.attended.rows(start, count).columns(group * width, width),
+                                              at: start, worker: worker, accumulate: true)
+            }
         }
     }
 
-    /// A stage over all tiles, in the parts in which the strategy exchanges their rows.
-    private func inParts(_ tiles: Tiles, _ stage: StaticString, _ linear: Linear, before: (Int) -> Void = { _ in },
-                         after: (Int) -> Void = { _ in },
+    /// A stage over all tiles, in the parts in which the strategy exchanges their rows. It is one of `share` parts of a
+    /// product.
+    private func inParts(_ tiles: Tiles, _ stage: StaticString, _ linear: Linear, share: Int = 1,
+                         before: (Int) -> Void = { _ in }, after: (Int) -> Void = { _ in },
                          _ body: @Sendable (_ tile: Int, _ worker: Int) -> Void) {
         let parts = strategy.parts
         for part in 0..<parts {
@@ -68,7 +93,7 @@ struct AttentionLayer {
             let own = tiles.part(part, of: parts)
             let tokens = own.isEmpty ? 0 : tiles.range(own.upperBound - 1).start + tiles.range(own.upperBound - 1).count
                 - tiles.range(own.lowerBound).start
-            pool.run(own.count, stage: stage, flops: linear.flops(tokens: tokens)) { tile, worker in
+            pool.run(own.count, stage: stage, flops: linear.flops(tokens: tokens) / share) { tile, worker in
                 body(own.lowerBound + tile, worker)
             }
             after(part)
@@ -80,10 +105,11 @@ struct AttentionLayer {
     func backward(_ saved: LayerSaved, _ weights: Parameters.Layer, _ gradients: Parameters.Layer,
                   _ batch: MicroBatch, _ scratch: Scratch, left: (WeightGradient, WeightGradient)?) {
         let tiles = Tiles(tokens: batch.tokens)
-        let turn = turn
+        let turn = Turn(shape: shape, table: rotaryTable), turned = (shape.heads + shape.keyHeads) * shape.headDim
         let qkvLinear = linears.make(.qkv, saved, weights.qkv)
         let outputLinear = linears.make(.output, saved, weights.output)
         var memory = PackingMemory(scratch.packedWeights, tokens: batch.tokens, pool: pool)
+        strategy.keysMade(saved.qkv)
         let qkvProduct = qkvLinear.inputGradient(&memory), outputProduct = outputLinear.inputGradient(&memory)
         pack(qkvProduct, outputProduct, pool: pool)
         outputProduct.measure(scratch.dResidual, pool: pool)
@@ -106,7 +132,7 @@ struct AttentionLayer {
         pool.run(tiles.count, stage: "qkv backward", flops: qkvLinear.flops(tokens: batch.tokens),
                  split: qkvProduct.needsWhole) { tile, _ in
             let (start, count) = tiles.range(tile)
-            turn(scratch.dQKV.rows(start, count), batch, from: start, inverse: true)
+            turn(scratch.dQKV.rows(start, count).columns(0, turned), batch, from: start, inverse: true)
             if weights.qkvBias != nil { sumRows(scratch.dBiases.row(tile), scratch.dQKV.rows(start, count)) }
         } between: {
             qkvProduct.measure(scratch.dQKV, pool: pool)
@@ -125,25 +151,5 @@ struct AttentionLayer {
         if let bias = gradients.qkvBias { addShares(bias, scratch.dBiases) }
         qkvLinear.weightGradient(gradients.qkv, dY: scratch.dQKV, x: scratch.normed, packedInput: scratch.packedInput)
             .run(pool: pool, stage: "qkv weight gradients")
-    }
-
-    private var turn: Turn { Turn(shape: shape, table: rotaryTable) }
-}
-
-/// Rotates queries and keys by their positions.
-private struct Turn: Sendable {
-    let shape: AttentionShape
-    let table: RotaryTable
-
-    /// qkv: [n, C] of the tokens from `start` on.
-    func callAsFunction(_ qkv: Matrix, _ batch: MicroBatch, from start: Int, inverse: Bool = false) {
-        let turned = qkv.columns(0, (shape.heads + shape.keyHeads) * shape.headDim)
-        if let positions = batch.positions {
-            rotary(turned, table: table, headDim: shape.headDim, positions: positions.slice(start, qkv.rows),
-                   inverse: inverse)
-        } else {
-            rotary(turned, table: table, headDim: shape.headDim, firstPosition: start, period: batch.sequence,
-                   inverse: inverse)
-        }
     }
 }

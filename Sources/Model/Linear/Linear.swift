@@ -17,8 +17,12 @@ struct Linear: Sendable {
     /// What its input is smoothed by before it is quantised.
     var smoothing: Smoothing?
 
-    /// y[T, out] = x[T, in] W^T.
-    func forward(_ memory: inout PackingMemory) -> LinearProduct { product(isForward: true, &memory) }
+    /// y[T, out] = x[T, in] W^T. `pieces`: of a cuttable layer, into how many equal parts its inputs are cut.
+    func forward(_ memory: inout PackingMemory, pieces: Int = 1) -> LinearProduct {
+        guard pieces > 1 else { return product(isForward: true, &memory) }
+        precondition(isCuttable, "scales, or another's sums, belong to all inputs")
+        return LinearProduct(weight: weight, pieces: pieces, memory: &memory)
+    }
 
     /// dX[T, in] = dY[T, out] W.
     func inputGradient(_ memory: inout PackingMemory) -> LinearProduct { product(isForward: false, &memory) }
@@ -37,6 +41,10 @@ struct Linear: Sendable {
         precondition(dW.rows == weight.rows && dW.columns == weight.columns, "a gradient of another weight")
         return WeightGradient(dW: dW, dY: dY, x: x, packedInput: packedInput, layer: self)
     }
+
+    /// Whether its products can be made piece by piece, of some outputs or some inputs at a time, with the bits that
+    /// they have at once.
+    var isCuttable: Bool { quantised == nil && matmul == .own }
 
     /// The layer of some of its outputs, in fp32.
     func rows(_ start: Int, _ count: Int) -> Linear {
@@ -79,12 +87,28 @@ struct LinearProduct: Sendable {
     /// Nil where OpenBLAS multiplies, which packs by itself, and where operands are quantised.
     private let packed: PackedMatrix?
     private let quantised: QuantisedProduct?
+    /// Where its depth is cut: into how many pieces, and where these lie packed one after the other.
+    private var cut: (pieces: Int, memory: Row)?
 
     init(weight: Matrix, turned: Bool, quantised: QuantisedProduct) {
         self.weight = weight
         self.turned = turned
         packed = nil
         self.quantised = quantised
+    }
+
+    /// A forward's, whose depth is cut: it is multiplied by `piece`.
+    init(weight: Matrix, pieces: Int, memory: inout PackingMemory) {
+        precondition(weight.columns % pieces == 0, "pieces of a depth are equal")
+        self.init(weight: weight, turned: true, packed: nil)
+        cut = (pieces, memory.take(pieces * PackedMatrix.floats(rows: weight.columns / pieces, columns: weight.rows)))
+    }
+
+    private init(weight: Matrix, turned: Bool, packed: PackedMatrix?) {
+        self.weight = weight
+        self.turned = turned
+        self.packed = packed
+        quantised = nil
     }
 
     init(weight: Matrix, turned: Bool, matmul: Recipe.Matmul, memory: inout PackingMemory) {
@@ -95,9 +119,33 @@ struct LinearProduct: Sendable {
         quantised = nil
     }
 
-    var packingTiles: Int { quantised?.packingTiles ?? packed?.packingTiles ?? 0 }
+    /// The product for some of its columns, which begin and end where `PackedMatrix.cuts`; of a cuttable layer.
+    func columns(_ first: Int, _ count: Int) -> LinearProduct {
+        guard let packed else { preconditionFailure("a product that is made at once") }
+        return LinearProduct(weight: turned ? weight.rows(first, count) : weight.columns(first, count), turned: turned,
+                             packed: packed.part(first, count))
+    }
+
+    /// The product over piece `number` of its depth: those of all pieces in ascending order, each added to the ones
+    /// before, have the bits of one over the whole.
+    func piece(_ number: Int) -> LinearProduct {
+        guard let cut else { return self }
+        let depth = weight.columns / cut.pieces, floats = cut.memory.count / cut.pieces
+        return LinearProduct(weight: weight.columns(number * depth, depth), turned: true,
+                             packed: PackedMatrix(cut.memory.slice(number * floats, floats), rows: depth,
+                                                  columns: weight.rows))
+    }
+
+    var packingTiles: Int {
+        if let cut { return cut.pieces * piece(0).packingTiles }
+        return quantised?.packingTiles ?? packed?.packingTiles ?? 0
+    }
 
     func pack(_ tile: Int, worker: Int = 0) {
+        if cut != nil {
+            let (number, own) = tile.quotientAndRemainder(dividingBy: piece(0).packingTiles)
+            return piece(number).pack(own)
+        }
         if let quantised { return quantised.pack(tile, worker: worker) }
         packed?.pack(tile, from: weight, transposed: turned)
     }

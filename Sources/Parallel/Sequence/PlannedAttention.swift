@@ -26,10 +26,14 @@ final class PlannedAttention: SharedAttention {
         try ring.check()
     }
 
+    var stayedBytes: Int { ulysses.stayedBytes }
     var parts: Int { chosen.parts }
+    var headGroups: Int { chosen.headGroups }
+    var wantsKeysFirst: Bool { chosen.wantsKeysFirst }
 
-    func made(_ part: Int, qkv: Matrix, kept: Row) { chosen.made(part, qkv: qkv, kept: kept) }
-    func arrived(_ part: Int, out: Matrix) { chosen.arrived(part, out: out) }
+    func keysMade(_ qkv: Matrix) { chosen.keysMade(qkv) }
+    func made(_ part: Int, _ group: Int, qkv: Matrix, kept: Row) { chosen.made(part, group, qkv: qkv, kept: kept) }
+    func arrived(_ part: Int, _ group: Int, out: Matrix) { chosen.arrived(part, group, out: out) }
     func made(_ part: Int, dOut: Matrix) { chosen.made(part, dOut: dOut) }
     func finish(_ dQKV: Matrix) { chosen.finish(dQKV) }
 

@@ -1,5 +1,6 @@
 import Collectives
 import Model
+import Recipe
 import Tensor
 
 /// Keys and values go to the ranks whose queries see them, one rank's after another's, while queries meet those that
@@ -8,31 +9,33 @@ import Tensor
 ///
 /// Own keys first, by the kernel of a rank alone; then those of the rank before, and so on; what a query has seen so
 /// far is merged with what it sees now. The backward has keys and values come once more, and sends what its queries
-/// find for their gradients back to their owner, who adds it up in the order in which it comes: the order of ranks
-/// behind its own. Memory is a few blocks of one rank's keys and values, whatever the length.
+/// find for their gradients back to their owner, who adds it up in the order of ranks behind its own. Memory is a few
+/// blocks of one rank's keys and values (`SequenceMemory.ringDepth`), whatever the length.
+///
+/// The first blocks leave as soon as keys are made, under the product that makes queries; in the backward at once. What
+/// comes back is added up when its memory is needed for the next, or at the end, under weights' gradients.
 final class RingAttention: SharedAttention {
     let keptFloats = 0
     private let shape: AttentionShape
     private let pool: Pool
     private let communicator: Communicator
-    /// Two of each but the last: one is under way while the next is worked on.
+    /// `depth` of each: some are under way while one is worked on.
     private let sent: [Row]
     private let came: [Row]
     private let slopes: [Row]
-    private let slopesCame: Row
+    private let slopesCame: [Row]
+    private let depth = SequenceMemory.ringDepth
     private let scratch: Matrix
     private var keysUnderWay: TicketQueue
     private var slopesUnderWay: TicketQueue
     private var fault: CollectiveFault?
     private var rounds: [Round] = []
-    private var group: Group?
 
     init(_ shape: AttentionShape, _ buffers: [Row], scratch: Matrix, pool: Pool, communicator: Communicator) {
         self.shape = shape
-        sent = Array(buffers[0..<2])
-        came = Array(buffers[2..<4])
-        slopes = Array(buffers[4..<6])
-        slopesCame = buffers[6]
+        let size = SequenceMemory.ringDepth
+        func rows(_ kind: Int) -> [Row] { Array(buffers[(kind * size)..<((kind + 1) * size)]) }
+        (sent, came, slopes, slopesCame) = (rows(0), rows(1), rows(2), rows(3))
         self.scratch = scratch
         self.pool = pool
         self.communicator = communicator
@@ -54,9 +57,9 @@ final class RingAttention: SharedAttention {
     }
 
     func begin(_ split: SequenceSplit, in group: Group) {
-        self.group = group
         let width = 2 * shape.keyHeads * shape.headDim, size = group.size, own = group.index
         rounds = (1..<size).map { distance in
+            let label = UInt32(distance - 1)
             let reader = (own + distance) % size, source = (own + size - distance) % size
             let rows = split.visible(of: own, to: reader).map(\.keys)
             var next = 0
@@ -66,48 +69,55 @@ final class RingAttention: SharedAttention {
             }
             let sentRows = rows.reduce(0) { $0 + $1.count }
             return Round(rows: rows, sentRows: sentRows, pairs: pairs, cameRows: next,
-                         keys: Exchange(sentRows * width, to: reader, next * width, from: source, size: size),
-                         slopes: Exchange(next * width, to: source, sentRows * width, from: reader, size: size))
+                         keys: Exchange(sentRows * width, to: reader, next * width, from: source, label: label,
+                                        in: group),
+                         slopes: Exchange(next * width, to: source, sentRows * width, from: reader,
+                                          label: UInt32(size - 1) + label, in: group))
         }
     }
 
     func check() throws(CollectiveFault) { if let fault { throw fault } }
 
+    let wantsKeysFirst = true
+
+    func keysMade(_ qkv: Matrix) { for number in 0..<min(depth, rounds.count) { sendKeys(number, qkv) } }
+
     func forward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape, segments: Segments) {
-        sendKeys(0, qkv)
         if qkv.rows > 0 {
             attention(out, logSum: logSum, qkv: qkv, shape: shape, segments: segments, scratch: scratch, pool: pool)
         }
         for (number, round) in rounds.enumerated() {
             wait(&keysUnderWay)
-            sendKeys(number + 1, qkv)
             guard fault == nil else { return }
-            attentionMerge(out, logSum: logSum, qkv: qkv, keyValues: keyValues(came[number % 2], round.cameRows),
+            attentionMerge(out, logSum: logSum, qkv: qkv, keyValues: keyValues(came[number % depth], round.cameRows),
                            pairs: round.pairs, shape: shape, scratch: scratch, pool: pool)
+            sendKeys(number + depth, qkv)
         }
     }
 
     func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix,
                   shape: AttentionShape, segments: Segments) {
-        sendKeys(0, qkv)
         if qkv.rows > 0 {
             attentionBackward(dQKV, dOut: dOut, out: out, logSum: logSum, qkv: qkv, shape: shape, segments: segments,
                               scratch: scratch, pool: pool)
         }
         for (number, round) in rounds.enumerated() {
             wait(&keysUnderWay)
-            sendKeys(number + 1, qkv)
             guard fault == nil else { return }
-            attentionMergeBackward(dQKV, dKeyValues: keyValues(slopes[number % 2], round.cameRows), dOut: dOut,
+            // Its memory is needed again.
+            addSlopes(ofRound: number - depth, to: dQKV)
+            attentionMergeBackward(dQKV, dKeyValues: keyValues(slopes[number % depth], round.cameRows), dOut: dOut,
                                    out: out, logSum: logSum, qkv: qkv,
-                                   keyValues: keyValues(came[number % 2], round.cameRows), pairs: round.pairs,
+                                   keyValues: keyValues(came[number % depth], round.cameRows), pairs: round.pairs,
                                    shape: shape, scratch: scratch, pool: pool)
-            addSlopes(ofRound: number - 1, to: dQKV)
             sendSlopes(number)
+            sendKeys(number + depth, qkv)
         }
     }
 
-    func finish(_ dQKV: Matrix) { addSlopes(ofRound: rounds.count - 1, to: dQKV) }
+    func finish(_ dQKV: Matrix) {
+        for number in max(0, rounds.count - depth)..<rounds.count { addSlopes(ofRound: number, to: dQKV) }
+    }
 
     private func keyValues(_ row: Row, _ rows: Int) -> Matrix {
         Matrix(row, rows: rows, columns: 2 * shape.keyHeads * shape.headDim)
@@ -115,8 +125,8 @@ final class RingAttention: SharedAttention {
 
     /// Puts the keys and values of round `number` under way, if there is such a round.
     private func sendKeys(_ number: Int, _ qkv: Matrix) {
-        guard fault == nil, number < rounds.count, let group else { return }
-        let round = rounds[number], target = keyValues(sent[number % 2], round.sentRows)
+        guard fault == nil, number < rounds.count else { return }
+        let round = rounds[number], target = keyValues(sent[number % depth], round.sentRows)
         let source = qkv.columns(shape.heads * shape.headDim, target.columns)
         var first = 0
         for rows in round.rows {
@@ -126,15 +136,13 @@ final class RingAttention: SharedAttention {
             }
             first += rows.count
         }
-        keysUnderWay.append(round.keys.begin(sent[number % 2], into: came[number % 2], label: UInt32(number), in: group,
-                                             communicator))
+        keysUnderWay.append(round.keys.begin(sent[number % depth], into: came[number % depth], communicator))
     }
 
     /// What this rank's queries have found for the keys of round `number` goes back to their owner.
     private func sendSlopes(_ number: Int) {
-        guard fault == nil, let group else { return }
-        slopesUnderWay.append(rounds[number].slopes.begin(slopes[number % 2], into: slopesCame,
-                                                          label: UInt32(rounds.count + number), in: group,
+        guard fault == nil else { return }
+        slopesUnderWay.append(rounds[number].slopes.begin(slopes[number % depth], into: slopesCame[number % depth],
                                                           communicator))
     }
 
@@ -143,7 +151,7 @@ final class RingAttention: SharedAttention {
         guard fault == nil, rounds.indices.contains(number) else { return }
         wait(&slopesUnderWay)
         guard fault == nil else { return }
-        let round = rounds[number], source = keyValues(slopesCame, round.sentRows)
+        let round = rounds[number], source = keyValues(slopesCame[number % depth], round.sentRows)
         let target = dQKV.columns(shape.heads * shape.headDim, source.columns)
         var first = 0
         for rows in round.rows {

@@ -122,10 +122,17 @@ public struct SequencePart: Sendable {
             let offset = origins[piece.segment] - Int(split.starts[piece.segment])
             return (piece.tokens.lowerBound + offset)..<(piece.tokens.upperBound + offset)
         }
-        self.inputs = places.flatMap { inputs[$0] }
-        let own = places.flatMap { targets[$0] }
+        let count = split.count(of: group.index)
+        func taken<Value>(_ each: (_ token: Int) -> Value) -> [Value] {
+            var values: [Value] = []
+            values.reserveCapacity(count)
+            for place in places { for token in place { values.append(each(token)) } }
+            return values
+        }
+        self.inputs = taken { inputs[$0] }
+        let own = taken { targets[$0] }
         self.targets = own
-        positions = places.flatMap { $0.map { Int32($0 % sequence) } }
+        positions = taken { Int32($0 % sequence) }
         starts = split.localStarts(of: group.index)
         targetCount = own.reduce(0) { $0 + ($1 < 0 ? 0 : 1) }
     }

@@ -27,7 +27,7 @@ public struct SequenceSplit: Sendable, Equatable {
     public static func contiguous(starts: [Int32], degree: Int) -> SequenceSplit {
         let total = Int(starts[starts.count - 1])
         let bounds = (0...degree).map { total * $0 / degree }
-        var cut = Cut(degree)
+        var cut = Cut(degree, documents: starts.count - 1)
         for segment in 0..<(starts.count - 1) {
             let document = Int(starts[segment])..<Int(starts[segment + 1])
             for rank in 0..<degree { cut.add(document.clamped(to: bounds[rank]..<bounds[rank + 1]), segment, rank) }
@@ -41,7 +41,7 @@ public struct SequenceSplit: Sendable, Equatable {
     /// ranks differ by two tokens at most, whatever the lengths.
     public static func zigzag(starts: [Int32], degree: Int) -> SequenceSplit {
         let chunks = 2 * degree
-        var cut = Cut(degree), offset = 0
+        var cut = Cut(degree, documents: starts.count - 1), offset = 0
         for segment in 0..<(starts.count - 1) {
             var first = Int(starts[segment])
             let (share, rest) = (Int(starts[segment + 1]) - first).quotientAndRemainder(dividingBy: chunks)
@@ -59,7 +59,11 @@ public struct SequenceSplit: Sendable, Equatable {
     private struct Cut {
         var pieces: [[Piece]]
 
-        init(_ degree: Int) { pieces = Array(repeating: [], count: degree) }
+        /// A rank has two pieces of a document at most.
+        init(_ degree: Int, documents: Int) {
+            pieces = Array(repeating: [], count: degree)
+            for rank in 0..<degree { pieces[rank].reserveCapacity(2 * documents) }
+        }
 
         /// Pieces that meet become one.
         mutating func add(_ tokens: Range<Int>, _ segment: Int, _ rank: Int) {
@@ -78,11 +82,13 @@ public struct SequenceSplit: Sendable, Equatable {
     /// the causal mask is one of rows.
     public func localStarts(of rank: Int) -> [Int32] {
         var starts: [Int32] = [], segment = -1
+        starts.reserveCapacity(pieces[rank].count + 1)
         for piece in pieces[rank] where piece.segment != segment {
             starts.append(Int32(piece.firstRow))
             segment = piece.segment
         }
-        return starts + [Int32(count(of: rank))]
+        starts.append(Int32(count(of: rank)))
+        return starts
     }
 
     /// Which rows of `source` the rows of `reader` see, document by document. Of two ranks' pieces of a document one

@@ -11,6 +11,12 @@ public protocol SharedAttention: AttentionStrategy {
     /// What follows is of the task that `split` cuts, for the ranks of `group`, in its order.
     func begin(_ split: SequenceSplit, in group: Group)
     func check() throws(CollectiveFault)
+    /// Bytes of all exchanges so far that were copied and not sent, since this rank has both ends.
+    var stayedBytes: Int { get }
+}
+
+extension SharedAttention {
+    public var stayedBytes: Int { 0 }
 }
 
 /// Of tasks that `sizes` fits; `memory` gives `SequenceMemory.floats`. `auto`: of tasks each in its own way.
@@ -37,33 +43,23 @@ public func sharedAttention(_ model: Recipe.ModelShape, _ method: Recipe.Context
     }
 }
 
-/// The messages of one kind of exchange: what a rank sends to whom and gets from whom, in floats.
-struct Exchange: Equatable {
-    let outgoing: Partition
-    let incoming: Partition
+/// One message out and one in, between a rank and two others or one: made once for a task, begun for each layer.
+struct Exchange: Sendable {
+    private let messages: AllToAll
 
-    init(outgoing: [Int], incoming: [Int]) {
-        func partition(_ counts: [Int]) -> Partition {
-            var bounds = [0]
-            for count in counts { bounds.append(bounds[bounds.count - 1] + count) }
-            return Partition(bounds: bounds)
+    /// `sent` floats to the rank at position `to` of the group, `received` from the one at `from`. `label` tells
+    /// exchanges apart that are otherwise alike.
+    init(_ sent: Int, to: Int, _ received: Int, from: Int, label: UInt32 = 0, in group: Group) {
+        func partition(_ count: Int, _ place: Int) -> Partition {
+            Partition(bounds: (0...group.size).map { $0 <= place ? 0 : count })
         }
-        self.outgoing = partition(outgoing)
-        self.incoming = partition(incoming)
+        messages = AllToAll(partition(sent, to), partition(received, from), in: group, label: label)
     }
 
-    /// One message out, to the rank at position `to`, and one in, of a group of `size`.
-    init(_ sent: Int, to: Int, _ received: Int, from: Int, size: Int) {
-        self.init(outgoing: (0..<size).map { $0 == to ? sent : 0 },
-                  incoming: (0..<size).map { $0 == from ? received : 0 })
-    }
-
-    /// Puts it in flight. `label` tells exchanges apart that are otherwise alike.
-    func begin(_ source: Row, into target: Row, label: UInt32, in group: Group, _ communicator: Communicator)
-        -> Ticket {
-        let from = source.slice(0, outgoing.count), to = target.slice(0, incoming.count)
-        return unsafe communicator.allToAll(UnsafeBufferPointer(from.floats), outgoing, into: to.floats, incoming,
-                                            in: group, style: CollectiveStyle(label: label))
+    /// Puts it in flight.
+    func begin(_ source: Row, into target: Row, _ communicator: Communicator) -> Ticket {
+        let from = source.slice(0, messages.sent), to = target.slice(0, messages.received)
+        return unsafe communicator.allToAll(UnsafeBufferPointer(from.floats), into: to.floats, messages)
     }
 }
 

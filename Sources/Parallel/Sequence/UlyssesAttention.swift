@@ -9,14 +9,17 @@ import Tensor
 /// Grouped queries: a key/value head goes to every rank that has queries of its group (`HeadShares`), and what these
 /// find for its gradient is added up by whoever holds the token, in the order of ranks.
 ///
-/// Nothing is exchanged at once. Rows go part by part while the layer multiplies the next, and heads chunk by chunk
-/// while the other chunk's attention is computed; outputs are multiplied part by part as they come; and gradients of
-/// queries, keys and values come under the output weight's gradient. What cannot be hidden is the last part of one
-/// chunk, each way.
+/// Nothing is exchanged at once. Where heads divide so (`HeadShares.isAligned`), one chunk's are made, and what comes
+/// back of them is multiplied, while another chunk's are on their way; else rows are, part by part. One chunk's
+/// attention is computed while the other's heads come and outputs go; and gradients of queries, keys and values come
+/// under the output weight's gradient. What is hidden by little is the last chunk's outputs.
 ///
 /// A layer keeps what came: queries, keys, values and outputs of its heads, so that the backward exchanges only
 /// gradients.
 final class UlyssesAttention: SharedAttention {
+    /// Of tasks so many shapes are kept.
+    private static let knownShapes = 16
+
     let keptFloats: Int
     private let shape: AttentionShape
     private let pool: Pool
@@ -29,8 +32,18 @@ final class UlyssesAttention: SharedAttention {
     private let farOut: Row
     private let scratch: Matrix
     private var tickets: TicketQueue
+    /// Exchanges begun and awaited so far, and how many were begun with those of each chunk of heads, and with those
+    /// of each part and chunk of outputs: what is waited for.
+    private var begun = 0
+    private var awaited = 0
+    private var headsBegun: [Int] = []
+    private var outputsBegun: [Int] = []
+    private(set) var stayedBytes = 0
     private var fault: CollectiveFault?
     private var task: UlyssesTask?
+    private var known: [UlyssesTask] = []
+    /// Where the task's documents begin, and its end.
+    private var starts: [Int32] = []
 
     init(_ shape: AttentionShape, keptFloats: Int, _ buffers: [Row], scratch: Matrix, pool: Pool,
          communicator: Communicator) {
@@ -45,31 +58,50 @@ final class UlyssesAttention: SharedAttention {
 
     var parts: Int { task?.parts ?? 1 }
 
-    func begin(_ split: SequenceSplit, in group: Group) { task = UlyssesTask(split, in: group, shape) }
+    var headGroups: Int { task.map { $0.shares.isAligned ? $0.chunks : 1 } ?? 1 }
+
+    func begin(_ split: SequenceSplit, in group: Group) {
+        starts = split.starts
+        if let task, task.fits(split, in: group) { return }
+        let next = known.first { $0.fits(split, in: group) } ?? UlyssesTask(split, in: group, shape)
+        known.removeAll { $0 === next }
+        if known.count == Self.knownShapes { known.removeFirst() }
+        known.append(next)
+        task = next
+        headsBegun.removeAll(keepingCapacity: true)
+        headsBegun.append(contentsOf: repeatElement(0, count: next.chunks))
+        outputsBegun.removeAll(keepingCapacity: true)
+        outputsBegun.append(contentsOf: repeatElement(0, count: next.chunks * next.parts))
+    }
 
     func check() throws(CollectiveFault) { if let fault { throw fault } }
 
-    func made(_ part: Int, qkv: Matrix, kept: Row) {
+    /// The chunks of a group of heads: all of them where heads do not divide.
+    private func chunks(of group: Int, _ task: UlyssesTask) -> Range<Int> {
+        task.shares.isAligned ? group..<(group + 1) : 0..<task.chunks
+    }
+
+    func made(_ part: Int, _ group: Int, qkv: Matrix, kept: Row) {
         guard fault == nil, let task else { return }
-        let rows = task.rows(part, of: task.group.index), head = shape.headDim
-        let blocks = blocks(task, near, task.heads)
+        let rows = task.rows(part, of: task.group.index), head = shape.headDim, near = near
+        let chunks = chunks(of: group, task)
         forRows(rows.count, pool, stage: "pack heads") { start, count in
-            for move in task.moves {
-                blocks[move.rank][move.chunk].rows(rows.lowerBound + start, count)
+            for move in task.moves where chunks.contains(move.chunk) {
+                task.near(near, task.heads, move.rank, move.chunk).rows(rows.lowerBound + start, count)
                     .columns(move.from * head, move.count * head)
                     .copy(qkv.rows(rows.lowerBound + start, count).columns(move.to * head, move.count * head))
             }
         }
-        for (chunk, came) in task.kept(kept).enumerated() {
-            exchange(part, chunk, task.heads, near: near, far: came.qkv, isBack: false, task)
+        for chunk in chunks {
+            exchange(part, chunk, task.heads, near: near, far: task.kept(kept, chunk).qkv, isBack: false, task)
         }
     }
 
     func forward(_ out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix, shape: AttentionShape, segments: Segments) {
         guard fault == nil, let task else { return }
-        for (chunk, came) in task.kept(kept).enumerated() {
-            // Behind this chunk's last part only the other chunks' last ones are under way.
-            wait(task, leaving: (task.chunks - 1 - chunk) + chunk * task.parts)
+        for chunk in 0..<task.chunks {
+            let came = task.kept(kept, chunk)
+            wait(headsBegun[chunk])
             eachRun(task, chunk, came) { run, part, segments in
                 attention(part.out, logSum: part.logSum, qkv: part.qkv, shape: run, segments: segments,
                           scratch: scratch, pool: pool)
@@ -80,15 +112,16 @@ final class UlyssesAttention: SharedAttention {
         }
     }
 
-    func arrived(_ part: Int, out: Matrix) {
+    func arrived(_ part: Int, _ group: Int, out: Matrix) {
         guard fault == nil, let task else { return }
-        wait(task, leaving: task.parts - 1 - part)
-        moveOutputs(out, part, task, toBlocks: false)
+        let chunks = chunks(of: group, task)
+        wait(outputsBegun[(chunks.upperBound - 1) * task.parts + part])
+        moveOutputs(out, part, chunks, task, toBlocks: false)
     }
 
     func made(_ part: Int, dOut: Matrix) {
         guard fault == nil, let task else { return }
-        moveOutputs(dOut, part, task, toBlocks: true)
+        moveOutputs(dOut, part, 0..<task.chunks, task, toBlocks: true)
         for chunk in 0..<task.chunks {
             exchange(part, chunk, task.outputs, near: nearOut, far: task.far(farOut, task.outputs, chunk),
                      isBack: false, task)
@@ -98,10 +131,10 @@ final class UlyssesAttention: SharedAttention {
     func backward(_ dQKV: Matrix, dOut: Matrix, out: Matrix, logSum: Matrix, kept: Row, qkv: Matrix,
                   shape: AttentionShape, segments: Segments) {
         guard fault == nil, let task else { return }
-        for (chunk, came) in task.kept(kept).enumerated() {
-            wait(task, leaving: (task.chunks - 1 - chunk) + chunk * task.parts)
+        for chunk in 0..<task.chunks {
+            wait(outputsBegun[(chunk + 1) * task.parts - 1])
             let (slopes, dOut) = (task.far(far, task.heads, chunk), task.far(farOut, task.outputs, chunk))
-            eachRun(task, chunk, came) { run, part, segments in
+            eachRun(task, chunk, task.kept(kept, chunk)) { run, part, segments in
                 attentionBackward(slopes.columns(part.firstColumn, part.qkv.columns),
                                   dOut: dOut.columns(part.firstOutput, part.out.columns), out: part.out,
                                   logSum: part.logSum, qkv: part.qkv, shape: run, segments: segments,
@@ -115,12 +148,14 @@ final class UlyssesAttention: SharedAttention {
 
     func finish(_ dQKV: Matrix) {
         guard fault == nil, let task else { return }
-        wait(task, leaving: 0)
-        let blocks = blocks(task, near, task.heads), head = shape.headDim
+        wait(begun)
+        guard fault == nil else { return }
+        let near = near, head = shape.headDim
         forRows(task.own, pool, stage: "unpack heads") { start, count in
             for move in task.moves {
                 let to = dQKV.rows(start, count).columns(move.to * head, move.count * head)
-                let from = blocks[move.rank][move.chunk].rows(start, count).columns(move.from * head, move.count * head)
+                let from = task.near(near, task.heads, move.rank, move.chunk).rows(start, count)
+                    .columns(move.from * head, move.count * head)
                 guard move.isShared else {
                     to.copy(from)
                     continue
@@ -143,7 +178,7 @@ final class UlyssesAttention: SharedAttention {
                          _ body: (AttentionShape, Part, Segments) -> Void) {
         guard fault == nil else { return }
         var column = 0, query = 0
-        Targets.lend(task.starts, count: task.starts.count) { starts in
+        Targets.lend(starts, count: starts.count) { starts in
             for run in task.shares.chunks[task.group.index][chunk] {
                 let width = run.columns * shape.headDim, heads = run.queries.count
                 let logSum = far.logSum.all.slice(query * task.tokens, heads * task.tokens)
@@ -159,24 +194,24 @@ final class UlyssesAttention: SharedAttention {
         }
     }
 
-    /// Own tokens' heads of each rank and chunk.
-    private func blocks(_ task: UlyssesTask, _ memory: Row, _ kind: UlyssesTask.Messages) -> [[Matrix]] {
-        (0..<task.group.size).map { rank in
-            (0..<task.chunks).map { task.near(memory, kind, rank, $0) }
-        }
-    }
-
-    /// Between a part of own tokens' outputs (or their gradients) and the blocks; query heads follow ranks and chunks.
-    private func moveOutputs(_ own: Matrix, _ part: Int, _ task: UlyssesTask, toBlocks: Bool) {
+    /// Between a part of own tokens' outputs (or their gradients) and the blocks of some chunks.
+    private func moveOutputs(_ own: Matrix, _ part: Int, _ chunks: Range<Int>, _ task: UlyssesTask, toBlocks: Bool) {
         guard fault == nil else { return }
-        let blocks = blocks(task, nearOut, task.outputs), rows = task.rows(part, of: task.group.index)
+        let rows = task.rows(part, of: task.group.index), head = shape.headDim, nearOut = nearOut
         forRows(rows.count, pool, stage: "move outputs") { start, count in
-            var column = 0
-            for block in blocks.joined() {
-                let there = block.rows(rows.lowerBound + start, count)
-                let here = own.rows(rows.lowerBound + start, count).columns(column, block.columns)
-                toBlocks ? there.copy(here) : here.copy(there)
-                column += block.columns
+            for rank in 0..<task.group.size {
+                for chunk in chunks {
+                    let block = task.near(nearOut, task.outputs, rank, chunk).rows(rows.lowerBound + start, count)
+                    let row = own.rows(rows.lowerBound + start, count)
+                    var column = 0
+                    for run in task.shares.chunks[rank][chunk] {
+                        let width = run.queries.count * head
+                        let (there, here) = (block.columns(column, width),
+                                             row.columns(run.queries.lowerBound * head, width))
+                        toBlocks ? there.copy(here) : here.copy(there)
+                        column += width
+                    }
+                }
             }
         }
     }
@@ -185,13 +220,21 @@ final class UlyssesAttention: SharedAttention {
                           isBack: Bool, _ task: UlyssesTask) {
         guard fault == nil else { return }
         task.exchange(part, chunk, kind, near: near, far: far, isBack: isBack, &tickets, communicator)
+        begun += task.group.size - 1
+        let own = task.group.index
+        stayedBytes += task.rows(part, of: own).count * kind.widths[own][chunk] * MemoryLayout<Float>.stride
+        // Parts come in order, so the last one's number stays.
+        if kind.isOutputs { outputsBegun[chunk * task.parts + part] = begun } else { headsBegun[chunk] = begun }
     }
 
-    /// Waits for the oldest exchanges, but for the last `count` of a part and a chunk.
-    private func wait(_ task: UlyssesTask, leaving count: Int) {
+    /// Waits for the exchanges up to number `count`, in the order in which they were begun.
+    private func wait(_ count: Int) {
         guard fault == nil else { return }
         do throws(CollectiveFault) {
-            while tickets.count > count * (task.group.size - 1) { try tickets.waitNext() }
+            while awaited < count {
+                try tickets.waitNext()
+                awaited += 1
+            }
         } catch {
             fault = error
         }

@@ -3,14 +3,13 @@ import Model
 import Recipe
 import Tensor
 
-/// What does not change between the layers of a task that a group of ranks shares by heads: who has which tokens and
-/// which heads, and the messages between them.
+/// What does not change between the layers of a task that a group of ranks shares by heads, nor between tasks of which
+/// each rank has as many tokens: who has which tokens and which heads, and the messages between them.
 ///
 /// Messages are of one part of the rows (`rowPart`) and one chunk of heads (`HeadShares.chunks`), to one rank each, so
 /// that they land where they belong, and so that some are under way while others' heads and rows are worked on.
-struct UlyssesTask {
+final class UlyssesTask: Sendable {
     let group: Group
-    let starts: [Int32]
     let tokens: Int
     let own: Int
     let shares: HeadShares
@@ -19,10 +18,12 @@ struct UlyssesTask {
     /// Queries, keys and values, or outputs alone.
     let heads: Messages
     let outputs: Messages
-    private let head: Int
+    private let shape: AttentionShape
     private let counts: [Int]
     /// Where each rank's tokens begin.
     private let firsts: [Int]
+    /// Where a chunk begins in what a layer keeps.
+    private let keptFirsts: [Int]
 
     var chunks: Int { shares.chunkCount }
 
@@ -40,35 +41,57 @@ struct UlyssesTask {
     /// One kind of exchange: how wide a rank's block is for each chunk, in floats, and where it begins among those of
     /// own tokens.
     struct Messages {
+        let isOutputs: Bool
         let widths: [[Int]]
         let firsts: [[Int]]
+        /// To the ranks that have the heads, and back, in the order of parts, chunks and distances of the two ranks.
+        var there: [Exchange] = []
+        var back: [Exchange] = []
     }
 
     init(_ split: SequenceSplit, in group: Group, _ shape: AttentionShape) {
         let size = group.size, ranks = 0..<size
         let shares = HeadShares(heads: shape.heads, keyHeads: shape.keyHeads, degree: size)
         let own = split.count(of: group.index), head = shape.headDim
-        func messages(_ width: (Int, Int) -> Int) -> Messages {
+        func messages(isOutputs: Bool, _ width: (Int, Int) -> Int) -> Messages {
             let widths = ranks.map { rank in (0..<shares.chunkCount).map { width(rank, $0) * head } }
             var next = 0
             let firsts = widths.map { $0.map { width in
                 defer { next += own * width }
                 return next
             } }
-            return Messages(widths: widths, firsts: firsts)
+            return Messages(isOutputs: isOutputs, widths: widths, firsts: firsts)
         }
-        (self.group, starts, tokens, self.own) = (group, split.starts, split.tokens, own)
-        (self.shares, self.head, counts) = (shares, head, ranks.map { split.count(of: $0) })
+        (self.group, self.shape, tokens, self.own) = (group, shape, split.tokens, own)
+        (self.shares, counts) = (shares, ranks.map { split.count(of: $0) })
         firsts = ranks.map { rank in (0..<rank).reduce(0) { $0 + split.count(of: $1) } }
         // Enough rows for a message to be worth it, and not more messages than peers make necessary.
         parts = max(1, min(tokens / size / 128, 14 / max(size - 1, 1), 4))
         moves = Self.moves(shares, shape)
-        heads = messages { shares.columns(of: $0, chunk: $1) }
-        outputs = messages { shares.queries(of: $0, chunk: $1) }
+        let cut = Cut(parts: parts, chunks: shares.chunkCount, counts: counts, group: group)
+        let heads = cut.exchanges(of: messages(isOutputs: false) { shares.columns(of: $0, chunk: $1) })
+        let outputs = cut.exchanges(of: messages(isOutputs: true) { shares.queries(of: $0, chunk: $1) })
+        (self.heads, self.outputs) = (heads, outputs)
+        var next = 0
+        keptFirsts = (0..<shares.chunkCount).map { chunk in
+            defer {
+                let queries = shares.queries(of: group.index, chunk: chunk)
+                for columns in [heads.widths[group.index][chunk], outputs.widths[group.index][chunk], queries] {
+                    next += Arena.padded(split.tokens * columns)
+                }
+            }
+            return next
+        }
+    }
+
+    /// Whether a task cut like `split` is of this shape.
+    func fits(_ split: SequenceSplit, in group: Group) -> Bool {
+        self.group == group && self.group.id == group.id
+            && counts.indices.allSatisfy { counts[$0] == split.count(of: $0) }
     }
 
     private static func moves(_ shares: HeadShares, _ shape: AttentionShape) -> [Move] {
-        var moves: [Move] = [], nextKey = 0
+        var moves: [Move] = [], seen: Set<Int> = []
         for rank in 0..<shares.degree {
             for (chunk, runs) in shares.chunks[rank].enumerated() {
                 var from = 0
@@ -80,17 +103,51 @@ struct UlyssesTask {
                 }
                 for run in runs {
                     add(run.queries, at: 0, isShared: false)
-                    // Heads are dealt out in order, so the first key head alone can be another rank's as well.
-                    let middle = max(run.keys.lowerBound, min(nextKey, run.keys.upperBound))
+                    // A run's first key head alone can be one that a rank or a run before has as well.
+                    let middle = run.keys.lowerBound + (seen.contains(run.keys.lowerBound) ? 1 : 0)
                     for first in [shape.heads, shape.heads + shape.keyHeads] {
                         add(run.keys.lowerBound..<middle, at: first, isShared: true)
                         add(middle..<run.keys.upperBound, at: first, isShared: false)
                     }
-                    nextKey = run.keys.upperBound
+                    seen.formUnion(run.keys)
                 }
             }
         }
         return moves
+    }
+
+    /// How rows and heads are cut into messages.
+    private struct Cut {
+        let parts: Int
+        let chunks: Int
+        let counts: [Int]
+        let group: Group
+
+        func exchanges(of kind: Messages) -> Messages {
+            let size = group.size, own = group.index
+            func rows(_ part: Int, _ rank: Int) -> Int { rowPart(part, of: parts, rows: counts[rank]).count }
+            func exchanges(_ floats: (_ part: Int, _ chunk: Int, _ rank: Int) -> (sent: Int, received: Int))
+                -> [Exchange] {
+                (0..<parts).flatMap { part in
+                    (0..<chunks).flatMap { chunk in
+                        stride(from: 1, to: size, by: 1).map { distance in
+                            let to = (own + distance) % size, from = (own + size - distance) % size
+                            return Exchange(floats(part, chunk, to).sent, to: to, floats(part, chunk, from).received,
+                                            from: from, in: group)
+                        }
+                    }
+                }
+            }
+            var kind = kind
+            let widths = kind.widths
+            kind.there = exchanges { part, chunk, rank in
+                (rows(part, own) * widths[rank][chunk], rows(part, rank) * widths[own][chunk])
+            }
+            kind.back = exchanges { part, chunk, rank in
+                (rows(part, rank) * widths[own][chunk], rows(part, own) * widths[rank][chunk])
+            }
+            return kind
+        }
     }
 
     /// Rows of a part among those of `rank`.
@@ -108,17 +165,15 @@ struct UlyssesTask {
         return Matrix(memory.slice(first, tokens * widths[chunk]), rows: tokens, columns: widths[chunk])
     }
 
-    /// What a layer keeps: of each chunk what came, its outputs, and the logarithms of denominators.
-    func kept(_ memory: Row) -> [(qkv: Matrix, out: Matrix, logSum: Matrix)] {
-        var next = 0
+    /// What a layer keeps of a chunk: what came, its outputs, and the logarithms of denominators.
+    func kept(_ memory: Row, _ chunk: Int) -> (qkv: Matrix, out: Matrix, logSum: Matrix) {
+        var next = keptFirsts[chunk]
         func take(_ rows: Int, _ columns: Int) -> Matrix {
             defer { next += Arena.padded(rows * columns) }
             return Matrix(memory.slice(next, rows * columns), rows: rows, columns: columns)
         }
-        return (0..<chunks).map { chunk in
-            (take(tokens, heads.widths[group.index][chunk]), take(tokens, outputs.widths[group.index][chunk]),
-             take(shares.queries(of: group.index, chunk: chunk), tokens))
-        }
+        return (take(tokens, heads.widths[group.index][chunk]), take(tokens, outputs.widths[group.index][chunk]),
+                take(shares.queries(of: group.index, chunk: chunk), tokens))
     }
 
     /// Puts part `part` of chunk `chunk` under way: own tokens' heads to the ranks that compute these, or back to those
@@ -132,11 +187,12 @@ struct UlyssesTask {
             return slab(far, (firsts[rank] + rows.lowerBound)..<(firsts[rank] + rows.upperBound))
         }
         isBack ? block(own).copy(place(own)) : place(own).copy(block(own))
+        let first = (part * chunks + chunk) * (size - 1) - 1
         for distance in stride(from: 1, to: size, by: 1) {
             let to = (own + distance) % size, from = (own + size - distance) % size
+            let exchange = isBack ? kind.back[first + distance] : kind.there[first + distance]
             let (source, target) = isBack ? (place(to), block(from)) : (block(to), place(from))
-            let exchange = Exchange(source.count, to: to, target.count, from: from, size: size)
-            tickets.append(exchange.begin(source, into: target, label: 0, in: group, communicator))
+            tickets.append(exchange.begin(source, into: target, communicator))
         }
     }
 

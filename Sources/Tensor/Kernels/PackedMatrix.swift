@@ -28,6 +28,16 @@ public struct PackedMatrix: Sendable {
         self.memory = memory.slice(0, Self.floats(rows: rows, columns: columns))
     }
 
+    /// Whether columns from `first` on can be multiplied by themselves.
+    public static func cuts(at first: Int) -> Bool { first % tile == 0 }
+
+    /// Some of the columns, which lie where they were packed with all of them. They begin where `cuts` says.
+    public func part(_ first: Int, _ count: Int) -> PackedMatrix {
+        precondition(Self.cuts(at: first) && first + count <= columns, "packed columns are cut between tiles")
+        return PackedMatrix(memory.slice(first * rows, Self.floats(rows: rows, columns: count)), rows: rows,
+                            columns: count)
+    }
+
     /// Tiles of columns that a vector is multiplied by.
     public var tiles: Int { (columns + Self.tile - 1) / Self.tile }
     /// Packing is so many tiles of work, in any order, on any threads.
