@@ -55,6 +55,8 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         var list: UnsafeMutablePointer<addrinfo>?
         let status = unsafe getaddrinfo(host, nil, &hints, &list)
         guard status == 0 else {
+            // A bare container has no /etc/hosts; the name means this machine nevertheless (RFC 6761, section 6.3).
+            if host.lowercased() == "localhost" { return [SocketAddress(host: [127, 0, 0, 1], port: port)] }
             let problem = unsafe String(cString: gai_strerror(status))
             throw .cannotResolve(host: host, problem: problem)
         }
