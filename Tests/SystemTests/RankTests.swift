@@ -207,7 +207,8 @@ import Testing
             if rank == 1 { values["SKEIN_SECRET_FILE"] = path }
         })
         let stranger = secrets.end(1)
-        #expect(stranger?.code == 2 && stranger?.text.contains("secret") == true, "\(stranger?.text ?? "running")")
+        #expect(stranger?.code == 2 && stranger?.text.contains("secret") == true,
+                "\(stranger?.text ?? "running"), rank 0: \(secrets.text(0))")
     }
 
     /// Ranks that save together must see one folder; it is said before the first step, not at the first save.

@@ -51,8 +51,11 @@ final class Ranks {
         }
     }
 
+    /// Returns when they are gone: until then they hold the run's folder, which the next ranks may want.
     deinit {
         for process in processes where process.isRunning { kill(process.processIdentifier, SIGKILL) }
+        let limit = now() + 5
+        while processes.contains(where: \.isRunning), now() < limit { usleep(1_000) }
     }
 
     func text(_ rank: Int) -> String {
